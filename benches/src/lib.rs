@@ -1,0 +1,1 @@
+//! Micro benchmarks by layer and the load harness for Stratalog and other Kafka-protocol brokers.

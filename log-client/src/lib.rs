@@ -1,0 +1,1 @@
+//! Async Kafka-protocol client: producer, consumer, admin.

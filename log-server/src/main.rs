@@ -1,0 +1,3 @@
+//! The `stratalog` command.
+
+fn main() {}
