@@ -1,1 +1,15 @@
-//! x
+//! Partitioned commit log: record batches, segments, indexes, producer state, recovery.
+//!
+//! Synchronous and deterministic: no async, no threads, no sockets, no clock and no environment. Disk and
+//! time come in through [`fs::FileSystem`] and [`clock::Clock`].
+//!
+//! Order of the modules, each using only those before it:
+//! `model` ← `record` ← `index` ← `segment` ← `log` ← `log_manager`; `producer_state`, `leader_epoch` and
+//! `checkpoint` stand beside `segment`. `protocol` is the wire codec's one boundary and shares nothing
+//! with storage.
+
+pub mod clock;
+pub mod config;
+pub mod fs;
+pub mod model;
+pub mod protocol;
