@@ -11,5 +11,6 @@
 pub mod clock;
 pub mod config;
 pub mod fs;
+pub mod index;
 pub mod model;
 pub mod protocol;

@@ -1,0 +1,501 @@
+//! The sparse index from record offset to position in the `.log` file (`.index`).
+//!
+//! An entry names the last offset of a batch and where that batch begins. Invariant: entries strictly
+//! increase in both offset and position. Whether a batch of that offset really begins there is not
+//! checked here; that is `segment`'s task.
+//!
+//! | field | bytes | |
+//! |---|---|---|
+//! | relative offset | 4 | offset − base offset of the segment, `i32` |
+//! | position | 4 | byte position in the `.log` file, `i32` |
+//!
+//! [`OffsetIndex`] grows while its segment is active, [`OffsetIndexView`] looks at a finished file without
+//! copying it, [`SegmentOffsetIndex`] is either. All three hold the file's own bytes and read them through
+//! [`OffsetEntries`].
+
+use bytes::Bytes;
+
+use super::entry::{absolute, check_at_least, entry_position, relative, take, written_count};
+use super::error::{IndexError, IndexFile, IndexFull};
+use crate::model::{FilePosition, Offset};
+
+const RELATIVE_OFFSET_LENGTH: usize = 4;
+const POSITION_LENGTH: usize = 4;
+/// The bytes of one entry.
+pub const ENTRY_SIZE: usize = RELATIVE_OFFSET_LENGTH + POSITION_LENGTH;
+const _: () = assert!(ENTRY_SIZE == 8, "Kafka's entries are eight bytes");
+
+const FILE: IndexFile = IndexFile::Offset;
+
+/// Reads entries where they lie.
+#[derive(Debug, Clone, Copy)]
+pub struct OffsetEntries<'a> {
+    base_offset: Offset,
+    entries: &'a [[u8; ENTRY_SIZE]],
+}
+
+impl<'a> OffsetEntries<'a> {
+    fn new(base_offset: Offset, bytes: &'a [u8]) -> Self {
+        Self {
+            base_offset,
+            entries: bytes.as_chunks().0,
+        }
+    }
+
+    /// The last entry at or below `target`: where to begin looking for it in the log. Without one, the
+    /// beginning of the segment.
+    #[must_use]
+    pub fn lookup(self, target: Offset) -> (Offset, FilePosition) {
+        self.before(self.count_below(|offset| offset <= target))
+            .unwrap_or(self.origin())
+    }
+
+    /// The last entry, or the beginning of the segment when there is none.
+    #[must_use]
+    pub fn last(self) -> (Offset, FilePosition) {
+        self.before(self.entries.len()).unwrap_or(self.origin())
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entry_count(self) -> usize {
+        self.entries.len()
+    }
+
+    /// All entries, in order.
+    pub fn iter(self) -> impl Iterator<Item = (Offset, FilePosition)> + 'a {
+        self.entries.iter().map(move |entry| self.decode(*entry))
+    }
+
+    fn origin(self) -> (Offset, FilePosition) {
+        (self.base_offset, FilePosition::ZERO)
+    }
+
+    fn count_below(self, is_below: impl Fn(Offset) -> bool) -> usize {
+        self.entries
+            .partition_point(|entry| is_below(self.decode(*entry).0))
+    }
+
+    fn before(self, slot: usize) -> Option<(Offset, FilePosition)> {
+        let entry = self.entries.get(slot.checked_sub(1)?)?;
+        Some(self.decode(*entry))
+    }
+
+    fn decode(self, entry: [u8; ENTRY_SIZE]) -> (Offset, FilePosition) {
+        let (relative_offset, position) = decode_fields(entry);
+        let position = u64::try_from(position).expect("positions are checked when an index is made");
+        (
+            absolute(relative_offset, self.base_offset),
+            FilePosition::new(position),
+        )
+    }
+}
+
+fn decode_fields(entry: [u8; ENTRY_SIZE]) -> (i32, i32) {
+    let mut rest = entry.as_slice();
+    (
+        i32::from_be_bytes(take(&mut rest)),
+        i32::from_be_bytes(take(&mut rest)),
+    )
+}
+
+/// The index of an active segment, in memory. The file's bytes are [`OffsetIndex::bytes`]; whoever writes
+/// the file appends what is new.
+#[derive(Debug, Clone)]
+pub struct OffsetIndex {
+    base_offset: Offset,
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl OffsetIndex {
+    /// An empty index that holds at most `bytes_max` bytes.
+    #[must_use]
+    pub fn new(base_offset: Offset, bytes_max: u64) -> Self {
+        Self {
+            base_offset,
+            bytes: Vec::new(),
+            bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Adds an entry: the batch that begins at `position` ends with `offset`.
+    ///
+    /// # Errors
+    /// [`IndexFull`] when the limit is reached or 31 bits do not hold the offset or the position.
+    ///
+    /// # Panics
+    /// When offset and position do not both increase, which is a mistake of the caller.
+    pub fn try_push(&mut self, offset: Offset, position: FilePosition) -> Result<(), IndexFull> {
+        let (last_offset, last_position) = self.last();
+        let increases = self.bytes.is_empty() || (last_offset < offset && last_position < position);
+        assert!(
+            increases && self.base_offset <= offset,
+            "{offset:?} at {position:?} behind {last_offset:?} at {last_position:?}"
+        );
+        let relative_offset = relative(offset, self.base_offset).filter(|_| !self.is_full());
+        let (Some(relative_offset), Ok(position)) = (relative_offset, i32::try_from(position.get())) else {
+            return Err(IndexFull {
+                file: FILE,
+                entry_count: self.entry_count(),
+            });
+        };
+        self.bytes.extend_from_slice(&relative_offset.to_be_bytes());
+        self.bytes.extend_from_slice(&position.to_be_bytes());
+        Ok(())
+    }
+
+    /// Whether another entry would exceed the limit of bytes.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes_max.saturating_sub(self.bytes.len()) < ENTRY_SIZE
+    }
+
+    /// Whether an entry (and a segment of this base offset) can name the offset at all. Asked before a
+    /// batch is appended, because a segment whose offsets leave 31 bits must be rolled first.
+    #[must_use]
+    pub fn can_name(&self, offset: Offset) -> bool {
+        relative(offset, self.base_offset).is_some()
+    }
+
+    /// Drops all entries at or behind `offset`.
+    pub fn truncate_to(&mut self, offset: Offset) {
+        let kept = self.entries().count_below(|indexed| indexed < offset);
+        self.bytes.truncate(kept.saturating_mul(ENTRY_SIZE));
+    }
+
+    /// See [`OffsetEntries::lookup`].
+    #[must_use]
+    pub fn lookup(&self, target: Offset) -> (Offset, FilePosition) {
+        self.entries().lookup(target)
+    }
+
+    /// See [`OffsetEntries::last`].
+    #[must_use]
+    pub fn last(&self) -> (Offset, FilePosition) {
+        self.entries().last()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.entries().entry_count()
+    }
+
+    /// The entries, to read.
+    #[must_use]
+    pub fn entries(&self) -> OffsetEntries<'_> {
+        OffsetEntries::new(self.base_offset, &self.bytes)
+    }
+
+    /// The contents of the file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The finished index of a segment that is rolled; the bytes are not copied.
+    #[must_use]
+    pub fn seal(self) -> OffsetIndexView {
+        OffsetIndexView {
+            base_offset: self.base_offset,
+            bytes: self.bytes.into(),
+        }
+    }
+}
+
+/// The index of a sealed segment: the bytes of its file, from a map or a plain read.
+#[derive(Debug, Clone)]
+pub struct OffsetIndexView {
+    base_offset: Offset,
+    bytes: Bytes,
+}
+
+impl OffsetIndexView {
+    /// Checks the contents of a file and looks at them. A tail of zeros, as Kafka leaves it after an
+    /// unclean stop, is left out.
+    ///
+    /// # Errors
+    /// [`IndexError`]: the length is no multiple of eight, or offsets or positions do not strictly increase.
+    pub fn parse(mut bytes: Bytes, base_offset: Offset) -> Result<Self, IndexError> {
+        let (entries, rest) = bytes.as_chunks::<ENTRY_SIZE>();
+        if !rest.is_empty() {
+            return Err(IndexError::Length {
+                file: FILE,
+                length: bytes.len(),
+                entry_size: ENTRY_SIZE,
+            });
+        }
+        let entry_count = written_count(entries);
+        let mut at_least = (0, 0);
+        for (slot, entry) in entries.iter().take(entry_count).enumerate() {
+            let (relative_offset, position) = decode_fields(*entry);
+            let (relative_offset, position) = (i64::from(relative_offset), i64::from(position));
+            let place = (FILE, entry_position(slot, ENTRY_SIZE));
+            check_at_least(place, "relative offset", at_least.0, relative_offset)?;
+            check_at_least(place, "position", at_least.1, position)?;
+            at_least = (relative_offset.saturating_add(1), position.saturating_add(1));
+        }
+        bytes.truncate(entry_count.saturating_mul(ENTRY_SIZE));
+        Ok(Self { base_offset, bytes })
+    }
+
+    /// See [`OffsetEntries::lookup`].
+    #[must_use]
+    pub fn lookup(&self, target: Offset) -> (Offset, FilePosition) {
+        self.entries().lookup(target)
+    }
+
+    /// See [`OffsetEntries::last`].
+    #[must_use]
+    pub fn last(&self) -> (Offset, FilePosition) {
+        self.entries().last()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.entries().entry_count()
+    }
+
+    /// All entries, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Offset, FilePosition)> + '_ {
+        self.entries().iter()
+    }
+
+    /// The entries, to read.
+    #[must_use]
+    pub fn entries(&self) -> OffsetEntries<'_> {
+        OffsetEntries::new(self.base_offset, &self.bytes)
+    }
+
+    /// The contents of the file, without a tail of zeros.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// An index that grows from here, for a segment that is opened as the active one. Copies.
+    #[must_use]
+    pub fn reopen(&self, bytes_max: u64) -> OffsetIndex {
+        OffsetIndex {
+            bytes: self.bytes.to_vec(),
+            ..OffsetIndex::new(self.base_offset, bytes_max)
+        }
+    }
+}
+
+/// The index of a segment, whether it still grows or not.
+#[derive(Debug, Clone)]
+pub enum SegmentOffsetIndex {
+    /// Of the active segment.
+    Active(OffsetIndex),
+    /// Of a sealed one.
+    Sealed(OffsetIndexView),
+}
+
+impl SegmentOffsetIndex {
+    /// See [`OffsetEntries::lookup`].
+    #[must_use]
+    pub fn lookup(&self, target: Offset) -> (Offset, FilePosition) {
+        self.entries().lookup(target)
+    }
+
+    /// See [`OffsetEntries::last`].
+    #[must_use]
+    pub fn last(&self) -> (Offset, FilePosition) {
+        self.entries().last()
+    }
+
+    /// The entries, to read.
+    #[must_use]
+    pub fn entries(&self) -> OffsetEntries<'_> {
+        match self {
+            Self::Active(index) => index.entries(),
+            Self::Sealed(view) => view.entries(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Offset = Offset::new(1000);
+
+    fn entry(offset: i64, position: u64) -> (Offset, FilePosition) {
+        (Offset::new(offset), FilePosition::new(position))
+    }
+
+    fn index_of(entries: &[(i64, u64)]) -> OffsetIndex {
+        let mut index = OffsetIndex::new(BASE, 1024);
+        for &(offset, position) in entries {
+            index
+                .try_push(Offset::new(offset), FilePosition::new(position))
+                .unwrap();
+        }
+        index
+    }
+
+    fn parse(bytes: &[u8]) -> Result<OffsetIndexView, IndexError> {
+        OffsetIndexView::parse(Bytes::copy_from_slice(bytes), BASE)
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let index = index_of(&[(1009, 4096), (1300, 0x0001_2345)]);
+        let golden = [0, 0, 0, 9, 0, 0, 0x10, 0, 0, 0, 1, 0x2c, 0, 1, 0x23, 0x45];
+        assert_eq!(index.bytes(), golden);
+        let view = parse(&golden).unwrap();
+        assert_eq!(
+            view.iter().collect::<Vec<_>>(),
+            [entry(1009, 4096), entry(1300, 0x0001_2345)]
+        );
+        assert_eq!(index.seal().bytes(), golden);
+    }
+
+    #[test]
+    fn lookup_finds_the_last_entry_at_or_below() {
+        let index = index_of(&[(1009, 100), (1020, 200), (1030, 300)]);
+        let sealed = SegmentOffsetIndex::Sealed(index.clone().seal());
+        let active = SegmentOffsetIndex::Active(index);
+        for (target, found) in [
+            (0, (1000, 0)),
+            (1008, (1000, 0)),
+            (1009, (1009, 100)),
+            (1019, (1009, 100)),
+            (1029, (1020, 200)),
+            (1030, (1030, 300)),
+            (i64::MAX, (1030, 300)),
+        ] {
+            assert_eq!(
+                active.lookup(Offset::new(target)),
+                entry(found.0, found.1),
+                "{target}"
+            );
+            assert_eq!(
+                sealed.lookup(Offset::new(target)),
+                entry(found.0, found.1),
+                "{target}"
+            );
+        }
+        assert_eq!(
+            OffsetIndex::new(BASE, 8).lookup(Offset::new(5000)),
+            entry(1000, 0)
+        );
+        assert_eq!(OffsetIndex::new(BASE, 8).last(), entry(1000, 0));
+    }
+
+    #[test]
+    fn full_when_the_limit_or_31_bits_are_used_up() {
+        let mut index = OffsetIndex::new(BASE, 20);
+        index.try_push(Offset::new(1001), FilePosition::new(1)).unwrap();
+        let far = Offset::new(1001 + i64::from(i32::MAX));
+        let full = IndexFull {
+            file: IndexFile::Offset,
+            entry_count: 1,
+        };
+        assert!(!index.can_name(far) && index.can_name(Offset::new(far.get() - 1)));
+        assert_eq!(index.try_push(far, FilePosition::new(2)), Err(full));
+        assert_eq!(
+            index.try_push(Offset::new(1002), FilePosition::new(1 << 31)),
+            Err(full)
+        );
+        index
+            .try_push(Offset::new(far.get() - 1), FilePosition::new((1 << 31) - 1))
+            .unwrap();
+        assert!(index.is_full());
+        let full = IndexFull {
+            file: IndexFile::Offset,
+            entry_count: 2,
+        };
+        let beyond = FilePosition::new(1 << 31);
+        assert_eq!(index.try_push(far, beyond), Err(full));
+        assert_eq!(parse(index.bytes()).unwrap().last(), index.last());
+    }
+
+    #[test]
+    #[should_panic(expected = "behind")]
+    fn an_offset_that_does_not_increase_is_our_mistake() {
+        index_of(&[(1009, 100), (1009, 200)]);
+    }
+
+    #[test]
+    fn truncation_drops_what_lies_at_or_behind() {
+        for (offset, kept) in [(0, 0), (1009, 0), (1010, 1), (1020, 1), (1021, 2), (9999, 2)] {
+            let mut index = index_of(&[(1009, 100), (1020, 200)]);
+            index.truncate_to(Offset::new(offset));
+            assert_eq!(index.entry_count(), kept, "{offset}");
+        }
+        let mut index = index_of(&[(1009, 100), (1020, 200)]).seal().reopen(1024);
+        index.truncate_to(Offset::new(1020));
+        index.try_push(Offset::new(1015), FilePosition::new(150)).unwrap();
+        assert_eq!(
+            index.entries().iter().collect::<Vec<_>>(),
+            [entry(1009, 100), entry(1015, 150)]
+        );
+    }
+
+    #[test]
+    fn a_preallocated_tail_is_left_out() {
+        let index = index_of(&[(1009, 100), (1020, 200)]);
+        let with_tail = [index.bytes(), &[0; 64]].concat();
+        assert_eq!(parse(&with_tail).unwrap().bytes(), index.bytes());
+        assert_eq!(parse(&[0; 64]).unwrap().entry_count(), 0);
+        let origin = index_of(&[(1000, 0)]);
+        assert_eq!(parse(origin.bytes()).unwrap().entry_count(), 1);
+        assert_eq!(parse(&[]).unwrap().entry_count(), 0);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let sound = index_of(&[(1009, 100), (1020, 200), (1030, 300)])
+            .bytes()
+            .to_vec();
+        assert_eq!(
+            parse(&sound[..23]).unwrap_err(),
+            IndexError::Length {
+                file: IndexFile::Offset,
+                length: 23,
+                entry_size: 8
+            }
+        );
+        let damaged = |at: usize, value: i32| {
+            let mut bytes = sound.clone();
+            bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+            parse(&bytes).unwrap_err()
+        };
+        let too_small = |position, field, at_least, found| IndexError::TooSmall {
+            file: IndexFile::Offset,
+            position: FilePosition::new(position),
+            field,
+            at_least,
+            found,
+        };
+        assert_eq!(damaged(0, -1), too_small(0, "relative offset", 0, -1));
+        assert_eq!(
+            damaged(4, i32::MIN),
+            too_small(0, "position", 0, i64::from(i32::MIN))
+        );
+        assert_eq!(damaged(8, 9), too_small(8, "relative offset", 10, 9));
+        assert_eq!(damaged(20, 200), too_small(16, "position", 201, 200));
+        let zero_inside = [&sound[..8], &[0; 8], &sound[16..]].concat();
+        assert_eq!(
+            parse(&zero_inside).unwrap_err(),
+            too_small(8, "relative offset", 10, 0)
+        );
+        assert_eq!(
+            damaged(8, 9).to_string(),
+            "offset index: entry at 8: relative offset should be at least 10, found 9"
+        );
+    }
+
+    #[test]
+    fn a_base_offset_at_the_end_of_its_range_does_not_panic() {
+        let view = OffsetIndexView::parse(
+            Bytes::from_static(&[0, 0, 0, 9, 0, 0, 0, 1]),
+            Offset::new(i64::MAX),
+        );
+        assert_eq!(view.unwrap().last(), entry(i64::MAX, 1));
+    }
+}
