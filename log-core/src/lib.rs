@@ -8,9 +8,11 @@
 //! `checkpoint` stand beside `segment`. `protocol` is the wire codec's one boundary and shares nothing
 //! with storage.
 
+pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod fs;
 pub mod index;
+pub mod leader_epoch;
 pub mod model;
 pub mod protocol;
