@@ -2,8 +2,16 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`http`] | the HTTP front: `/healthz` for now |
+//! | [`logging`] | log lines: where they go and how they look |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
+//! | [`shutdown`] | the word "stop" and who says it |
+//! | [`system`] | the machine: its time, its limits, its kernel |
 //!
 //! Direction: the fronts call `partition` and `metadata`; those call log-core; nothing points back.
 
+pub mod http;
+pub mod logging;
 pub mod partition;
+pub mod shutdown;
+pub mod system;

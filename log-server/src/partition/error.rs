@@ -9,7 +9,7 @@ use log_core::model::Offset;
 /// Why a partition refused or could not finish what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PartitionError {
-    /// The offset is not one that can be read: OFFSET_OUT_OF_RANGE.
+    /// The offset is not one that can be read: `OFFSET_OUT_OF_RANGE`.
     #[error("offset {offset} is not between the log start {log_start} and {bound}")]
     OffsetOutOfRange {
         /// What was asked for.
@@ -19,34 +19,34 @@ pub enum PartitionError {
         /// The end of what this reader may see.
         bound: Offset,
     },
-    /// The disk failed: KAFKA_STORAGE_ERROR.
+    /// The disk failed: `KAFKA_STORAGE_ERROR`.
     #[error("{reason}")]
     Storage {
         /// Operation, file and cause.
         reason: Arc<str>,
     },
-    /// The log refuses writes until it is reopened: KAFKA_STORAGE_ERROR.
+    /// The log refuses writes until it is reopened: `KAFKA_STORAGE_ERROR`.
     #[error("the log refuses writes until it is reopened: {reason}")]
     Latched {
         /// The failure that latched it.
         reason: Arc<str>,
     },
-    /// No space for the records; nothing was written: KAFKA_STORAGE_ERROR.
+    /// No space for the records; nothing was written: `KAFKA_STORAGE_ERROR`.
     #[error("no space: {reason}")]
     DiskFull {
         /// Operation, file and cause.
         reason: Arc<str>,
     },
-    /// The log could not be loaded at start: KAFKA_STORAGE_ERROR.
+    /// The log could not be loaded at start: `KAFKA_STORAGE_ERROR`.
     #[error("the partition is off-line: {reason}")]
     Offline {
         /// File, position, offsets and what to do.
         reason: Arc<str>,
     },
-    /// The partition was deleted: UNKNOWN_TOPIC_OR_PARTITION.
+    /// The partition was deleted: `UNKNOWN_TOPIC_OR_PARTITION`.
     #[error("the partition was deleted")]
     Deleted,
-    /// The broker is stopping: NOT_LEADER_OR_FOLLOWER.
+    /// The broker is stopping: `NOT_LEADER_OR_FOLLOWER`.
     #[error("the broker is shutting down")]
     ShuttingDown,
 }
