@@ -11,6 +11,7 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod config;
+pub mod envelope;
 pub mod fs;
 pub mod index;
 pub mod leader_epoch;
