@@ -17,3 +17,4 @@ pub mod index;
 pub mod leader_epoch;
 pub mod model;
 pub mod protocol;
+pub mod record;

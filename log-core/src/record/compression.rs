@@ -1,0 +1,515 @@
+//! The codecs of record batches: gzip, snappy, lz4 and zstd.
+//!
+//! Owns the byte formats that Kafka's clients exchange:
+//!
+//! | id | codec | written | read |
+//! |---|---|---|---|
+//! | 1 | gzip | one member | members in a row |
+//! | 2 | snappy | xerial framing (as the Java client), blocks of 32 KiB | xerial framing and one raw block (as librdkafka), told apart by the magic |
+//! | 3 | lz4 | one frame, independent blocks of 64 KiB, no checksums | one frame of any block size |
+//! | 4 | zstd | one frame | frames in a row |
+//!
+//! Invariant: decompression never yields more than the limit it is given; what would exceed it is
+//! refused while it is being read. It does not look into what was decompressed.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
+
+/// What a batch of a stranger may decompress to: far beyond honest ratios of the largest usual batch (1 MiB),
+/// and small enough to be held by a few requests at once.
+pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+const XERIAL_MAGIC_HEAD: [u8; 4] = [0x82, b'S', b'N', b'A'];
+/// Version 1, readable by version 1.
+const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+const XERIAL_HEADER_LENGTH: usize = XERIAL_MAGIC.len() + XERIAL_VERSIONS.len();
+const XERIAL_BLOCK_LENGTH: usize = 32 << 10;
+/// The densest element of snappy copies 64 bytes and takes 3, so no honest block declares more than this ratio.
+const SNAPPY_RATIO_MAX: usize = 22;
+
+/// How the records of a batch are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Deflate in the gzip format.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// The lz4 frame format.
+    Lz4,
+    /// Zstandard (KIP-110).
+    Zstd,
+}
+
+/// No codec has this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("compression id {id} is unknown; 0 to 4 are known")]
+pub struct UnknownCompression {
+    /// The three bits that were found.
+    pub id: u8,
+}
+
+/// No codec has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a compression; known are none, gzip, snappy, lz4 and zstd")]
+pub struct ParseCompressionError {
+    /// The text that was refused.
+    pub text: String,
+}
+
+/// Compressed bytes were refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompressionError {
+    /// The bytes are not what the codec writes.
+    #[error("{codec} data of {length} bytes is damaged: {reason}")]
+    Damaged {
+        /// The codec that was to read them.
+        codec: Compression,
+        /// How many compressed bytes there were.
+        length: usize,
+        /// What the codec found.
+        reason: String,
+    },
+    /// More came out than the reader allows.
+    #[error("{codec} data of {length} bytes decompresses to more than {limit} bytes")]
+    TooLarge {
+        /// The codec that read them.
+        codec: Compression,
+        /// How many compressed bytes there were.
+        length: usize,
+        /// How many bytes were allowed to come out.
+        limit: usize,
+    },
+}
+
+impl Compression {
+    /// Every codec, in the order of the ids.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The codec with this id.
+    ///
+    /// # Errors
+    /// When no codec has it.
+    pub const fn from_id(id: u8) -> Result<Self, UnknownCompression> {
+        match id {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Gzip),
+            2 => Ok(Self::Snappy),
+            3 => Ok(Self::Lz4),
+            4 => Ok(Self::Zstd),
+            _ => Err(UnknownCompression { id }),
+        }
+    }
+
+    /// What stands in the attributes of a batch.
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
+    /// Kafka's name (`compression.type`).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The levels Kafka accepts (`compression.gzip.level` and so on), where the codec has any. Gzip also knows -1,
+    /// "the usual one". Lz4's levels are accepted for compatibility; there is one speed.
+    #[must_use]
+    pub const fn levels(self) -> Option<RangeInclusive<i32>> {
+        match self {
+            Self::None | Self::Snappy => None,
+            Self::Gzip => Some(1..=9),
+            Self::Lz4 => Some(1..=17),
+            Self::Zstd => Some(-131_072..=22),
+        }
+    }
+
+    /// Kafka's level when none is given.
+    #[must_use]
+    pub const fn default_level(self) -> Option<i32> {
+        match self {
+            Self::None | Self::Snappy => None,
+            Self::Gzip => Some(-1),
+            Self::Lz4 => Some(9),
+            Self::Zstd => Some(3),
+        }
+    }
+
+    /// Appends `input`, compressed, to `output`. A level outside the codec's range is held within it; `None` is the usual level.
+    ///
+    /// # Panics
+    /// When a codec fails on bytes in memory, which is a mistake of ours.
+    pub fn compress(self, level: Option<i32>, input: &[u8], output: &mut Vec<u8>) {
+        match self {
+            Self::None => output.extend_from_slice(input),
+            Self::Gzip => gzip_compress(level, input, output),
+            Self::Snappy => snappy_compress(input, output),
+            Self::Lz4 => lz4_compress(input, output),
+            Self::Zstd => zstd_compress(level, input, output),
+        }
+    }
+
+    /// Replaces the contents of `output` with `input`, decompressed.
+    ///
+    /// # Errors
+    /// When `input` is damaged, or more than `limit` bytes would come out. `output` then holds at most `limit` bytes
+    /// of no meaning.
+    pub fn decompress(
+        self,
+        input: &[u8],
+        output: &mut Vec<u8>,
+        limit: usize,
+    ) -> Result<(), CompressionError> {
+        output.clear();
+        let outcome = match self {
+            Self::None => read_limited(input, output, limit),
+            Self::Gzip => read_limited(flate2::bufread::MultiGzDecoder::new(input), output, limit),
+            Self::Snappy => snappy_decompress(input, output, limit),
+            Self::Lz4 => lz4_decompress(input, output, limit),
+            Self::Zstd => zstd::stream::read::Decoder::with_buffer(input)
+                .map_err(Refusal::from)
+                .and_then(|decoder| read_limited(decoder, output, limit)),
+        };
+        outcome.map_err(|refusal| match refusal {
+            Refusal::Damaged(reason) => CompressionError::Damaged {
+                codec: self,
+                length: input.len(),
+                reason,
+            },
+            Refusal::TooLarge => CompressionError::TooLarge {
+                codec: self,
+                length: input.len(),
+                limit,
+            },
+        })
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Compression {
+    type Err = ParseCompressionError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCompressionError> {
+        Self::ALL
+            .into_iter()
+            .find(|codec| codec.name() == text)
+            .ok_or_else(|| ParseCompressionError {
+                text: text.to_owned(),
+            })
+    }
+}
+
+/// Why a codec gave up; the caller knows the rest.
+enum Refusal {
+    Damaged(String),
+    TooLarge,
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl From<snap::Error> for Refusal {
+    fn from(error: snap::Error) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+/// Reads to the end, and one byte beyond the limit at most.
+fn read_limited(reader: impl Read, output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
+    let allowed = u64::try_from(limit).expect("memory is addressed by 64 bits at most");
+    reader.take(allowed.saturating_add(1)).read_to_end(output)?;
+    if limit < output.len() {
+        output.truncate(limit);
+        return Err(Refusal::TooLarge);
+    }
+    Ok(())
+}
+
+fn gzip_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) {
+    let level = match level {
+        None | Some(-1) => flate2::Compression::default(),
+        Some(level) => flate2::Compression::new(level.clamp(1, 9).unsigned_abs()),
+    };
+    let mut encoder = flate2::write::GzEncoder::new(output, level);
+    encoder.write_all(input).expect("memory takes what is written");
+    encoder.finish().expect("memory takes what is written");
+}
+
+fn zstd_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) {
+    let level = level.unwrap_or(3).clamp(-131_072, 22);
+    let compressed = zstd::bulk::compress(input, level).expect("bytes in memory compress");
+    output.extend_from_slice(&compressed);
+}
+
+fn lz4_compress(input: &[u8], output: &mut Vec<u8>) {
+    // Consumers in Java read independent blocks only.
+    let frame = FrameInfo::new()
+        .block_mode(BlockMode::Independent)
+        .block_size(BlockSize::Max64KB);
+    let mut encoder = FrameEncoder::with_frame_info(frame, output);
+    encoder.write_all(input).expect("memory takes what is written");
+    encoder.finish().expect("memory takes what is written");
+}
+
+/// A slice that remembers whether somebody asked it for more than it has.
+struct WatchedSlice<'a> {
+    rest: &'a [u8],
+    ran_dry: bool,
+}
+
+impl Read for WatchedSlice<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.ran_dry |= self.rest.is_empty() && !buffer.is_empty();
+        self.rest.read(buffer)
+    }
+}
+
+/// The frame decoder takes the end of the input for the end of the frame. A frame that is whole is never read
+/// beyond its end mark, so asking for more means that it was cut.
+fn lz4_decompress(input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
+    let mut slice = WatchedSlice {
+        rest: input,
+        ran_dry: false,
+    };
+    read_limited(FrameDecoder::new(&mut slice), output, limit)?;
+    if slice.ran_dry {
+        return Err(Refusal::Damaged("the frame has no end mark".to_owned()));
+    }
+    Ok(())
+}
+
+fn snappy_compress(input: &[u8], output: &mut Vec<u8>) {
+    let mut encoder = snap::raw::Encoder::new();
+    output.extend_from_slice(&XERIAL_MAGIC);
+    output.extend_from_slice(&XERIAL_VERSIONS);
+    for block in input.chunks(XERIAL_BLOCK_LENGTH) {
+        let compressed = encoder.compress_vec(block).expect("a block of 32 KiB compresses");
+        let length = u32::try_from(compressed.len()).expect("a compressed block of 32 KiB is small");
+        output.extend_from_slice(&length.to_be_bytes());
+        output.extend_from_slice(&compressed);
+    }
+}
+
+fn snappy_decompress(input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
+    if !input.starts_with(&XERIAL_MAGIC) {
+        return snappy_block_decompress(input, output, limit);
+    }
+    let mut rest = input;
+    while !rest.is_empty() {
+        // Streams may be strung together, each with its header; no block is as long as the magic read as a length.
+        if rest.starts_with(&XERIAL_MAGIC_HEAD) {
+            rest = rest
+                .get(XERIAL_HEADER_LENGTH..)
+                .ok_or_else(|| cut("the header"))?;
+            continue;
+        }
+        let (length, behind) = rest
+            .split_first_chunk::<4>()
+            .ok_or_else(|| cut("a block's length"))?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| cut("a block"))?;
+        let (block, behind) = behind.split_at_checked(length).ok_or_else(|| cut("a block"))?;
+        snappy_block_decompress(block, output, limit)?;
+        rest = behind;
+    }
+    Ok(())
+}
+
+fn cut(place: &str) -> Refusal {
+    Refusal::Damaged(format!("the input ends within {place}"))
+}
+
+/// Appends one raw block to `output`, which is to hold at most `limit` bytes.
+fn snappy_block_decompress(block: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
+    let declared = snap::raw::decompress_len(block)?;
+    if block.len().saturating_mul(SNAPPY_RATIO_MAX) < declared {
+        return Err(Refusal::Damaged(format!(
+            "a block of {} bytes declares {declared}, more than any block can hold",
+            block.len()
+        )));
+    }
+    let start = output.len();
+    if limit.saturating_sub(start) < declared {
+        return Err(Refusal::TooLarge);
+    }
+    output.resize(start + declared, 0);
+    let space = output.get_mut(start..).expect("just resized");
+    let written = snap::raw::Decoder::new().decompress(block, space)?;
+    output.truncate(start + written);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODECS: [Compression; 4] = [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+
+    fn text(length: usize) -> Vec<u8> {
+        b"a line that repeats, with a counter: 0123456789\n"
+            .iter()
+            .copied()
+            .cycle()
+            .take(length)
+            .collect()
+    }
+
+    fn compressed(codec: Compression, input: &[u8]) -> Vec<u8> {
+        let mut output = Vec::new();
+        codec.compress(None, input, &mut output);
+        output
+    }
+
+    fn decompressed(codec: Compression, input: &[u8], limit: usize) -> Result<Vec<u8>, CompressionError> {
+        let mut output = vec![7; 3];
+        codec.decompress(input, &mut output, limit)?;
+        Ok(output)
+    }
+
+    #[test]
+    fn ids_and_names_read_back() {
+        for (id, codec) in (0..).zip(Compression::ALL) {
+            assert_eq!(codec.id(), id);
+            assert_eq!(Compression::from_id(id), Ok(codec));
+            assert_eq!(codec.to_string().parse(), Ok(codec));
+        }
+        assert_eq!(Compression::from_id(5), Err(UnknownCompression { id: 5 }));
+        assert!("GZIP".parse::<Compression>().is_err());
+    }
+
+    #[test]
+    fn every_codec_gives_back_what_it_took() {
+        for codec in Compression::ALL {
+            for length in [0, 1, 100, 32 << 10, (32 << 10) + 1, 300_000] {
+                let input = text(length);
+                let packed = compressed(codec, &input);
+                assert_eq!(
+                    decompressed(codec, &packed, length).unwrap(),
+                    input,
+                    "{codec} {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_gives_back_what_it_took() {
+        let input = text(10_000);
+        for codec in Compression::ALL {
+            for level in [i32::MIN, -5, -1, 0, 1, 9, 17, 19, i32::MAX] {
+                let mut packed = Vec::new();
+                codec.compress(Some(level), &input, &mut packed);
+                assert_eq!(
+                    decompressed(codec, &packed, 10_000).unwrap(),
+                    input,
+                    "{codec} {level}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn output_beyond_the_limit_is_refused() {
+        let input = vec![0; 1 << 20];
+        for codec in Compression::ALL {
+            let packed = compressed(codec, &input);
+            for limit in [0, 1, (1 << 20) - 1] {
+                let mut output = Vec::new();
+                let outcome = codec.decompress(&packed, &mut output, limit);
+                assert!(
+                    matches!(outcome, Err(CompressionError::TooLarge { .. })),
+                    "{codec} {limit}"
+                );
+                assert!(output.len() <= limit, "{codec} {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn input_that_is_cut_is_refused() {
+        let input = text(100_000);
+        for codec in CODECS {
+            let packed = compressed(codec, &input);
+            for length in [1, 7, packed.len() / 2, packed.len() - 1] {
+                let outcome = decompressed(codec, &packed[..length], 1 << 20);
+                assert!(
+                    matches!(outcome, Err(CompressionError::Damaged { .. })),
+                    "{codec} {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_lz4_frame_without_its_end_mark_is_refused() {
+        let packed = compressed(Compression::Lz4, &text(100));
+        let outcome = decompressed(Compression::Lz4, &packed[..packed.len() - 4], 1 << 20);
+        assert!(
+            matches!(outcome, Err(CompressionError::Damaged { .. })),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn raw_snappy_is_read() {
+        let input = text(100_000);
+        let raw = snap::raw::Encoder::new().compress_vec(&input).unwrap();
+        assert_eq!(decompressed(Compression::Snappy, &raw, 100_000).unwrap(), input);
+    }
+
+    #[test]
+    fn xerial_streams_in_a_row_are_read() {
+        let mut packed = compressed(Compression::Snappy, &text(50));
+        packed.extend(compressed(Compression::Snappy, &text(50)));
+        assert_eq!(
+            decompressed(Compression::Snappy, &packed, 100).unwrap(),
+            [text(50), text(50)].concat()
+        );
+    }
+
+    #[test]
+    fn a_snappy_block_cannot_declare_more_than_it_holds() {
+        // The varint says 32 MiB, and nothing follows.
+        let outcome = decompressed(Compression::Snappy, &[0x80, 0x80, 0x80, 0x10], 1 << 30);
+        assert!(
+            matches!(outcome, Err(CompressionError::Damaged { .. })),
+            "{outcome:?}"
+        );
+        // The ratio in the constant is one that blocks of zeros reach.
+        let zeros = vec![0; 1 << 20];
+        let raw = snap::raw::Encoder::new().compress_vec(&zeros).unwrap();
+        assert_eq!(decompressed(Compression::Snappy, &raw, 1 << 20).unwrap(), zeros);
+    }
+}
