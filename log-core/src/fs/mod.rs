@@ -11,10 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
+mod extent;
 pub mod map;
 pub mod mem;
 pub mod os;
+
+#[cfg(test)]
+mod tests;
 
 /// What was asked of the file system when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,7 +86,8 @@ pub enum FsErrorKind {
     UnexpectedEnd,
     /// The file is larger than the caller accepts.
     TooLarge,
-    /// The range is handed out as slices and may be neither changed nor cut off.
+    /// The range is handed out as slices, or another thread is changing it: it may be neither changed nor
+    /// cut off, nor handed out.
     InUse,
     /// Anything else, media errors (EIO) among them.
     Other,
@@ -99,6 +105,41 @@ pub struct FsError {
     pub kind: FsErrorKind,
     /// The system's own word.
     pub source: io::Error,
+}
+
+impl FsError {
+    /// An error of the system's, classified by its number.
+    pub(crate) fn from_system(operation: FsOperation, path: &Path, source: io::Error) -> Self {
+        Self {
+            operation,
+            path: path.to_path_buf(),
+            kind: FsErrorKind::of(&source),
+            source,
+        }
+    }
+
+    /// A refusal of ours, in words.
+    pub(crate) fn refused(operation: FsOperation, path: &Path, kind: FsErrorKind, text: String) -> Self {
+        Self {
+            operation,
+            path: path.to_path_buf(),
+            kind,
+            source: io::Error::other(text),
+        }
+    }
+}
+
+impl FsErrorKind {
+    fn of(source: &io::Error) -> Self {
+        match Errno::from_io_error(source) {
+            Some(Errno::NOENT) => Self::NotFound,
+            Some(Errno::EXIST) => Self::AlreadyExists,
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::NoSpace,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::OutOfResources,
+            Some(Errno::WOULDBLOCK) => Self::Locked,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// One name in a directory.
@@ -230,7 +271,8 @@ pub trait File: Debug + Send + Sync {
     ///
     /// # Errors
     /// `NoSpace` and the system's others; a part of the bytes may then have been written.
-    /// `InUse` when the range lies in a slice that was handed out.
+    /// `InUse` when the range starts below the end of a slice that was handed out, alive or not, or
+    /// overlaps a write or cut that another thread has under way.
     fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> Result<(), FsError>;
 
     /// Fills `buffer` from `position` on and says how many bytes there were; fewer only at the end of the file.
@@ -268,7 +310,8 @@ pub trait File: Debug + Send + Sync {
     /// Cuts or extends the file.
     ///
     /// # Errors
-    /// `InUse` when a slice that was handed out, alive or not, reaches behind `length`.
+    /// `InUse` when a slice that was handed out, alive or not, reaches behind `length`, or another thread
+    /// is writing or allocating there.
     fn set_length(&self, length: u64) -> Result<(), FsError>;
 
     /// Maps the file's first `capacity` bytes, which may reach behind its present end: the address space
@@ -285,7 +328,8 @@ pub trait Map: Debug + Send + Sync {
     /// it lies below the published end of an append-only file.
     ///
     /// # Errors
-    /// `UnexpectedEnd` when the range reaches behind the file's end or the map's capacity.
+    /// `UnexpectedEnd` when the range reaches behind the file's end or the map's capacity; `InUse` while
+    /// a write to it, or to bytes before it, is under way.
     fn slice(&self, range: Range<u64>) -> Result<Bytes, FsError>;
 
     /// Whether the whole range is in memory, so that touching it does not wait for the disk.
