@@ -17,7 +17,6 @@ mod extent;
 pub mod map;
 pub mod mem;
 pub mod os;
-mod whole_file;
 
 #[cfg(test)]
 mod tests;
