@@ -44,8 +44,7 @@ impl BatchMetadata {
             return Sequence::NONE;
         }
         let unwrapped = i64::from(self.last_sequence.get()) - i64::from(self.offset_delta);
-        let first = i32::try_from(unwrapped.rem_euclid(SEQUENCE_COUNT));
-        Sequence::new(first.expect("a remainder of 2^31 fits an i32"))
+        i32::try_from(unwrapped.rem_euclid(SEQUENCE_COUNT)).map_or(Sequence::NONE, Sequence::new)
     }
 
     /// The offset of its first record.

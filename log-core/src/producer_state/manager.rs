@@ -120,6 +120,15 @@ impl ProducerStateManager {
         }
     }
 
+    /// The same with room for fewer producers.
+    #[cfg(test)]
+    pub(super) fn with_producers_max(self, producers_max: usize) -> Self {
+        Self {
+            producers_max,
+            ..self
+        }
+    }
+
     /// The state that a snapshot of this end offset holds. When the snapshot is not complete, go on with
     /// [`Self::backfill`] before the replay.
     #[must_use]

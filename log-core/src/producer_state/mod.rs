@@ -7,3 +7,6 @@
 pub mod entry;
 pub mod manager;
 pub mod snapshot;
+
+#[cfg(test)]
+mod tests;

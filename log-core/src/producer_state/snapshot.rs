@@ -23,8 +23,8 @@
 //! | – batch count | 1 | 0 to 5 |
 //! | – batches, oldest first | 24 each | last sequence 4, last offset 8, offset delta 4, timestamp 8 |
 //!
-//! Kafka's format has only the last batch of each producer, and so a Kafka that restarts in good order takes a retry
-//! of an earlier one for new. Hence the trailer. Kafka still reads the file: its reader
+//! Kafka's format has only the last batch of each producer, and so a Kafka that was restarted in good order refuses
+//! retries of earlier ones, or appends them again. Hence the trailer. Kafka still reads the file: its reader
 //! (`ProducerStateManager.readSnapshot`) takes as many producers as the count says, does not ask what stands
 //! behind them, and computes the checksum to the end of the file, which is why ours covers the trailer.
 //! A file that ends with the producers is Kafka's own; it gives a snapshot that is not complete.
