@@ -1,1 +1,21 @@
-//! Async Kafka-protocol client: producer, consumer, admin.
+//! An async client of the Kafka protocol: producer, partition consumer, admin.
+//!
+//! Works against Stratalog and against Kafka. From the bottom up, each module using only those before it:
+//! `error`, `config`, `retry` ← `api_versions` ← `connection` ← `metadata` ← `cluster` ← `offsets` ← `admin`,
+//! `producer`, `consumer`.
+
+pub mod admin;
+pub mod api_versions;
+mod by_leader;
+pub mod cluster;
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod metadata;
+pub mod offsets;
+pub mod retry;
+
+#[cfg(test)]
+mod testing;
+
+pub use error::{Error, Result};

@@ -2,8 +2,6 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`cli`] | the command line |
-//! | [`config`] | settings of the broker and of topics |
 //! | [`http`] | the HTTP front: `/healthz` for now |
 //! | [`logging`] | log lines: where they go and how they look |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
@@ -12,8 +10,6 @@
 //!
 //! Direction: the fronts call `partition` and `metadata`; those call log-core; nothing points back.
 
-pub mod cli;
-pub mod config;
 pub mod http;
 pub mod logging;
 pub mod partition;

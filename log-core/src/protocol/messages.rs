@@ -35,6 +35,10 @@ macro_rules! apis {
             fn write_to(&self, buffer: &mut BytesMut, version: i16) -> Result<(), CodecError> {
                 Ok(self.write(buffer, version)?)
             }
+
+            fn encoded_len(&self, version: i16) -> Result<usize, CodecError> {
+                Ok(self.encoded_len(version)?)
+            }
         }
     };
 }

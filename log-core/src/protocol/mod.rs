@@ -37,6 +37,12 @@ pub trait Message: Sized {
     /// # Errors
     /// [`CodecError::Malformed`] when a field cannot be expressed in that version.
     fn write_to(&self, buffer: &mut BytesMut, version: i16) -> Result<(), CodecError>;
+
+    /// How many bytes [`Message::write_to`] appends, so that a buffer is allocated once.
+    ///
+    /// # Errors
+    /// As [`Message::write_to`].
+    fn encoded_len(&self, version: i16) -> Result<usize, CodecError>;
 }
 
 /// A request and the response that answers it.

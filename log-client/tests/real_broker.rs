@@ -1,0 +1,29 @@
+//! The client against a broker that somebody runs, Stratalog or a real Kafka broker:
+//! `STRATALOG_TEST_BOOTSTRAP=127.0.0.1:9092 cargo test -p log-client --test real_broker -- --ignored`.
+//!
+//! The scenarios stand in `scenarios`; the server's own tests run them against the server.
+
+mod scenarios;
+
+/// Where the broker is.
+fn bootstrap() -> String {
+    std::env::var("STRATALOG_TEST_BOOTSTRAP").expect("STRATALOG_TEST_BOOTSTRAP is host:port of a broker")
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs a broker: STRATALOG_TEST_BOOTSTRAP=host:port"]
+            async fn $name() {
+                scenarios::$name(&bootstrap()).await;
+            }
+        )*
+    };
+}
+
+scenarios! {
+    topics_are_created_grown_described_and_deleted
+    topic_settings_are_changed_and_taken_back
+    the_cluster_describes_itself
+}

@@ -1,3 +1,0 @@
-//! The command line: one file per subcommand.
-
-pub mod serve;
