@@ -17,6 +17,7 @@ mod extent;
 pub mod map;
 pub mod mem;
 pub mod os;
+mod whole_file;
 
 #[cfg(test)]
 mod tests;

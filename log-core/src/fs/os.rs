@@ -8,7 +8,6 @@
 //! Interrupted calls are repeated, short writes continued. An error is classified by its number alone.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -21,6 +20,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::extent::{Change, ChangeKind, Extent, Refusal};
 use super::map::{self, MapBudget, OsMap};
+use super::whole_file::{parent_of, read_whole, replace_whole};
 use super::{DirEntry, DirectoryLock, File, FileSystem, FsError, FsErrorKind, FsOperation, Map, Space};
 
 /// The file that carries a data directory's lock.
@@ -137,25 +137,11 @@ impl FileSystem for OsFileSystem {
 
     fn read(&self, path: &Path, length_max: u64) -> Result<Vec<u8>, FsError> {
         let file = self.open_with(path, OFlags::RDONLY, FsOperation::Open)?;
-        let length = file.extent.length();
-        if length_max < length {
-            let text = format!("{length} bytes where at most {length_max} are expected");
-            return Err(FsError::refused(
-                FsOperation::Read,
-                path,
-                FsErrorKind::TooLarge,
-                text,
-            ));
-        }
-        let out_of_memory = |_| file.error(FsOperation::Read, Errno::NOMEM);
-        let mut contents = vec![0; usize::try_from(length).map_err(out_of_memory)?];
-        let count = file.read_at(0, &mut contents)?;
-        contents.truncate(count);
-        Ok(contents)
+        read_whole(&file, length_max)
     }
 
     fn replace(&self, path: &Path, contents: &[u8]) -> Result<(), FsError> {
-        replace(self, path, contents)
+        replace_whole(self, path, contents)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FsError> {
@@ -234,41 +220,6 @@ impl FileSystem for OsFileSystem {
     }
 }
 
-/// What [`FileSystem::replace`] does, in verbs of any file system, so that the twin in memory is tested with
-/// these very steps. `name.tmp` is where the new contents wait; one that is left over is from a crash.
-pub(super) fn replace(files: &dyn FileSystem, path: &Path, contents: &[u8]) -> Result<(), FsError> {
-    let mut name = path.file_name().map(OsString::from).unwrap_or_default();
-    name.push(OsStr::new(".tmp"));
-    let aside = path.with_file_name(name);
-    let write_aside = || {
-        let file = match files.create(&aside) {
-            Err(error) if error.kind == FsErrorKind::AlreadyExists => {
-                files.remove_file(&aside)?;
-                files.create(&aside)?
-            }
-            outcome => outcome?,
-        };
-        file.write_at(0, &[IoSlice::new(contents)])?;
-        file.sync_data()
-    };
-    let outcome = write_aside().and_then(|()| files.rename(&aside, path));
-    if let Err(error) = outcome {
-        // The name may not even exist, and the first failure is the one to tell.
-        files.remove_file(&aside).ok();
-        return Err(error);
-    }
-    files.sync_directory(parent_of(path))
-}
-
-/// The directory that holds the path's name; the working directory for a bare name.
-pub(super) fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => path,
-    }
-}
-
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
@@ -334,6 +285,9 @@ impl OsFile {
         kind: ChangeKind,
         range: Range<u64>,
     ) -> Result<Change<'_>, FsError> {
+        if i64::try_from(range.end).is_err() {
+            return Err(self.error(operation, Errno::FBIG));
+        }
         self.extent
             .begin(kind, range.clone())
             .map_err(|refusal| match refusal {
@@ -403,10 +357,10 @@ impl File for OsFile {
         while let Some(rest) = buffer.get_mut(filled..)
             && !rest.is_empty()
         {
-            let from = u64::try_from(filled)
-                .ok()
-                .and_then(|filled| position.checked_add(filled));
-            let from = from.ok_or_else(|| self.error(FsOperation::Read, Errno::OVERFLOW))?;
+            let from = position.saturating_add(filled as u64);
+            if i64::try_from(from).is_err() {
+                break; // behind the end of any file
+            }
             let count = retry_on_intr(|| rustix::io::pread(&self.descriptor, &mut *rest, from))
                 .map_err(|errno| self.error(FsOperation::Read, errno))?;
             if count == 0 {
@@ -455,11 +409,7 @@ impl File for OsFile {
     }
 
     fn set_length(&self, length: u64) -> Result<(), FsError> {
-        let change = self.begin(
-            FsOperation::SetLen,
-            ChangeKind::SetLength(length),
-            length..u64::MAX,
-        )?;
+        let change = self.begin(FsOperation::SetLen, ChangeKind::SetLength(length), length..length)?;
         let outcome = retry_on_intr(|| rustix::fs::ftruncate(&self.descriptor, length));
         self.finish(change, FsOperation::SetLen, outcome)
     }
@@ -480,7 +430,7 @@ pub(super) fn range_of(position: u64, parts: &[IoSlice<'_>]) -> Option<Range<u64
     for part in parts {
         end = end.checked_add(u64::try_from(part.len()).ok()?)?;
     }
-    Some(position..end)
+    i64::try_from(end).ok().map(|_| position..end)
 }
 
 /// Writes every byte of `parts`, as many calls as it takes; mostly one.

@@ -79,6 +79,13 @@ fn parts_are_written_one_behind_the_other() {
         assert_eq!(file.read_at(1 << 40, &mut buffer).unwrap(), 0);
         file.write_at(1 << 20, &[]).unwrap();
         assert_eq!(file.length().unwrap(), 16);
+        assert_kind(file.write_at(u64::MAX, &parts), FsErrorKind::NoSpace);
+        assert_kind(file.write_at(u64::MAX - 100, &parts), FsErrorKind::NoSpace);
+        assert_kind(file.zero_fill(0..u64::MAX), FsErrorKind::NoSpace);
+        assert_kind(file.allocate(0..u64::MAX), FsErrorKind::NoSpace);
+        assert_kind(file.set_length(u64::MAX), FsErrorKind::NoSpace);
+        assert_eq!(file.read_at(u64::MAX, &mut buffer).unwrap(), 0);
+        assert_eq!(file.length().unwrap(), 16);
         // More parts than the system takes in one call.
         let bytes: Vec<u8> = (0..5000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let parts: Vec<IoSlice<'_>> = bytes.chunks(1).map(IoSlice::new).collect();
@@ -446,6 +453,27 @@ fn a_reader_through_the_map_sees_what_the_writer_published() {
 
 fn fill(number: u64) -> u8 {
     number.to_le_bytes()[0] | 1
+}
+
+/// The page cache is emptied of the file, as after a restart. (A file system in memory keeps its pages.)
+#[test]
+fn pages_that_are_not_in_memory_are_known() {
+    const LENGTH: u64 = 3 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let file = OsFileSystem::new().create(&path).unwrap();
+    write(&file, 0, &vec![1; 3 << 20]);
+    file.sync_data().unwrap();
+    let map = file.map(LENGTH).unwrap();
+    assert!(map.is_resident(0..LENGTH));
+    let descriptor = rustix::fs::open(&path, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    rustix::fs::fadvise(&descriptor, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let is_in_memory = rustix::fs::fstatfs(&descriptor).unwrap().f_type == 0x0102_1994;
+    assert_eq!(map.is_resident(0..LENGTH), is_in_memory);
+    map.populate((2 << 20) + 5..LENGTH).unwrap();
+    assert!(map.is_resident((2 << 20) + 5..LENGTH));
+    map.populate(0..LENGTH).unwrap();
+    assert!(map.is_resident(0..LENGTH));
 }
 
 /// Someone else cuts the file: populate must answer with an error where a touch would kill the process.

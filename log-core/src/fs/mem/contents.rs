@@ -77,14 +77,14 @@ impl Contents {
         self.length
     }
 
-    /// Whether a page holds bytes other than zero; such a page takes space.
-    pub(super) fn has_page(&self, index: usize) -> bool {
+    fn has_page(&self, index: usize) -> bool {
         self.pages.get(index).is_some_and(Option::is_some)
     }
 
-    /// No page at or behind this index holds anything.
-    pub(super) fn page_table_length(&self) -> usize {
-        self.pages.len()
+    /// The pages that hold bytes other than zero, and take space for that.
+    pub(super) fn pages_held(&self) -> impl Iterator<Item = usize> {
+        let pages = self.pages.iter().enumerate();
+        pages.filter(|(_, page)| page.is_some()).map(|(index, _)| index)
     }
 
     /// Copies what there is from `position` on.

@@ -112,18 +112,23 @@ impl State {
 
     /// Takes space for the range, and says how far there was any.
     fn take_space(&mut self, id: NodeId, range: &Range<u64>) -> Result<u64, Errno> {
-        for index in pages_of(range) {
-            if self.node(id)?.taken.contains(index) {
-                continue;
-            }
-            if self.space.is_full() {
-                self.sweep();
-            }
-            if self.space.is_full() {
+        let pages = pages_of(range);
+        if self.space.free() < self.node(id)?.taken.missing(&pages) {
+            self.sweep();
+        }
+        let mut free = self.space.free();
+        let node = self.files.get_mut(&id).ok_or(Errno::IO)?;
+        if node.taken.missing(&pages) <= free {
+            self.space.take(node.taken.insert(&pages));
+            return Ok(range.end);
+        }
+        for index in pages {
+            let missing = node.taken.missing(&(index..index + 1));
+            if free < missing {
                 return Ok((index as u64 * PAGE_BYTES as u64).max(range.start));
             }
-            self.node(id)?.taken.insert(index);
-            self.space.take_page();
+            free -= missing;
+            self.space.take(node.taken.insert(&(index..index + 1)));
         }
         Ok(range.end)
     }

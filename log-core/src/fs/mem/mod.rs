@@ -24,8 +24,9 @@ use self::names::{Entry, NameChange, Names, NodeId};
 use self::node::{FileNode, SpaceUse};
 use super::extent::Extent;
 use super::map::MapBudget;
-use super::os::{parent_of, replace};
-use super::{DirEntry, DirectoryLock, File, FileSystem, FsError, FsErrorKind, FsOperation, Space};
+use super::os::LOCK_FILE;
+use super::whole_file::{parent_of, read_whole, replace_whole};
+use super::{DirEntry, DirectoryLock, File, FileSystem, FsError, FsOperation, Space};
 
 mod contents;
 pub mod crash;
@@ -34,6 +35,9 @@ mod file;
 mod names;
 mod node;
 mod random;
+
+#[cfg(test)]
+mod tests;
 
 /// Nodes without a name are looked for when the files have doubled, but not below this many.
 const SWEEP_FILES_MIN: usize = 256;
@@ -175,25 +179,11 @@ impl FileSystem for MemFileSystem {
 
     fn read(&self, path: &Path, length_max: u64) -> Result<Vec<u8>, FsError> {
         let file = self.open_with(path, false)?;
-        let length = file.length()?;
-        if length_max < length {
-            let text = format!("{length} bytes where at most {length_max} are expected");
-            return Err(FsError::refused(
-                FsOperation::Read,
-                path,
-                FsErrorKind::TooLarge,
-                text,
-            ));
-        }
-        let too_large = |_| named(path, FsOperation::Read)(Errno::NOMEM);
-        let mut contents = vec![0; usize::try_from(length).map_err(too_large)?];
-        let count = file.read_at(0, &mut contents)?;
-        contents.truncate(count);
-        Ok(contents)
+        read_whole(&file, length_max)
     }
 
     fn replace(&self, path: &Path, contents: &[u8]) -> Result<(), FsError> {
-        replace(self, path, contents)
+        replace_whole(self, path, contents)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FsError> {
@@ -238,7 +228,7 @@ impl FileSystem for MemFileSystem {
     }
 
     fn lock_directory(&self, path: &Path) -> Result<Box<dyn DirectoryLock>, FsError> {
-        let lock_path = path.join(super::os::LOCK_FILE);
+        let lock_path = path.join(LOCK_FILE);
         let lock = (self.shared.lock().lock_directory(path, &lock_path))
             .map_err(named(&lock_path, FsOperation::Lock))?;
         Ok(Box::new(lock))

@@ -1,5 +1,6 @@
 //! A file without its name: its bytes, the space it takes, and who has it open.
 
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use super::contents::{Contents, PAGE_BYTES};
@@ -31,10 +32,8 @@ impl FileNode {
         let page_count = contents.length().div_ceil(PAGE_BYTES as u64);
         let page_count = usize::try_from(page_count).unwrap_or(usize::MAX);
         taken.truncate(page_count);
-        for index in (0..page_count).take(contents.page_table_length()) {
-            if contents.has_page(index) {
-                taken.insert(index);
-            }
+        for index in contents.pages_held() {
+            taken.insert(&(index..index + 1));
         }
         Self {
             contents,
@@ -45,43 +44,50 @@ impl FileNode {
     }
 }
 
-/// A set of pages of one file.
+const PAGES_PER_WORD: usize = 64;
+
+/// A set of pages of one file, a bit each.
 #[derive(Clone, Default)]
 pub(super) struct PageSet {
     words: Arc<Vec<u64>>,
 }
 
 impl PageSet {
-    /// Adds the page; `false` when it was in.
-    pub(super) fn insert(&mut self, index: usize) -> bool {
-        let (word, bit) = (index / 64, 1 << (index % 64));
-        if self.words.get(word).is_some_and(|word| word & bit != 0) {
-            return false;
+    /// Adds the pages, and says how many were not in.
+    pub(super) fn insert(&mut self, pages: &Range<usize>) -> u64 {
+        let missing = self.missing(pages);
+        if missing != 0 {
+            let words = Arc::make_mut(&mut self.words);
+            words.resize(words.len().max(pages.end.div_ceil(PAGES_PER_WORD)), 0);
+            for (index, mask) in masks(pages) {
+                if let Some(word) = words.get_mut(index) {
+                    *word |= mask;
+                }
+            }
         }
-        let words = Arc::make_mut(&mut self.words);
-        if words.len() <= word {
-            words.resize(word + 1, 0);
-        }
-        if let Some(word) = words.get_mut(word) {
-            *word |= bit;
-        }
-        true
+        missing
     }
 
-    pub(super) fn contains(&self, index: usize) -> bool {
-        (self.words.get(index / 64)).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    /// How many of the pages are not in.
+    pub(super) fn missing(&self, pages: &Range<usize>) -> u64 {
+        masks(pages)
+            .map(|(index, mask)| {
+                let word = self.words.get(index).copied().unwrap_or(0);
+                u64::from((mask & !word).count_ones())
+            })
+            .sum()
     }
 
     /// Takes out every page from `index` on, and says how many there were.
     pub(super) fn truncate(&mut self, index: usize) -> u64 {
         let before = self.count();
-        if self.words.len() <= index / 64 {
+        if self.words.len() <= index / PAGES_PER_WORD {
             return 0;
         }
         let words = Arc::make_mut(&mut self.words);
-        words.truncate(index / 64 + 1);
+        words.truncate(index / PAGES_PER_WORD + 1);
         if let Some(last) = words.last_mut() {
-            *last &= (1 << (index % 64)) - 1;
+            *last &= (1 << (index % PAGES_PER_WORD)) - 1;
         }
         before - self.count()
     }
@@ -89,6 +95,22 @@ impl PageSet {
     pub(super) fn count(&self) -> u64 {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
+}
+
+/// The words of a [`PageSet`] that hold these pages, each with the bits of its own.
+fn masks(pages: &Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    let Range { start, end } = *pages;
+    (start / PAGES_PER_WORD..end.div_ceil(PAGES_PER_WORD)).map(move |word| {
+        let first = word * PAGES_PER_WORD;
+        let from = start.saturating_sub(first).min(PAGES_PER_WORD - 1);
+        let count = end.min(first + PAGES_PER_WORD) - first.max(start);
+        let low = if count == PAGES_PER_WORD {
+            u64::MAX
+        } else {
+            (1 << count) - 1
+        };
+        (word, low << from)
+    })
 }
 
 /// The disk's size and what of it is taken, in pages.
@@ -119,12 +141,12 @@ impl SpaceUse {
         self.total = bytes / PAGE_BYTES as u64;
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.total <= self.used
+    pub(super) fn free(&self) -> u64 {
+        self.total.saturating_sub(self.used)
     }
 
-    pub(super) fn take_page(&mut self) {
-        self.used += 1;
+    pub(super) fn take(&mut self, pages: u64) {
+        self.used += pages;
     }
 
     pub(super) fn give_back(&mut self, pages: u64) {
@@ -134,7 +156,7 @@ impl SpaceUse {
     pub(super) fn report(&self) -> Space {
         Space {
             total: self.total * PAGE_BYTES as u64,
-            available: self.total.saturating_sub(self.used) * PAGE_BYTES as u64,
+            available: self.free() * PAGE_BYTES as u64,
         }
     }
 }
