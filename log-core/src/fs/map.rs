@@ -114,8 +114,9 @@ pub(crate) struct OsMap {
 /// The mapped address space; lives as long as the map or any slice of it. The descriptor is not needed.
 #[derive(Debug)]
 struct Region {
-    raw: MmapRaw,
+    // Dropped before the map, which keeps the inode: see the invariant of `os`.
     extent: Arc<Extent>,
+    raw: MmapRaw,
     path: PathBuf,
     _permit: MapPermit,
 }
@@ -136,8 +137,8 @@ impl OsMap {
             .map_raw_read_only(descriptor)
             .map_err(refuse)?;
         let region = Region {
-            raw,
             extent: Arc::clone(extent),
+            raw,
             path: path.to_path_buf(),
             _permit: permit,
         };

@@ -2,8 +2,8 @@
 //!
 //! Every handle of one file shares one [`Extent`], found by device and inode number: it knows the file's
 //! length without asking, and refuses what would pull the ground from under a slice of a map.
-//! Invariant: an extent is in the table for as long as a handle, a map or a slice of its file lives, and an
-//! inode number is not given to another file in that time.
+//! Invariant: whoever holds an extent also holds the file open or mapped, and lets go of the extent first. So
+//! an inode number that is in the table belongs to no other file.
 //!
 //! Interrupted calls are repeated, short writes continued. An error is classified by its number alone.
 
@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
@@ -37,16 +37,19 @@ const ZERO_BLOCK: [u8; 16 << 10] = [0; 16 << 10];
 /// The table of extents is swept of dead entries when it has doubled, but not below this size.
 const SWEEP_ENTRIES_MIN: usize = 1024;
 
-/// The real file system. Clones share their table of open files and their budget of maps.
+/// The extents of the process's open files. One table for all, because what makes a slice of a map sound
+/// cannot depend on which [`OsFileSystem`] opened the file.
+static EXTENTS: LazyLock<Mutex<ExtentTable>> = LazyLock::new(Mutex::default);
+
+/// The real file system. Clones share a budget of maps.
 #[derive(Debug, Clone, Default)]
 pub struct OsFileSystem {
-    extents: Arc<Mutex<ExtentTable>>,
     map_budget: MapBudget,
 }
 
 impl OsFileSystem {
-    /// A view of the system's files with the default number of maps. A process makes one and clones it:
-    /// two that were made apart know nothing of each other's slices.
+    /// The system's files, with a budget of [`map::MAPS_MAX`] maps. A process makes one and clones it, for
+    /// the sake of the budget.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -55,10 +58,7 @@ impl OsFileSystem {
     /// The same with a budget of maps of the caller's.
     #[must_use]
     pub fn with_map_budget(map_budget: MapBudget) -> Self {
-        Self {
-            extents: Arc::default(),
-            map_budget,
-        }
+        Self { map_budget }
     }
 
     /// How many maps live, slices that outlive their map included, and how many may.
@@ -72,10 +72,10 @@ impl OsFileSystem {
         let mode = Mode::from_raw_mode(0o644);
         let descriptor =
             retry_on_intr(|| rustix::fs::open(path, flags | OFlags::CLOEXEC, mode)).map_err(refuse)?;
-        let extent = self.extents.lock().extent_of(&descriptor).map_err(refuse)?;
+        let extent = EXTENTS.lock().extent_of(&descriptor).map_err(refuse)?;
         Ok(OsFile {
-            descriptor,
             extent,
+            descriptor,
             path: path.to_path_buf(),
             map_budget: self.map_budget.clone(),
         })
@@ -268,8 +268,9 @@ impl DirectoryLock for OsDirectoryLock {}
 /// An open file.
 #[derive(Debug)]
 struct OsFile {
-    descriptor: OwnedFd,
+    // Dropped before the descriptor; see the module's invariant.
     extent: Arc<Extent>,
+    descriptor: OwnedFd,
     path: PathBuf,
     map_budget: MapBudget,
 }

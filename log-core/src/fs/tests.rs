@@ -507,6 +507,20 @@ fn two_locks_of_processes_exclude_each_other() {
 }
 
 #[test]
+fn slices_of_one_file_system_bind_the_others_of_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let file = OsFileSystem::new().create(&path).unwrap();
+    write(&file, 0, b"bytes");
+    let slice = file.map(5).unwrap().slice(0..5).unwrap();
+    drop(file);
+    let other = OsFileSystem::new().open(&path).unwrap();
+    assert_kind(other.set_length(4), FsErrorKind::InUse);
+    drop((other, slice));
+    OsFileSystem::new().open(&path).unwrap().set_length(4).unwrap();
+}
+
+#[test]
 fn error_numbers_have_their_kinds() {
     for (errno, kind) in [
         (Errno::NOSPC, FsErrorKind::NoSpace),

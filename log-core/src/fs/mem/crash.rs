@@ -1,8 +1,10 @@
 //! What a crash leaves of the file system in memory.
 
+use std::collections::BTreeMap;
+
 use super::fault::Faults;
 use super::random::Random;
-use super::{SWEEP_FILES_MIN, State};
+use super::state::{SWEEP_FILES_MIN, State};
 
 /// How the machine went down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl State {
         };
         let reachable = names.reachable();
         names.sweep(&reachable);
-        let mut files = std::collections::BTreeMap::new();
+        let mut files = BTreeMap::new();
         for (id, file) in self.files.iter().filter(|(id, _)| reachable.contains(id)) {
             let contents = match mode {
                 CrashMode::SyncedOnly => file.contents.durable(),
@@ -51,7 +53,7 @@ impl State {
         let mut image = Self {
             names,
             files,
-            locks: std::collections::BTreeMap::new(),
+            locks: BTreeMap::new(),
             faults: Faults::default(),
             space: self.space.with_used(used),
             sweep_at: SWEEP_FILES_MIN,

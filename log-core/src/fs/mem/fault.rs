@@ -27,6 +27,8 @@ pub enum FaultTarget {
     Rename,
     /// `remove_file`, and `remove_directory` once for each name in it.
     Remove,
+    /// `open`, `open_read_only`, and the one inside `read`. Not counted as an operation.
+    Open,
     /// `read`, `read_at` and `populate`. Not counted as an operation.
     Read,
 }
@@ -38,6 +40,8 @@ pub enum FaultKind {
     Io,
     /// The disk is full (ENOSPC).
     NoSpace,
+    /// The process has too many files open (EMFILE).
+    OutOfResources,
 }
 
 impl FaultKind {
@@ -45,6 +49,7 @@ impl FaultKind {
         match self {
             Self::Io => Errno::IO,
             Self::NoSpace => Errno::NOSPC,
+            Self::OutOfResources => Errno::MFILE,
         }
     }
 }
@@ -184,7 +189,7 @@ impl Counters {
             FaultTarget::Create | FaultTarget::CreateDirectory => &mut self.creations,
             FaultTarget::Rename => &mut self.renames,
             FaultTarget::Remove => &mut self.removals,
-            FaultTarget::Read => return None,
+            FaultTarget::Open | FaultTarget::Read => return None,
         })
     }
 }

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::io::Errno;
 
+use super::MemFileSystem;
 use super::contents::{FILE_BYTES_MAX, PAGE_BYTES, pages_of};
 use super::fault::{FaultTarget, Strike};
 use super::names::NodeId;
 use super::node::FileNode;
-use super::{MemFileSystem, State};
+use super::state::State;
 use crate::fs::extent::{Change, ChangeKind, Extent, Refusal};
 use crate::fs::map::MapPermit;
 use crate::fs::os::range_of;

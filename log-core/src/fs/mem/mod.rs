@@ -4,28 +4,31 @@
 //! - `contents`: a file's bytes, with what of them is on the disk.
 //! - `names`: the directories, with what of them is on the disk.
 //! - [`crash`]: the images that a crash leaves.
+//! - `state`: names and nodes together, under the one lock.
 //! - `file`: open files and maps.
+//!
+//! A crash test runs its workload once for the number of [operations](fault::Counters::operations), then once
+//! for each of them with [`FaultPlan::stop_at`], and opens what [`MemFileSystem::crash`] leaves.
 //!
 //! Everything stands under one lock, which is never held while another is waited for, except an extent's
 //! own. A clone is another view of the same files. Paths are taken from the root `/`, relative ones too.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use self::crash::CrashMode;
-use self::fault::{Counters, FaultPlan, FaultTarget, Faults};
+use self::fault::{Counters, FaultPlan};
 use self::file::MemFile;
-use self::names::{Entry, NameChange, Names, NodeId};
-use self::node::{FileNode, SpaceUse};
+use self::names::NodeId;
+use self::state::State;
 use super::extent::Extent;
 use super::map::MapBudget;
 use super::os::LOCK_FILE;
-use super::whole_file::{parent_of, read_whole, replace_whole};
+use super::whole_file::{read_whole, replace_whole};
 use super::{DirEntry, DirectoryLock, File, FileSystem, FsError, FsOperation, Space};
 
 mod contents;
@@ -35,28 +38,16 @@ mod file;
 mod names;
 mod node;
 mod random;
+mod state;
 
 #[cfg(test)]
 mod tests;
-
-/// Nodes without a name are looked for when the files have doubled, but not below this many.
-const SWEEP_FILES_MIN: usize = 256;
 
 /// A file system in memory. See the module.
 #[derive(Clone)]
 pub struct MemFileSystem {
     shared: Arc<Mutex<State>>,
     map_budget: MapBudget,
-}
-
-/// All of it but the open handles.
-struct State {
-    names: Names,
-    files: BTreeMap<NodeId, FileNode>,
-    locks: BTreeMap<NodeId, Weak<MemDirectoryLock>>,
-    faults: Faults,
-    space: SpaceUse,
-    sweep_at: usize,
 }
 
 impl Default for MemFileSystem {
@@ -128,26 +119,14 @@ impl MemFileSystem {
         Self::of(image, MapBudget::new(self.map_budget.max()))
     }
 
-    fn open_entry(
-        &self,
-        state: &mut State,
-        entry: Entry,
-        path: &Path,
-        is_writable: bool,
-    ) -> Result<MemFile, Errno> {
-        let node = state.files.get_mut(&entry.id).ok_or(Errno::ISDIR)?;
-        let extent = node.extent.upgrade().unwrap_or_else(|| {
-            let extent = Arc::new(Extent::new(node.contents.length()));
-            node.extent = Arc::downgrade(&extent);
-            extent
-        });
-        Ok(MemFile::new(self.clone(), entry.id, extent, path, is_writable))
+    fn opened(&self, opened: (NodeId, Arc<Extent>), path: &Path, is_writable: bool) -> MemFile {
+        let (id, extent) = opened;
+        MemFile::new(self.clone(), id, extent, path, is_writable)
     }
 
     fn open_with(&self, path: &Path, is_writable: bool) -> Result<MemFile, FsError> {
-        let mut state = self.shared.lock();
-        (state.names.find(path))
-            .and_then(|entry| self.open_entry(&mut state, entry, path, is_writable))
+        (self.shared.lock().open_file(path))
+            .map(|opened| self.opened(opened, path, is_writable))
             .map_err(named(path, FsOperation::Open))
     }
 }
@@ -155,10 +134,10 @@ impl MemFileSystem {
 impl FileSystem for MemFileSystem {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>, FsError> {
         let mut state = self.shared.lock();
-        (state.create_file(path))
-            .and_then(|entry| self.open_entry(&mut state, entry, path, true))
-            .map(|file| Arc::new(file) as Arc<dyn File>)
-            .map_err(named(path, FsOperation::Create))
+        let opened = (state.create_file(path))
+            .and_then(|()| state.opened(path))
+            .map_err(named(path, FsOperation::Create))?;
+        Ok(Arc::new(self.opened(opened, path, true)))
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn File>, FsError> {
@@ -245,152 +224,4 @@ impl FileSystem for MemFileSystem {
 /// Turns an error number into the error of this operation on this path.
 fn named(path: &Path, operation: FsOperation) -> impl Fn(Errno) -> FsError {
     move |errno| FsError::from_system(operation, path, errno.into())
-}
-
-/// Held as long as anyone holds it; a crash forgets it.
-#[derive(Debug)]
-struct MemDirectoryLock;
-
-impl DirectoryLock for Arc<MemDirectoryLock> {}
-
-impl State {
-    fn new() -> Self {
-        Self {
-            names: Names::new(),
-            files: BTreeMap::new(),
-            locks: BTreeMap::new(),
-            faults: Faults::default(),
-            space: SpaceUse::default(),
-            sweep_at: SWEEP_FILES_MIN,
-        }
-    }
-
-    /// Counts the operation and fails it if it must.
-    fn meet(&mut self, target: FaultTarget, path: &Path) -> Result<(), Errno> {
-        self.faults.meet(target, path).map_err(|strike| strike.errno)
-    }
-
-    fn create_file(&mut self, path: &Path) -> Result<Entry, Errno> {
-        self.meet(FaultTarget::Create, path)?;
-        let place = self.names.place(path)?;
-        if self.names.at(&place).is_some() {
-            return Err(Errno::EXIST);
-        }
-        if self.sweep_at <= self.files.len() {
-            self.sweep();
-            self.sweep_at = SWEEP_FILES_MIN.max(self.files.len() * 2);
-        }
-        let entry = self.names.create(place, false);
-        self.files.insert(entry.id, FileNode::default());
-        Ok(entry)
-    }
-
-    fn create_directory(&mut self, path: &Path) -> Result<(), Errno> {
-        match self.names.find(path) {
-            Ok(entry) => {
-                return if entry.is_directory {
-                    Ok(())
-                } else {
-                    Err(Errno::NOTDIR)
-                };
-            }
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-        self.create_directory(parent_of(path))?;
-        self.meet(FaultTarget::CreateDirectory, path)?;
-        let place = self.names.place(path)?;
-        self.names.create(place, true);
-        self.sync_directory(parent_of(path))
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
-        self.meet(FaultTarget::Rename, from)?;
-        let entry = self.names.find(from)?;
-        let (from, to) = (self.names.place(from)?, self.names.place(to)?);
-        if let Some(replaced) = self.names.at(&to) {
-            match (entry.is_directory, replaced.is_directory) {
-                _ if replaced.id == entry.id => return Ok(()),
-                (true, false) => return Err(Errno::NOTDIR),
-                (false, true) => return Err(Errno::ISDIR),
-                (true, true) if !self.names.seen(replaced)?.is_empty() => return Err(Errno::NOTEMPTY),
-                _ => {}
-            }
-        }
-        self.names.change(NameChange {
-            entry,
-            from: Some(from),
-            to: Some(to),
-        });
-        Ok(())
-    }
-
-    fn remove_file(&mut self, path: &Path) -> Result<(), Errno> {
-        self.meet(FaultTarget::Remove, path)?;
-        let entry = self.names.find(path)?;
-        if entry.is_directory {
-            return Err(Errno::ISDIR);
-        }
-        self.unname(path, entry)
-    }
-
-    fn remove_directory(&mut self, path: &Path) -> Result<(), Errno> {
-        let directory = self.names.find(path)?;
-        let inside: Vec<(String, bool)> = (self.names.seen(directory)?.iter())
-            .map(|(name, entry)| (name.clone(), entry.is_directory))
-            .collect();
-        for (name, is_directory) in inside {
-            if is_directory {
-                self.remove_directory(&path.join(name))?;
-            } else {
-                self.remove_file(&path.join(name))?;
-            }
-        }
-        self.meet(FaultTarget::Remove, path)?;
-        self.unname(path, directory)
-    }
-
-    fn unname(&mut self, path: &Path, entry: Entry) -> Result<(), Errno> {
-        let place = self.names.place(path)?;
-        self.names.change(NameChange {
-            entry,
-            from: Some(place),
-            to: None,
-        });
-        Ok(())
-    }
-
-    fn sync_directory(&mut self, path: &Path) -> Result<(), Errno> {
-        self.meet(FaultTarget::SyncDirectory, path)?;
-        let entry = self.names.find(path)?;
-        self.names.seen(entry)?;
-        self.names.sync(entry.id);
-        Ok(())
-    }
-
-    fn lock_directory(&mut self, path: &Path, lock_path: &Path) -> Result<Arc<MemDirectoryLock>, Errno> {
-        let directory = self.names.find(path)?;
-        if self.names.find(lock_path) == Err(Errno::NOENT) {
-            self.create_file(lock_path)?;
-        }
-        if (self.locks.get(&directory.id)).is_some_and(|lock| lock.strong_count() != 0) {
-            return Err(Errno::WOULDBLOCK);
-        }
-        let lock = Arc::new(MemDirectoryLock);
-        self.locks.insert(directory.id, Arc::downgrade(&lock));
-        Ok(lock)
-    }
-
-    /// Gives back what closed files without a name took, and forgets those that no crash can bring back.
-    fn sweep(&mut self) {
-        let seen = self.names.files_seen();
-        let reachable = self.names.reachable();
-        for (id, file) in &mut self.files {
-            if !seen.contains(id) && !file.is_open() {
-                self.space.give_back(file.taken.truncate(0));
-            }
-        }
-        (self.files).retain(|id, file| reachable.contains(id) || file.is_open());
-        self.names.sweep(&reachable);
-    }
 }

@@ -6,8 +6,10 @@ use std::io::IoSlice;
 
 use super::*;
 use crate::fs::FsErrorKind;
-use crate::fs::mem::fault::FaultKind;
+use crate::fs::mem::fault::{FaultKind, FaultTarget};
+use crate::fs::mem::state::SWEEP_FILES_MIN;
 use crate::fs::tests::seed;
+use crate::fs::whole_file::parent_of;
 
 const SEEDS: u64 = 300;
 
@@ -443,7 +445,10 @@ fn a_fault_strikes_the_nth_time_once_or_from_then_on() {
 #[test]
 fn each_target_fails_alone_and_changes_nothing() {
     type Step = fn(&MemFileSystem, &Arc<dyn File>) -> Result<(), FsError>;
-    let steps: [(FaultTarget, Step); 11] = [
+    let steps: [(FaultTarget, Step); 12] = [
+        (FaultTarget::Open, |files, _| {
+            files.open(Path::new("/d/a")).map(drop)
+        }),
         (FaultTarget::Write, |_, file| write(file, 0, b"x")),
         (FaultTarget::ZeroFill, |_, file| file.zero_fill(0..9)),
         (FaultTarget::Allocate, |_, file| file.allocate(0..9)),
@@ -501,6 +506,13 @@ fn a_fault_can_be_kept_to_a_path() {
     }
     write(&b, 0, b"x").unwrap();
     assert_kind(write(&b, 0, b"x"), FsErrorKind::Other);
+    let plan = FaultPlan::new().fail_once(FaultTarget::Open, 1, FaultKind::OutOfResources);
+    files.set_faults(plan.only_in("/b"));
+    files.open(Path::new("/d/a")).unwrap();
+    assert_kind(
+        files.open_read_only(Path::new("/d/b")),
+        FsErrorKind::OutOfResources,
+    );
 }
 
 #[test]
