@@ -134,7 +134,6 @@ fn check_produced(bytes: &'static [u8], compression: Compression, expected: &[Pl
     assert_eq!(found, expected, "{compression}");
     assert_eq!(header.attributes.compression(), Ok(compression));
     assert_eq!(header.base_offset, Offset::ZERO);
-    assert_eq!(header.leader_epoch, LeaderEpoch::NONE);
     assert_eq!(header.producer_id, ProducerId::NONE);
     assert_eq!(header.last_sequence(), Sequence::NONE);
     assert_eq!(header.last_offset().get(), expected.last().unwrap().offset);
@@ -145,7 +144,7 @@ fn check_produced(bytes: &'static [u8], compression: Compression, expected: &[Pl
 
     let valid = validate_produce(&Bytes::from_static(bytes), &rules()).unwrap();
     assert_eq!(
-        [&valid.stamp(Offset::ZERO, LeaderEpoch::NONE), valid.body()].concat(),
+        [&valid.stamp(Offset::ZERO, header.leader_epoch), valid.body()].concat(),
         bytes,
         "{compression}: nothing but offset and epoch changes"
     );
@@ -189,6 +188,25 @@ fn the_python_producers_batches_are_read() {
     for name in [fixture!("python_none"), fixture!("python_gzip")] {
         assert_eq!(read(name).1, expected);
     }
+}
+
+#[test]
+fn librdkafkas_batches_are_read() {
+    let headers = vec![(b"h".to_vec(), Some(b"1".to_vec())), (b"none".to_vec(), None)];
+    let value = b"value ".repeat(20);
+    let mut expected = vec![
+        Plain::new(0, TIME, None, Some(&value)),
+        Plain::new(1, TIME + 1, Some(b"key-1"), Some(&value)),
+        Plain::new(2, TIME + 2, Some(b"key-2"), None),
+    ];
+    for record in &mut expected {
+        record.headers.clone_from(&headers);
+    }
+    expected.push(Plain::new(3, TIME + 3, Some(b"large"), Some(&cycle(70_000))));
+    check_produced(fixture!("librdkafka_gzip"), Compression::Gzip, &expected);
+    check_produced(fixture!("librdkafka_snappy"), Compression::Snappy, &expected);
+    check_produced(fixture!("librdkafka_lz4"), Compression::Lz4, &expected);
+    check_produced(fixture!("librdkafka_zstd"), Compression::Zstd, &expected);
 }
 
 #[test]

@@ -506,6 +506,13 @@ impl<'a> Batch<'a> {
         self.bytes.split_at(HEADER_LENGTH).1
     }
 
+    /// The same batch, its records read with the producer's times, whatever its attributes claim.
+    pub(crate) fn with_create_time(mut self) -> Self {
+        let attributes = self.header.attributes;
+        self.header.attributes = attributes.with_timestamp_type(TimestampType::CreateTime);
+        self
+    }
+
     /// Compares the stored checksum with that of the bytes.
     ///
     /// # Errors

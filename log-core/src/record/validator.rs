@@ -16,6 +16,10 @@
 //! time of the append or to what the records say. The checksum is then computed again, here and not under the
 //! partition's lock; base offset and leader epoch, which it does not cover, are stamped on later.
 //!
+//! A producer that claims the time of append is refused where the topic demands that time. Elsewhere the claim is
+//! dropped, and what counts are the records' own times, because those are what readers will see; Kafka checks the
+//! claimed time, and stores records whose times nobody checked.
+//!
 //! Invariant: a [`ValidatedBatch`] exists only if it passed, or if the broker made it itself.
 //!
 //! Sequences, epochs and transactions are `producer_state`'s task.
@@ -400,6 +404,8 @@ fn header_suffices(header: &BatchHeader, rules: &ProduceRules) -> bool {
 /// Walks over the records and returns their largest timestamp.
 fn check_records(batch: &Batch<'_>, rules: &ProduceRules) -> Result<TimestampMs, ProduceError> {
     let claims_append_time = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
+    let is_false_claim = claims_append_time && rules.timestamp_type == TimestampType::LogAppendTime;
+    let batch = batch.with_create_time();
     let mut decompressed = Vec::new();
     let records = batch
         .records(&mut decompressed, DECOMPRESSED_BYTES_MAX)
@@ -411,7 +417,7 @@ fn check_records(batch: &Batch<'_>, rules: &ProduceRules) -> Result<TimestampMs,
         let record = record.map_err(refuse)?;
         check_offset(index, &record, batch.header())?;
         max_timestamp = max_timestamp.max(record.timestamp);
-        if let Some(reason) = find_fault(&record, claims_append_time, rules) {
+        if let Some(reason) = find_fault(&record, is_false_claim, rules) {
             faults.push(RecordFault { index, reason });
         }
     }
@@ -444,25 +450,21 @@ fn check_offset(index: u32, record: &Record<'_>, header: &BatchHeader) -> Result
 }
 
 /// The one fault of a record that is reported: the key before the timestamp, as Kafka has it.
-fn find_fault(
-    record: &Record<'_>,
-    claims_append_time: bool,
-    rules: &ProduceRules,
-) -> Option<RecordFaultReason> {
+fn find_fault(record: &Record<'_>, is_false_claim: bool, rules: &ProduceRules) -> Option<RecordFaultReason> {
     if rules.requires_keys && record.key.is_none() {
         return Some(RecordFaultReason::KeyMissing);
     }
-    if !rules.allows(record.timestamp) {
-        return Some(RecordFaultReason::TimestampOutOfRange {
-            found: record.timestamp,
-            earliest: rules.earliest(),
-            latest: rules.latest(),
-        });
+    if is_false_claim {
+        return Some(RecordFaultReason::AppendTimeClaimed);
     }
-    // Where the topic keeps the producer's time, Kafka takes the claim for the records' time.
-    let has_create_time =
-        rules.timestamp_type == TimestampType::CreateTime && record.timestamp != TimestampMs::NONE;
-    (claims_append_time && !has_create_time).then_some(RecordFaultReason::AppendTimeClaimed)
+    if rules.allows(record.timestamp) {
+        return None;
+    }
+    Some(RecordFaultReason::TimestampOutOfRange {
+        found: record.timestamp,
+        earliest: rules.earliest(),
+        latest: rules.latest(),
+    })
 }
 
 /// The records at fault: all counted, the first of them kept.

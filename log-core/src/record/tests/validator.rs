@@ -454,11 +454,34 @@ fn producers_may_not_claim_the_time_of_append() {
         };
         check(&bytes, &topic, expected);
 
-        // Kafka takes it where the topic keeps the producer's time, and corrects the claim.
-        let valid = validate_produce(&bytes, &rules()).unwrap();
-        let header = BatchHeader::parse(&stored(&valid, 0, 0)).unwrap();
+        // Where the topic keeps the producer's time, the claim is dropped, and the records' own times count.
+        let lying = with_header(&bytes, |header| header.max_timestamp = time(NOW));
+        let valid = validate_produce(&lying, &rules()).unwrap();
+        assert_eq!(valid.max_timestamp(), time(100));
+        let stored = stored(&valid, 0, 0);
+        assert_eq!(times(&stored), [100]);
+        let header = BatchHeader::parse(&stored).unwrap();
         assert_eq!(header.attributes.timestamp_type(), TimestampType::CreateTime);
+        let outcome = validate_produce(&lying, &strict_rules());
+        assert!(
+            matches!(outcome, Err(ProduceError::InvalidTimestamps { .. })),
+            "{outcome:?}"
+        );
     }
+}
+
+/// Found by fuzzing: the claim hid that the records' own times overflow, and nobody could read what was stored.
+#[test]
+fn a_claimed_time_of_append_does_not_hide_impossible_times() {
+    let bytes = batch_at(Compression::None, &[0, 5]);
+    let lying = with_header(&bytes, |header| {
+        header.attributes = header
+            .attributes
+            .with_timestamp_type(TimestampType::LogAppendTime);
+        header.base_timestamp = time(i64::MAX);
+    });
+    let outcome = validate_produce(&lying, &rules());
+    assert!(matches!(outcome, Err(ProduceError::Record(_))), "{outcome:?}");
 }
 
 #[test]
