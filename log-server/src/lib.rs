@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`http`] | the HTTP front: `/healthz` for now |
+//! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
 //! | [`shutdown`] | the word "stop" and who says it |
@@ -11,6 +12,7 @@
 //! Direction: the fronts call `partition` and `metadata`; those call log-core; nothing points back.
 
 pub mod http;
+pub mod kafka;
 pub mod logging;
 pub mod partition;
 pub mod shutdown;

@@ -1,0 +1,312 @@
+//! Accepts connections on the Kafka port, within limits, and owns their tasks to the end.
+//!
+//! A connection above a limit is closed at once with a line in the log: the client sees it and tries elsewhere or later,
+//! which is kinder than a connection that nobody answers. An error of `accept` (usually: no file descriptors left) is waited
+//! out; the listener never gives up.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::kafka::connection::{self, CloseReason, ConnectionSettings, Dispatch, End};
+use crate::kafka::frame::{FrameError, FrameLimits};
+use crate::kafka::memory::RequestMemory;
+use crate::kafka::request_context::{ConnectionInfo, Endpoint};
+
+/// How long to wait when the system gives no connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The settings of the Kafka port, as configuration gives them.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// What clients are told to connect to; `None`: the address through which each came.
+    pub advertised: Option<Endpoint>,
+    /// Where HTTP is served, to be named to those who speak it here.
+    pub http_address: Option<String>,
+    /// The largest request that carries records (`socket.request.max.bytes`).
+    pub records_frame_bytes_max: usize,
+    /// The largest request of any other kind.
+    pub structure_frame_bytes_max: usize,
+    /// What all requests in flight may take of memory together.
+    pub request_memory_bytes: u64,
+    /// Connections at the same time (`max.connections`).
+    pub connections_max: usize,
+    /// Connections at the same time from one address (`max.connections.per.ip`).
+    pub connections_per_address_max: usize,
+    /// Requests of one connection that may wait for their answers.
+    pub in_flight_per_connection_max: usize,
+    /// `connections.max.idle.ms`.
+    pub idle_timeout: Duration,
+    /// A request that has begun must be complete within this time, plus its size at 128 KiB/s.
+    pub frame_timeout: Duration,
+    /// How long answers may take to leave when the broker stops.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self {
+            advertised: None,
+            http_address: None,
+            records_frame_bytes_max: 100 << 20,
+            structure_frame_bytes_max: 1 << 20,
+            request_memory_bytes: 256 << 20,
+            connections_max: 10_000,
+            connections_per_address_max: usize::MAX,
+            in_flight_per_connection_max: 128,
+            idle_timeout: Duration::from_mins(10),
+            frame_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A bound port, not yet served.
+#[derive(Debug)]
+pub struct KafkaListener {
+    socket: TcpListener,
+    settings: ListenerSettings,
+}
+
+impl KafkaListener {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// As the system gives them: the port is taken, the address is not ours.
+    pub async fn bind(address: SocketAddr, settings: ListenerSettings) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        Ok(Self { socket, settings })
+    }
+
+    /// Where it listens; with the port that the system chose, if it was asked to.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves until `shutdown` changes, then until every connection has ended.
+    pub(crate) async fn serve_with<D: Dispatch>(self, dispatch: Arc<D>, mut shutdown: watch::Receiver<bool>) {
+        let service = Arc::new(Service::new(&self.settings, dispatch, shutdown.clone()));
+        let counts = Arc::new(ConnectionCounts::new(&self.settings));
+        let mut tasks = JoinSet::new();
+        let mut next_id = 0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = shutdown.changed() => break,
+                ended = tasks.join_next(), if !tasks.is_empty() => {
+                    report_panic(ended);
+                    continue;
+                }
+                accepted = self.socket.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a Kafka connection; trying again shortly");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            match counts.admit(peer.ip()) {
+                Ok(place) => {
+                    next_id += 1;
+                    let service = Arc::clone(&service);
+                    tasks.spawn(async move {
+                        service.serve(stream, peer, next_id).await;
+                        drop(place);
+                    });
+                }
+                Err(reason) => tracing::warn!(%peer, "Kafka connection refused: {reason}"),
+            }
+        }
+        drop(self.socket);
+        while let Some(ended) = tasks.join_next().await {
+            report_panic(Some(ended));
+        }
+    }
+}
+
+fn report_panic(ended: Option<Result<(), tokio::task::JoinError>>) {
+    if let Some(Err(error)) = ended {
+        tracing::error!(%error, "a Kafka connection ended by a mistake of ours");
+    }
+}
+
+/// What the connections share.
+struct Service<D> {
+    dispatch: Arc<D>,
+    settings: ConnectionSettings,
+    memory: RequestMemory,
+    advertised: Option<Endpoint>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl<D: Dispatch> Service<D> {
+    fn new(settings: &ListenerSettings, dispatch: Arc<D>, shutdown: watch::Receiver<bool>) -> Self {
+        let frames = FrameLimits {
+            records_frame_bytes_max: settings.records_frame_bytes_max,
+            structure_frame_bytes_max: settings.structure_frame_bytes_max,
+            idle_timeout: settings.idle_timeout,
+            frame_timeout: settings.frame_timeout,
+            frame_bytes_per_second_min: 128 << 10,
+        };
+        Self {
+            dispatch,
+            settings: ConnectionSettings {
+                frames: Arc::new(frames),
+                in_flight_max: settings.in_flight_per_connection_max,
+                write_timeout: settings.idle_timeout,
+                drain_timeout: settings.drain_timeout,
+                http_address: settings.http_address.as_deref().map(Arc::from),
+            },
+            memory: RequestMemory::new(settings.request_memory_bytes),
+            advertised: settings.advertised.clone(),
+            shutdown,
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, id: u64) {
+        let local = match prepare(&stream) {
+            Ok(local) => local,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "the connection was gone before it began");
+                return;
+            }
+        };
+        let advertised = self
+            .advertised
+            .clone()
+            .unwrap_or_else(|| Endpoint::reached(local));
+        let connection = Arc::new(ConnectionInfo { id, peer, advertised });
+        let (reader, writer) = stream.into_split();
+        let end = connection::run(
+            reader,
+            writer,
+            &*self.dispatch,
+            connection,
+            &self.settings,
+            self.memory.clone(),
+            self.shutdown.clone(),
+        )
+        .await;
+        log_end(peer, &end);
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
+    // Responses leave when they are complete; nothing is gained by waiting for more.
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_keepalive(true)?;
+    stream.local_addr()
+}
+
+/// What clients do every day is told in a whisper, what an operator should look at aloud.
+fn log_end(peer: SocketAddr, end: &End) {
+    match end {
+        End::ByClient | End::Shutdown | End::Write(_) => tracing::debug!(%peer, "connection ended: {end}"),
+        End::Frame(FrameError::Io(_) | FrameError::Truncated | FrameError::Idle(_)) => {
+            tracing::debug!(%peer, "connection ended: {end}");
+        }
+        End::Request(CloseReason::Response(_)) => tracing::error!(%peer, "connection closed: {end}"),
+        End::Frame(_) | End::Request(_) | End::SlowReader(_) => {
+            tracing::warn!(%peer, "connection closed: {end}");
+        }
+    }
+}
+
+/// Counts connections, in all and by address.
+#[derive(Debug)]
+struct ConnectionCounts {
+    max: usize,
+    per_address_max: usize,
+    by_address: Mutex<ByAddress>,
+}
+
+#[derive(Debug, Default)]
+struct ByAddress {
+    total: usize,
+    counts: HashMap<IpAddr, usize>,
+}
+
+/// One counted connection; dropping it takes it off.
+#[derive(Debug)]
+struct Place {
+    counts: Arc<ConnectionCounts>,
+    address: IpAddr,
+}
+
+impl ConnectionCounts {
+    fn new(settings: &ListenerSettings) -> Self {
+        Self {
+            max: settings.connections_max,
+            per_address_max: settings.connections_per_address_max,
+            by_address: Mutex::default(),
+        }
+    }
+
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, String> {
+        let mut open = self.by_address.lock();
+        if self.max <= open.total {
+            return Err(format!("{} connections are open (max.connections)", open.total));
+        }
+        let count = open.counts.get(&address).copied().unwrap_or(0);
+        if self.per_address_max <= count {
+            return Err(format!(
+                "{count} connections from {address} are open (max.connections.per.ip)"
+            ));
+        }
+        open.total += 1;
+        open.counts.insert(address, count + 1);
+        Ok(Place {
+            counts: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.counts.by_address.lock();
+        open.total -= 1;
+        if let Some(count) = open.counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_in_all_and_by_address() {
+        let counts = Arc::new(ConnectionCounts::new(&ListenerSettings {
+            connections_max: 3,
+            connections_per_address_max: 2,
+            ..ListenerSettings::default()
+        }));
+        let [here, there] = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
+        let first = counts.admit(here).unwrap();
+        let _second = counts.admit(here).unwrap();
+        assert!(counts.admit(here).unwrap_err().contains("max.connections.per.ip"));
+        let third = counts.admit(there).unwrap();
+        assert!(counts.admit(there).unwrap_err().contains("(max.connections)"));
+        drop(first);
+        let _fourth = counts.admit(here).unwrap();
+        drop(third);
+        assert!(!counts.by_address.lock().counts.contains_key(&there));
+    }
+}

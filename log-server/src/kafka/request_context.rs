@@ -1,0 +1,81 @@
+//! What a handler knows about a request besides its body: the connection, the version, who asks.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use log_core::protocol::{KafkaString, RequestPrefix};
+
+/// The address that clients are told to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name or an address without brackets.
+    pub host: Arc<str>,
+    /// The port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// The address through which a client came: what it reached once it reaches again.
+    #[must_use]
+    pub fn reached(local: SocketAddr) -> Self {
+        let address = match local.ip() {
+            IpAddr::V6(address) => address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4),
+            address @ IpAddr::V4(_) => address,
+        };
+        Self {
+            host: address.to_string().into(),
+            port: local.port(),
+        }
+    }
+}
+
+/// What stays the same for all requests of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConnectionInfo {
+    /// Distinguishes connections in the log.
+    pub(crate) id: u64,
+    /// The client's address.
+    pub(crate) peer: SocketAddr,
+    /// Where this client is told to find the broker.
+    pub(crate) advertised: Endpoint,
+}
+
+/// One request's surroundings.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    /// The connection it came over.
+    pub(crate) connection: Arc<ConnectionInfo>,
+    /// Its API, version and correlation id.
+    pub(crate) prefix: RequestPrefix,
+    /// The name the client gave itself, for logs; nothing depends on it. A slice of the frame, so it is not kept beyond the request.
+    pub(crate) client_id: Option<KafkaString>,
+}
+
+impl RequestContext {
+    /// The request's version.
+    pub(crate) fn version(&self) -> i16 {
+        self.prefix.api_version
+    }
+
+    /// The client's name for log lines.
+    pub(crate) fn client_id(&self) -> &str {
+        self.client_id.as_ref().map_or("", KafkaString::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_a_client_reached_is_the_one_it_is_told() {
+        for (local, host, port) in [
+            ("127.0.0.1:9092", "127.0.0.1", 9092),
+            ("[::ffff:10.0.0.7]:19092", "10.0.0.7", 19092),
+            ("[fd00::1]:9092", "fd00::1", 9092),
+        ] {
+            let endpoint = Endpoint::reached(local.parse().unwrap());
+            assert_eq!((&*endpoint.host, endpoint.port), (host, port));
+        }
+    }
+}
