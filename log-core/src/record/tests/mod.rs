@@ -1,6 +1,7 @@
 //! Tests of the record format: golden bytes, round trips and every refusal.
 
 mod batch;
+mod compression;
 mod record;
 mod validator;
 
