@@ -2,6 +2,8 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`cli`] | the command line |
+//! | [`config`] | settings of the broker and of topics |
 //! | [`http`] | the HTTP front: `/healthz` for now |
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
@@ -11,6 +13,8 @@
 //!
 //! Direction: the fronts call `partition` and `metadata`; those call log-core; nothing points back.
 
+pub mod cli;
+pub mod config;
 pub mod http;
 pub mod kafka;
 pub mod logging;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep};
 /// Health checks need a handful; the API that comes later will make this a setting.
 const CONNECTIONS_MAX: usize = 256;
 /// Longer than the interval of most health checks, so that they may keep their connection.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// After a failed accept (no more file descriptors, mostly) others get time to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

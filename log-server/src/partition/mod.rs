@@ -3,11 +3,23 @@
 //! | module | owns |
 //! |---|---|
 //! | `ack_queue` | answers that wait for the disk |
+//! | `checkpoints` | the checkpoint files of all partitions |
 //! | `error` | why a partition refused |
 //! | `fetch_waiter` | fetches that wait for records |
 //! | `flusher` | the threads that sync, and what they do behind the answers |
+//! | `offset_query` | `ListOffsets` |
+//! | `partition` | one partition: append, read, watch |
+//! | `throttle` | log lines that would repeat |
+//! | `upkeep` | flush, latch, reopen, retention, checkpoints, end |
+//! | `writer` | the log behind its lock |
 
 pub(crate) mod ack_queue;
+pub(crate) mod checkpoints;
 pub mod error;
 pub mod fetch_waiter;
 pub(crate) mod flusher;
+pub mod offset_query;
+pub mod partition;
+pub(crate) mod throttle;
+mod upkeep;
+pub(crate) mod writer;

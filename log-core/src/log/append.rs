@@ -1,0 +1,205 @@
+//! Appending: check the producer, roll if need be, stamp, write, publish.
+//!
+//! `Ok` promises that the records stand in the file as the system sees it and in no other order than they
+//! were given; that they are on the disk is [`super::flush`]'s to promise.
+
+use std::sync::Arc;
+
+use crate::config::TimestampType;
+use crate::fs::FsError;
+use crate::log::error::AppendError;
+use crate::log::log::{Log, segment_settings};
+use crate::log::offsets::Place;
+use crate::model::{Offset, TimestampMs};
+use crate::producer_state::manager::Verdict;
+use crate::record::batch::BatchHeader;
+use crate::record::validator::ValidatedBatch;
+use crate::segment::segment::{Segment, SegmentAppendError, StampedBatch};
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// It has been appended.
+    Appended {
+        /// Its first offset.
+        base_offset: Offset,
+        /// Its last offset.
+        last_offset: Offset,
+        /// The time of the append, where the topic's records carry that.
+        log_append_time: Option<TimestampMs>,
+    },
+    /// An idempotent producer sent it again; it stands in the log already.
+    Duplicate {
+        /// Its first offset.
+        base_offset: Offset,
+        /// Its last offset.
+        last_offset: Offset,
+        /// The time of the append, where the topic's records carry that.
+        log_append_time: Option<TimestampMs>,
+    },
+}
+
+impl AppendOutcome {
+    /// The offset behind the batch: when everything below it is on the disk, so is the batch.
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        let (Self::Appended { last_offset, .. } | Self::Duplicate { last_offset, .. }) = self;
+        last_offset.plus(1)
+    }
+}
+
+impl Log {
+    /// Appends the batches in their order. A failure leaves those before it appended.
+    ///
+    /// # Errors
+    /// [`AppendError`]. A failed write latches the log; a lack of space does not, because space is
+    /// allocated before anything is written.
+    pub fn append(&mut self, batches: &[ValidatedBatch]) -> Result<Vec<AppendOutcome>, AppendError> {
+        batches.iter().map(|batch| self.append_one(batch)).collect()
+    }
+
+    /// Appends one batch.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_one(&mut self, batch: &ValidatedBatch) -> Result<AppendOutcome, AppendError> {
+        self.check_latch()?;
+        let appended_by_broker = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
+        let log_append_time = appended_by_broker.then(|| batch.max_timestamp());
+        if let Verdict::Duplicate {
+            base_offset,
+            last_offset,
+            timestamp,
+        } = self.producers.check(batch.header())?
+        {
+            let log_append_time = log_append_time.map(|_| timestamp);
+            return Ok(AppendOutcome::Duplicate {
+                base_offset,
+                last_offset,
+                log_append_time,
+            });
+        }
+
+        let base_offset = self.shared.positions().log_end().offset;
+        let header = stamped(batch, base_offset, self)?;
+        self.roll_if_needed(&header)?;
+        let stamped = StampedBatch {
+            header,
+            stamp: batch.stamp(base_offset, header.leader_epoch),
+            body: batch.body(),
+        };
+        self.write(&stamped)?;
+        self.producers.update(&header);
+        let last_offset = header.last_offset();
+        Ok(AppendOutcome::Appended {
+            base_offset,
+            last_offset,
+            log_append_time,
+        })
+    }
+
+    /// Whether appending `bytes` now will start a new segment, which makes files and takes longer.
+    #[must_use]
+    pub fn append_will_roll(&self, bytes: u64) -> bool {
+        self.config.segment_bytes_max < self.shared.positions().log_end().position.saturating_add(bytes)
+    }
+
+    /// Ends the active segment and starts a new one at the log end. Does nothing when the active one is empty.
+    ///
+    /// # Errors
+    /// The file system's; the log goes on with the segment it has.
+    pub fn roll(&mut self) -> Result<(), FsError> {
+        let segments = self.shared.segments();
+        let active = segments.active();
+        if active.size() == 0 {
+            return Ok(());
+        }
+        let end = active.next_offset();
+        let settings = segment_settings(&self.context, &self.directory, &self.config);
+        let next = Arc::new(Segment::create(settings, end)?);
+        active.seal();
+        self.flush
+            .note_roll(Arc::clone(active), self.producers.snapshot());
+        *self.shared.segments.write() = segments.with(next);
+        self.segment_created = self.context.clock.now();
+        Ok(())
+    }
+
+    fn roll_if_needed(&mut self, header: &BatchHeader) -> Result<(), AppendError> {
+        let batch_bytes = u64::try_from(header.size()).expect("usize fits u64");
+        if self.config.segment_bytes_max < batch_bytes {
+            let segment_bytes_max = self.config.segment_bytes_max;
+            return Err(AppendError::BatchExceedsSegment {
+                batch_bytes,
+                segment_bytes_max,
+            });
+        }
+        if self.is_due_to_roll(header, batch_bytes) {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    /// | the active segment | rolls |
+    /// |---|---|
+    /// | would become larger than `segment.bytes`, by the setting it was made with or today's | yes |
+    /// | has indexes that cannot name another batch | yes |
+    /// | is empty | no |
+    /// | begins with a record that is `segment.ms` (less the jitter) older than the new one | yes |
+    /// | carries no timestamps and was made that long ago | yes |
+    fn is_due_to_roll(&self, header: &BatchHeader, batch_bytes: u64) -> bool {
+        let segments = self.shared.segments();
+        let active = segments.active();
+        let size = active.size();
+        let bytes_max = self.config.segment_bytes_max.min(active.settings().bytes_max);
+        if bytes_max < size.saturating_add(batch_bytes) || active.indexes_are_full(header.last_offset()) {
+            return 0 < size;
+        }
+        if size == 0 {
+            return false;
+        }
+        let first = active.first_timestamp();
+        let age = if first == TimestampMs::NONE || header.max_timestamp == TimestampMs::NONE {
+            self.context.clock.now().saturating_since(self.segment_created)
+        } else {
+            header.max_timestamp.saturating_since(first)
+        };
+        self.config.segment_ms.saturating_sub(self.roll_jitter_ms) < age
+    }
+
+    fn write(&mut self, batch: &StampedBatch<'_>) -> Result<(), AppendError> {
+        let segments = self.shared.segments();
+        let active = segments.active();
+        match active.append(std::slice::from_ref(batch)) {
+            Ok(()) => {}
+            Err(SegmentAppendError::NotWritten(error)) => return Err(AppendError::Storage(error)),
+            Err(SegmentAppendError::Unknown(error)) => return Err(self.latch("append", &error).into()),
+        }
+        let open = match active.open() {
+            Ok(open) => open,
+            Err(error) => return Err(self.latch("append", &error).into()),
+        };
+        self.flush
+            .note_write(active.base_offset(), open, i64::from(batch.header.record_count));
+        let end = Place {
+            offset: batch.header.next_offset(),
+            segment: active.base_offset(),
+            position: active.size(),
+        };
+        self.shared.positions.write().extend(end);
+        if !self.config.durable {
+            self.expose(end);
+        }
+        Ok(())
+    }
+}
+
+/// The header as it will stand on disk.
+fn stamped(batch: &ValidatedBatch, base_offset: Offset, log: &Log) -> Result<BatchHeader, AppendError> {
+    // The log end behind the last record must be an offset too.
+    let count = i64::from(batch.header().last_offset_delta).saturating_add(1);
+    if base_offset.get().checked_add(count).is_none() {
+        return Err(AppendError::OffsetsExhausted(base_offset));
+    }
+    Ok(batch.header_at(base_offset, log.leader_epoch()))
+}

@@ -1,0 +1,282 @@
+//! Bringing appended records to the disk: begin under the writer's lock, run without it, finish under it.
+//!
+//! The target is taken when the flush begins, so nothing that was appended later is ever promised by it.
+//! A roll leaves the old segment in the list of what must be synced until a flush has done so, and a new
+//! segment's name is made durable together with the first records in it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::fs::{FileSystem, FsError};
+use crate::log::error::LogError;
+use crate::log::log::Log;
+use crate::log::offsets::{LogOffsets, Place};
+use crate::model::Offset;
+use crate::segment::file_name::{FileKind, segment_file};
+use crate::segment::segment::{OpenSegment, Segment};
+
+/// What has not reached the disk yet.
+#[derive(Debug)]
+pub(crate) struct FlushState {
+    /// Everything below is on the disk.
+    flushed: Place,
+    /// Segments with unsynced bytes, by base offset, with the handles that wrote them.
+    dirty: Vec<(Offset, Arc<OpenSegment>)>,
+    /// Whether a new segment's name is not durable yet.
+    directory_dirty: bool,
+    /// Whether a flush is between begin and finish.
+    running: bool,
+    /// Rolled segments whose indexes are not stored yet, with the producers' state at their end.
+    unsealed: Vec<(Arc<Segment>, Vec<u8>)>,
+    /// Base offsets of rolled segments that are being sealed.
+    sealing: Vec<Offset>,
+    /// Records appended since the last flush began.
+    records_unflushed: i64,
+}
+
+impl FlushState {
+    /// Everything up to `flushed` is on the disk.
+    pub(crate) fn new(flushed: Place) -> Self {
+        Self {
+            flushed,
+            dirty: Vec::new(),
+            directory_dirty: false,
+            running: false,
+            unsealed: Vec::new(),
+            sealing: Vec::new(),
+            records_unflushed: 0,
+        }
+    }
+
+    pub(crate) fn flushed(&self) -> Place {
+        self.flushed
+    }
+
+    pub(crate) fn note_write(&mut self, segment: Offset, open: Arc<OpenSegment>, records: i64) {
+        self.records_unflushed = self.records_unflushed.saturating_add(records);
+        if !self
+            .dirty
+            .iter()
+            .any(|(base, handle)| *base == segment && Arc::ptr_eq(handle, &open))
+        {
+            self.dirty.push((segment, open));
+        }
+    }
+
+    pub(crate) fn note_roll(&mut self, rolled: Arc<Segment>, snapshot: Vec<u8>) {
+        self.directory_dirty = true;
+        self.unsealed.push((rolled, snapshot));
+    }
+
+    /// Segments were taken out of the log; nothing of them needs to reach the disk any more.
+    pub(crate) fn forget(&mut self, gone: &[Arc<Segment>]) {
+        let is_gone = |base: Offset| gone.iter().any(|segment| segment.base_offset() == base);
+        self.dirty.retain(|(base, _)| !is_gone(*base));
+        self.unsealed
+            .retain(|(segment, _)| !is_gone(segment.base_offset()));
+    }
+
+    /// The oldest segment that is rolled but not completed on disk.
+    fn oldest_unsealed(&self) -> Option<Offset> {
+        let waiting = self.unsealed.iter().map(|(segment, _)| segment.base_offset());
+        waiting.chain(self.sealing.iter().copied()).min()
+    }
+}
+
+/// A flush that has begun. [`FlushTask::run`] blocks and needs no lock.
+#[derive(Debug)]
+#[must_use = "a flush that has begun must be run and finished"]
+pub struct FlushTask {
+    target: Place,
+    handles: Vec<Arc<OpenSegment>>,
+    directory: Option<(Arc<dyn FileSystem>, Arc<Path>)>,
+}
+
+/// A flush that reached the disk.
+#[derive(Debug)]
+#[must_use = "only finishing a flush lets anybody see what it brought to the disk"]
+pub struct FlushDone {
+    target: Place,
+}
+
+impl FlushTask {
+    /// Syncs the data, older segments first, then the names.
+    ///
+    /// # Errors
+    /// The first failure; it must be given to [`Log::finish_flush`] all the same.
+    pub fn run(self) -> Result<FlushDone, FsError> {
+        for open in &self.handles {
+            open.sync()?;
+        }
+        if let Some((file_system, directory)) = &self.directory {
+            file_system.sync_directory(directory)?;
+        }
+        Ok(FlushDone { target: self.target })
+    }
+}
+
+/// Completing a rolled segment: its indexes and the producers' state at its end are stored, its tail is cut.
+#[derive(Debug)]
+#[must_use = "until it has run, a recovery must scan the segment again"]
+pub struct SealTask {
+    segment: Arc<Segment>,
+    snapshot: Vec<u8>,
+}
+
+impl SealTask {
+    /// Blocks; needs no lock. Give the result to [`Log::finish_seal`].
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn run(&self) -> Result<(), FsError> {
+        let settings = self.segment.settings();
+        let path = segment_file(
+            &settings.directory,
+            self.segment.next_offset(),
+            FileKind::ProducerSnapshot,
+        );
+        settings.file_system.replace(&path, &self.snapshot)?;
+        self.segment.complete()
+    }
+}
+
+/// Zero-filling ahead of the writer.
+#[derive(Debug)]
+pub struct PrepareTask {
+    segment: Arc<Segment>,
+}
+
+impl PrepareTask {
+    /// Blocks; needs no lock.
+    ///
+    /// # Errors
+    /// The file system's; the writer will meet it itself if it persists.
+    pub fn run(&self) -> Result<(), FsError> {
+        self.segment.prepare_space()
+    }
+}
+
+impl Log {
+    /// Begins to flush everything appended so far; `None` when nothing is unflushed, a flush is running, or
+    /// the log is latched.
+    pub fn begin_flush(&mut self) -> Option<FlushTask> {
+        let target = self.shared.positions().log_end();
+        let nothing = target.offset <= self.flush.flushed.offset && !self.flush.directory_dirty;
+        if self.latch.is_some() || self.flush.running || nothing {
+            return None;
+        }
+        self.flush.running = true;
+        self.flush.records_unflushed = 0;
+        let directory = std::mem::take(&mut self.flush.directory_dirty)
+            .then(|| (Arc::clone(&self.context.file_system), Arc::clone(&self.directory)));
+        let handles = std::mem::take(&mut self.flush.dirty)
+            .into_iter()
+            .map(|(_, open)| open)
+            .collect();
+        Some(FlushTask {
+            target,
+            handles,
+            directory,
+        })
+    }
+
+    /// Ends a flush: the high watermark rises to its target, or the log is latched.
+    ///
+    /// # Errors
+    /// `Latched` when the flush failed; nothing behind the last good flush may ever be acknowledged.
+    ///
+    /// # Panics
+    /// When no flush is running.
+    pub fn finish_flush(&mut self, result: Result<FlushDone, FsError>) -> Result<LogOffsets, LogError> {
+        assert!(self.flush.running, "finish a flush that did not begin");
+        self.flush.running = false;
+        match result {
+            Ok(done) => {
+                self.flush.flushed = done.target;
+                if self.latch.is_none() {
+                    self.expose(done.target);
+                }
+                Ok(self.offsets())
+            }
+            Err(error) => Err(self.latch("flush", &error).into()),
+        }
+    }
+
+    /// Flushes on this thread. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::finish_flush`].
+    pub fn flush(&mut self) -> Result<LogOffsets, LogError> {
+        self.check_latch()?;
+        match self.begin_flush() {
+            Some(task) => {
+                let result = task.run();
+                self.finish_flush(result)
+            }
+            None => Ok(self.offsets()),
+        }
+    }
+
+    /// Everything below is on the disk.
+    #[must_use]
+    pub fn flushed(&self) -> Offset {
+        self.flush.flushed.offset
+    }
+
+    /// How many records were appended since the last flush began; `flush.messages` is counted by it.
+    #[must_use]
+    pub fn records_unflushed(&self) -> i64 {
+        self.flush.records_unflushed
+    }
+
+    /// From where a recovery after a crash has to look: everything before is on the disk, complete with the
+    /// indexes of its segments.
+    #[must_use]
+    pub fn recovery_point(&self) -> Offset {
+        let flushed = self.flush.flushed.offset;
+        self.flush
+            .oldest_unsealed()
+            .map_or(flushed, |unsealed| unsealed.min(flushed))
+    }
+
+    /// The work that rolls have left: run each task without the lock and give its result to [`Self::finish_seal`].
+    pub fn take_seal_tasks(&mut self) -> Vec<SealTask> {
+        let flushed = self.flush.flushed.offset;
+        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flush.unsealed)
+            .into_iter()
+            .partition(|(segment, _)| segment.next_offset() <= flushed);
+        self.flush.unsealed = waiting;
+        self.flush
+            .sealing
+            .extend(ready.iter().map(|(segment, _)| segment.base_offset()));
+        ready
+            .into_iter()
+            .map(|(segment, snapshot)| SealTask { segment, snapshot })
+            .collect()
+    }
+
+    /// Notes how sealing went; a failed one comes back with the next [`Self::take_seal_tasks`].
+    pub fn finish_seal(&mut self, task: SealTask, result: &Result<(), FsError>) {
+        let base = task.segment.base_offset();
+        self.flush.sealing.retain(|sealing| *sealing != base);
+        let is_here = self
+            .shared
+            .segments()
+            .iter()
+            .any(|segment| segment.base_offset() == base);
+        if result.is_err() && is_here {
+            self.flush.unsealed.push((task.segment, task.snapshot));
+        }
+    }
+
+    /// Work to do in the background before the writer needs it, if any.
+    #[must_use]
+    pub fn wants_preparation(&self) -> Option<PrepareTask> {
+        let segments = self.shared.segments();
+        let active = segments.active();
+        let wanted = self.config.durable && self.latch.is_none() && active.is_short_of_space();
+        wanted.then(|| PrepareTask {
+            segment: Arc::clone(active),
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! The log of one partition: a row of segments with one writer and any number of readers.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `log.rs` | [`Log`], the writer, and what it shares with readers |
+//! | `offsets.rs` | the four offsets and their order |
+//! | `append.rs` | stamp, check, write, roll |
+//! | `flush.rs` | group commit in three steps: begin, run, finish |
+//! | `read.rs` | [`LogReader`]: records by offset, look-up by time |
+//! | `retention.rs` | what may go, and how it goes |
+//! | `truncate.rs` | cutting off the end |
+//! | `checkpoint.rs` | what makes the next recovery short, and closing |
+//! | `loader.rs` | opening and recovery |
+
+pub mod append;
+pub mod checkpoint;
+pub mod error;
+pub mod flush;
+pub mod loader;
+#[expect(clippy::module_inception, reason = "one noun per file: the log itself")]
+pub mod log;
+pub mod offsets;
+pub mod read;
+pub mod retention;
+pub mod truncate;
+
+pub use append::AppendOutcome;
+pub use error::{AppendError, Damage, LatchReason, LogError, ReadError};
+pub use flush::{FlushDone, FlushTask, PrepareTask, SealTask};
+pub use loader::{LoadHints, LoadReport};
+pub use log::{Log, LogContext};
+pub use offsets::LogOffsets;
+pub use read::{LogReader, OffsetAndTimestamp, ReadBound, ReadRequest, ReadSlice};
+pub use retention::{ReclaimTask, RetentionOutcome};

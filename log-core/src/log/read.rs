@@ -1,0 +1,398 @@
+//! Reading: records from an offset on, and the look-ups by time and by epoch.
+//!
+//! A reader takes the row of segments and the offsets as they are published and never waits for the writer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::log::error::ReadError;
+use crate::log::log::LogShared;
+use crate::log::offsets::{LogOffsets, Place};
+use crate::model::{FilePosition, LeaderEpoch, Offset, TimestampMs};
+use crate::record::batch::Batch;
+use crate::segment::file_name::FileKind;
+use crate::segment::scan::{ScanError, Walk};
+use crate::segment::segment::{BatchPlace, Patience, Segment};
+
+/// What a batch may grow to when its records are looked into; a look-up by time of a batch that decompresses
+/// to more answers with the batch's first offset instead.
+const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+/// Up to where a read may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadBound {
+    /// Everything appended; for replicas and tools.
+    LogEnd,
+    /// What consumers may see (`read_uncommitted`).
+    HighWatermark,
+    /// What no undecided transaction precedes (`read_committed`).
+    LastStable,
+}
+
+/// A read from one log.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadRequest {
+    /// The first record wanted; the batch that holds it comes whole.
+    pub offset: Offset,
+    /// How many bytes at most.
+    pub bytes_max: usize,
+    /// Whether the first batch comes even when it is larger than `bytes_max`.
+    pub at_least_one_batch: bool,
+    /// Up to where.
+    pub bound: ReadBound,
+    /// Whether the disk may be waited for.
+    pub patience: Patience,
+}
+
+/// Records as they stand in one segment.
+#[derive(Debug, Clone)]
+pub struct ReadSlice {
+    /// Batches, the last of which may be incomplete.
+    pub records: Bytes,
+    /// The offsets at the time of the read.
+    pub offsets: LogOffsets,
+}
+
+/// A record found by its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetAndTimestamp {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: TimestampMs,
+    /// The epoch it was written in.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// Reads one log. Cheap to clone; stays valid while the writer appends, rolls and deletes.
+#[derive(Debug, Clone)]
+pub struct LogReader {
+    shared: Arc<LogShared>,
+}
+
+impl LogReader {
+    pub(crate) fn new(shared: Arc<LogShared>) -> Self {
+        Self { shared }
+    }
+
+    /// The four offsets.
+    #[must_use]
+    pub fn offsets(&self) -> LogOffsets {
+        self.shared.positions().offsets()
+    }
+
+    /// Records from `request.offset` on, from one segment.
+    ///
+    /// An offset at or behind the bound, up to the log end, gives no records and no error: they are still to come.
+    ///
+    /// # Errors
+    /// [`ReadError::OffsetOutOfRange`] before the log start or behind the log end; [`ReadError::WouldBlock`]
+    /// when the caller has no patience; damage and media errors by place.
+    pub fn read(&self, request: ReadRequest) -> Result<ReadSlice, ReadError> {
+        let positions = self.shared.positions();
+        let offsets = positions.offsets();
+        let (log_start, log_end) = (offsets.log_start, offsets.log_end);
+        if request.offset < log_start || log_end < request.offset {
+            return Err(ReadError::OffsetOutOfRange {
+                offset: request.offset,
+                log_start,
+                log_end,
+            });
+        }
+        let bound = match request.bound {
+            ReadBound::LogEnd => positions.log_end(),
+            ReadBound::HighWatermark => positions.high_watermark(),
+            ReadBound::LastStable => {
+                self.place_of(offsets.last_stable, positions.high_watermark(), request.patience)?
+            }
+        };
+        let nothing = ReadSlice {
+            records: Bytes::new(),
+            offsets,
+        };
+        if bound.offset <= request.offset {
+            return Ok(nothing);
+        }
+        let segments = self.shared.segments();
+        for segment in segments.from_offset(request.offset) {
+            if bound.segment < segment.base_offset() {
+                break;
+            }
+            let end = if segment.base_offset() == bound.segment {
+                bound.position
+            } else {
+                segment.size()
+            };
+            if let Some(first) = find(segment, request.offset, end, request.patience)? {
+                let records = slice(segment, first, end, &request)?;
+                return Ok(ReadSlice { records, offsets });
+            }
+        }
+        Ok(nothing)
+    }
+
+    /// The first record, in the order of offsets, that is `target` or younger. May block.
+    ///
+    /// # Errors
+    /// Damage and media errors by place.
+    pub fn offset_for_timestamp(
+        &self,
+        target: TimestampMs,
+        bound: ReadBound,
+    ) -> Result<Option<OffsetAndTimestamp>, ReadError> {
+        let (start, end) = self.range(bound);
+        for segment in self.shared.segments().from_offset(start) {
+            let largest = segment
+                .max_timestamp()
+                .map_err(|error| corrupt(segment, error))?
+                .0;
+            if largest < target {
+                continue;
+            }
+            let from = segment
+                .offset_before_time(target)
+                .map_err(|error| corrupt(segment, error))?;
+            let found = first_record(
+                segment,
+                from.max(start),
+                end,
+                |header_max| target <= header_max,
+                target,
+            )?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The earliest of the records with the largest timestamp. May block.
+    ///
+    /// # Errors
+    /// Damage and media errors by place.
+    pub fn offset_of_max_timestamp(&self, bound: ReadBound) -> Result<Option<OffsetAndTimestamp>, ReadError> {
+        let (start, end) = self.range(bound);
+        let mut best: Option<(TimestampMs, Arc<Segment>, Offset)> = None;
+        for segment in self.shared.segments().from_offset(start) {
+            let (timestamp, offset) = segment.max_timestamp().map_err(|error| corrupt(segment, error))?;
+            let larger = best.as_ref().is_none_or(|(largest, ..)| *largest < timestamp);
+            if larger && timestamp != TimestampMs::NONE {
+                best = Some((timestamp, Arc::clone(segment), offset));
+            }
+        }
+        let Some((timestamp, segment, last_offset)) = best else {
+            return Ok(None);
+        };
+        if last_offset < end && start <= last_offset {
+            return first_record(
+                &segment,
+                last_offset,
+                end,
+                |header_max| timestamp <= header_max,
+                timestamp,
+            );
+        }
+        // The largest lies outside of what may be seen: look at every batch inside.
+        let mut visible = TimestampMs::NONE;
+        for segment in self.shared.segments().from_offset(start) {
+            for_each_header(segment, start, end, |place| {
+                visible = visible.max(place.header.max_timestamp);
+            })?;
+        }
+        if visible == TimestampMs::NONE {
+            Ok(None)
+        } else {
+            self.offset_for_timestamp(visible, bound)
+        }
+    }
+
+    /// The epoch of the newest records, and of the next.
+    #[must_use]
+    pub fn latest_epoch(&self) -> LeaderEpoch {
+        self.shared
+            .epochs
+            .read()
+            .latest()
+            .map_or(LeaderEpoch::FIRST, |entry| entry.epoch)
+    }
+
+    /// The epoch in which the record at `offset` was written.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.shared
+            .epochs
+            .read()
+            .epoch_at(offset)
+            .unwrap_or(LeaderEpoch::NONE)
+    }
+
+    /// Where `epoch` ended, as Kafka's `OffsetForLeaderEpoch` answers.
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let log_end = self.offsets().log_end;
+        self.shared.epochs.read().end_offset_for(epoch, log_end)
+    }
+
+    /// The bytes of all segments.
+    #[must_use]
+    pub fn size_in_bytes(&self) -> u64 {
+        self.shared.segments().size()
+    }
+
+    /// How many segments there are.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.shared.segments().count()
+    }
+
+    /// Gives up maps and descriptors of segments that nobody has read since the last call.
+    pub fn release_idle(&self) {
+        for segment in &self.shared.segments() {
+            segment.release_if_idle();
+        }
+    }
+
+    fn range(&self, bound: ReadBound) -> (Offset, Offset) {
+        let offsets = self.offsets();
+        let end = match bound {
+            ReadBound::LogEnd => offsets.log_end,
+            ReadBound::HighWatermark => offsets.high_watermark,
+            ReadBound::LastStable => offsets.last_stable,
+        };
+        (offsets.log_start, end)
+    }
+
+    /// Where the batch that holds `offset` begins; `known` when that is the offset.
+    fn place_of(&self, offset: Offset, known: Place, patience: Patience) -> Result<Place, ReadError> {
+        if offset == known.offset {
+            return Ok(known);
+        }
+        for segment in self.shared.segments().from_offset(offset) {
+            let end = if segment.base_offset() == known.segment {
+                known.position
+            } else {
+                segment.size()
+            };
+            if let Some(place) = find(segment, offset, end, patience)? {
+                let position = place.position.get();
+                return Ok(Place {
+                    offset,
+                    segment: segment.base_offset(),
+                    position,
+                });
+            }
+        }
+        Ok(known)
+    }
+}
+
+fn find(
+    segment: &Segment,
+    offset: Offset,
+    end: u64,
+    patience: Patience,
+) -> Result<Option<BatchPlace>, ReadError> {
+    let found = segment
+        .find(offset, end, patience)
+        .map_err(|error| corrupt(segment, error))?;
+    found.ok_or(ReadError::WouldBlock)
+}
+
+/// The bytes from the batch at `first` on: up to the limit, up to the end, and at least that batch if asked so.
+fn slice(segment: &Segment, first: BatchPlace, end: u64, request: &ReadRequest) -> Result<Bytes, ReadError> {
+    let first_bytes = first.header.size();
+    let bytes_max = match (request.bytes_max < first_bytes, request.at_least_one_batch) {
+        (true, true) => first_bytes,
+        (true, false) => return Ok(Bytes::new()),
+        (false, _) => request.bytes_max,
+    };
+    let start = first.position.get();
+    let end = start
+        .saturating_add(u64::try_from(bytes_max).expect("usize fits u64"))
+        .min(end);
+    segment
+        .slice(start..end, request.patience)?
+        .ok_or(ReadError::WouldBlock)
+}
+
+/// The first record from `from` on, below `end`, that is `target` or younger, in a batch that may hold such.
+fn first_record(
+    segment: &Arc<Segment>,
+    from: Offset,
+    end: Offset,
+    may_hold: impl Fn(TimestampMs) -> bool,
+    target: TimestampMs,
+) -> Result<Option<OffsetAndTimestamp>, ReadError> {
+    let path = log_path(segment);
+    let open = segment.open()?;
+    let size = segment.size();
+    let position = segment
+        .place_before(from)
+        .map_err(|error| corrupt(segment, error))?;
+    let mut walk = Walk::scan(open.view(), position, size);
+    let mut scratch = Vec::new();
+    loop {
+        let next = walk.next_header().map_err(|error| corrupt(segment, error))?;
+        let Some((position, header)) = next else {
+            return Ok(None);
+        };
+        if end <= header.base_offset {
+            return Ok(None);
+        }
+        if header.last_offset() < from || !may_hold(header.max_timestamp) {
+            continue;
+        }
+        let bytes = walk.batch_bytes(position, &header)?;
+        let bad = |cause: String| ReadError::BadBatch {
+            file: path.clone(),
+            offset: header.base_offset,
+            cause,
+        };
+        let batch = Batch::parse(&bytes).map_err(|error| bad(error.to_string()))?;
+        let records = batch
+            .records(&mut scratch, DECOMPRESSED_BYTES_MAX)
+            .map_err(|error| bad(error.to_string()))?;
+        for record in records {
+            let record = record.map_err(|error| bad(error.to_string()))?;
+            if from <= record.offset && target <= record.timestamp {
+                let leader_epoch = header.leader_epoch;
+                let found = OffsetAndTimestamp {
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    leader_epoch,
+                };
+                return Ok((record.offset < end).then_some(found));
+            }
+        }
+    }
+}
+
+fn for_each_header(
+    segment: &Arc<Segment>,
+    from: Offset,
+    end: Offset,
+    mut visit: impl FnMut(BatchPlace),
+) -> Result<(), ReadError> {
+    let open = segment.open()?;
+    let mut walk = Walk::scan(open.view(), FilePosition::ZERO, segment.size());
+    while let Some((position, header)) = walk.next_header().map_err(|error| corrupt(segment, error))? {
+        if from <= header.last_offset() && header.last_offset() < end {
+            visit(BatchPlace { position, header });
+        }
+    }
+    Ok(())
+}
+
+fn corrupt(segment: &Segment, error: ScanError) -> ReadError {
+    ReadError::from_scan(log_path(segment), error)
+}
+
+fn log_path(segment: &Segment) -> PathBuf {
+    crate::segment::file_name::segment_file(
+        &segment.settings().directory,
+        segment.base_offset(),
+        FileKind::Log,
+    )
+}

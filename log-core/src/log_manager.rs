@@ -1,0 +1,447 @@
+//! One data directory: its lock, its checkpoints, and the logs in it.
+//!
+//! ```text
+//! data-dir/.lock                              held while a process uses it
+//!          .kafka_cleanshutdown               the last process ended in order
+//!          recovery-point-offset-checkpoint   below it, each log is on the disk
+//!          log-start-offset-checkpoint        below it, records were deleted
+//!          topic-0/                           one directory a partition
+//!          topic-0.<id>-delete                being removed
+//!          topic-0.<id>-stray                 set aside: no such topic is known
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::checkpoint::clean_shutdown::CleanShutdown;
+use crate::checkpoint::error::{CheckpointError, CheckpointFile};
+use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
+use crate::checkpoint::partition_metadata;
+use crate::config::LogConfig;
+use crate::fs::{DirectoryLock, FsError, FsErrorKind, Space};
+use crate::log::loader::load;
+use crate::log::{LoadHints, LoadReport, Log, LogContext, LogError};
+use crate::model::{Offset, TopicId, TopicPartition};
+
+/// Marks an orderly stop.
+const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
+/// Where each log's recovery begins.
+const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
+/// Where each log starts.
+const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+/// The topic's id, in each partition's directory.
+const PARTITION_METADATA_FILE: &str = "partition.metadata";
+/// A partition directory on its way out.
+const DELETE_SUFFIX: &str = "-delete";
+/// A partition directory that belongs to no known topic.
+const STRAY_SUFFIX: &str = "-stray";
+/// Checkpoint files hold one short line a partition.
+const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
+
+/// A data directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogManagerError {
+    /// The file system failed, or another process holds the directory.
+    #[error(transparent)]
+    Storage(#[from] FsError),
+    /// A checkpoint file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CheckpointError,
+    },
+}
+
+/// A partition's directory as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPartition {
+    /// By the directory's name.
+    pub partition: TopicPartition,
+    /// By the file in it; `None` when that is missing or damaged.
+    pub topic_id: Option<TopicId>,
+    /// Where it is.
+    pub directory: PathBuf,
+}
+
+/// What a data directory held when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Whether the last process ended in order.
+    pub clean: bool,
+    /// The partitions, by name.
+    pub partitions: Vec<FoundPartition>,
+}
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub struct LogManager {
+    context: LogContext,
+    data_dir: PathBuf,
+    clean: bool,
+    checkpoints: Mutex<Checkpoints>,
+    _lock: Box<dyn DirectoryLock>,
+}
+
+/// An offset to be checkpointed, for one life of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointEntry {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The life of its topic: an entry that comes late must not be taken for a new life's.
+    pub topic_id: TopicId,
+    /// The offset.
+    pub offset: Offset,
+}
+
+/// The contents of the checkpoint files. They name no topic id, so the lives are kept beside them.
+#[derive(Debug)]
+struct Checkpoints {
+    lives: BTreeMap<TopicPartition, TopicId>,
+    recovery_points: OffsetCheckpoint,
+    log_starts: OffsetCheckpoint,
+}
+
+impl Checkpoints {
+    fn current<'a>(
+        &'a self,
+        entries: &'a [CheckpointEntry],
+    ) -> impl Iterator<Item = (TopicPartition, Offset)> + 'a {
+        let is_current = |entry: &&CheckpointEntry| self.lives.get(&entry.partition) == Some(&entry.topic_id);
+        entries
+            .iter()
+            .filter(is_current)
+            .map(|entry| (entry.partition.clone(), entry.offset))
+    }
+}
+
+impl LogManager {
+    /// Takes the directory, making it if need be. The mark of an orderly stop is gone, durably, when this returns.
+    ///
+    /// # Errors
+    /// `Locked` when another process has it; an unreadable checkpoint; the file system's.
+    pub fn open(context: LogContext, data_dir: PathBuf) -> Result<(Self, Found), LogManagerError> {
+        let file_system = context.file_system.as_ref();
+        file_system.create_directory(&data_dir)?;
+        let lock = file_system.lock_directory(&data_dir)?;
+        let recovery_points = read_checkpoint(
+            &context,
+            &data_dir,
+            RECOVERY_POINT_FILE,
+            CheckpointFile::RecoveryPoint,
+        )?;
+        let log_starts = read_checkpoint(
+            &context,
+            &data_dir,
+            LOG_START_FILE,
+            CheckpointFile::LogStartOffset,
+        )?;
+        let marker = data_dir.join(CLEAN_SHUTDOWN_FILE);
+        let clean = file_system.exists(&marker)?;
+        if clean {
+            file_system.remove_file(&marker)?;
+            file_system.sync_directory(&data_dir)?;
+        }
+        let partitions = find_partitions(&context, &data_dir)?;
+        let manager = Self {
+            context,
+            data_dir,
+            clean,
+            checkpoints: Mutex::new(Checkpoints {
+                lives: BTreeMap::new(),
+                recovery_points,
+                log_starts,
+            }),
+            _lock: lock,
+        };
+        Ok((manager, Found { clean, partitions }))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// What logs are opened with.
+    #[must_use]
+    pub fn context(&self) -> &LogContext {
+        &self.context
+    }
+
+    /// The space of its file system.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn space(&self) -> Result<Space, FsError> {
+        self.context.file_system.space(&self.data_dir)
+    }
+
+    /// Starts the log of a new partition. Durable when it returns. Blocks.
+    ///
+    /// A directory of that name that holds another topic's life is refused; one left behind by an interrupted
+    /// creation of the same life is used.
+    ///
+    /// # Errors
+    /// [`LogError::ForeignDirectory`] and the file system's.
+    pub fn create(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Log, LogError> {
+        let directory = self.directory(partition);
+        let file_system = self.context.file_system.as_ref();
+        file_system.create_directory(&directory)?;
+        match self.topic_id_in(&directory)? {
+            Some(found) if found != topic_id => {
+                return Err(LogError::ForeignDirectory {
+                    directory,
+                    found,
+                    expected: topic_id,
+                });
+            }
+            Some(_) => {}
+            None => {
+                let contents = partition_metadata::to_bytes(topic_id);
+                file_system.replace(&directory.join(PARTITION_METADATA_FILE), &contents)?;
+            }
+        }
+        self.begin_life(partition, topic_id)?;
+        let hints = LoadHints {
+            recovery_point: Offset::ZERO,
+            log_start: Offset::ZERO,
+            clean: true,
+            cut_to: None,
+        };
+        let (log, _) = load(&self.context, &directory, partition, topic_id, config, hints)?;
+        Ok(log)
+    }
+
+    /// Opens the log of a partition that exists, and recovers it if the last process did not end in order.
+    /// Blocks; several may be opened at once.
+    ///
+    /// # Errors
+    /// As [`load`], and [`LogError::ForeignDirectory`].
+    pub fn load(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<(Log, LoadReport), LogError> {
+        let directory = self.directory(partition);
+        if let Some(found) = self.topic_id_in(&directory)?
+            && found != topic_id
+        {
+            return Err(LogError::ForeignDirectory {
+                directory,
+                found,
+                expected: topic_id,
+            });
+        }
+        let hints = {
+            let mut checkpoints = self.checkpoints.lock();
+            checkpoints.lives.insert(partition.clone(), topic_id);
+            let offset_in = |file: &OffsetCheckpoint| file.get(partition).copied().unwrap_or(Offset::ZERO);
+            LoadHints {
+                recovery_point: offset_in(&checkpoints.recovery_points),
+                log_start: offset_in(&checkpoints.log_starts),
+                clean: self.clean,
+                cut_to: None,
+            }
+        };
+        load(&self.context, &directory, partition, topic_id, config, hints)
+    }
+
+    /// Opens a latched log again: back to what was surely on the disk. Blocks.
+    ///
+    /// Where consumers only see what is synced, everything behind the last good sync is dropped: the system
+    /// may show bytes that a power cut would take away. Where flushing is relaxed, what can be read is kept.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn reopen(&self, log: &Log) -> Result<(Log, LoadReport), LogError> {
+        let flushed = log.flushed();
+        let hints = LoadHints {
+            recovery_point: log.recovery_point(),
+            log_start: log.offsets().log_start,
+            clean: false,
+            cut_to: log.config().durable.then_some(flushed),
+        };
+        load(
+            &self.context,
+            log.directory(),
+            log.partition(),
+            log.topic_id(),
+            log.config().clone(),
+            hints,
+        )
+    }
+
+    /// Gives the directory of a deleted topic's partition another name, durably. Its files go with [`Self::remove_deleted`].
+    ///
+    /// # Errors
+    /// The file system's; a directory that is gone already is `Ok`.
+    pub fn schedule_delete(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), LogError> {
+        self.checkpoints.lock().lives.remove(partition);
+        self.rename_away(partition, topic_id, DELETE_SUFFIX)
+    }
+
+    /// Sets aside a directory whose topic nobody knows, durably.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn set_aside_stray(&self, found: &FoundPartition) -> Result<(), LogError> {
+        self.rename_away(
+            &found.partition,
+            found.topic_id.unwrap_or(TopicId::ZERO),
+            STRAY_SUFFIX,
+        )
+    }
+
+    /// Removes the directories of deleted partitions and returns how many there were. Blocks.
+    ///
+    /// # Errors
+    /// The file system's; what is left is removed next time.
+    pub fn remove_deleted(&self) -> Result<usize, FsError> {
+        let mut count: usize = 0;
+        for entry in self.context.file_system.list(&self.data_dir)? {
+            if entry.is_directory && entry.name.ends_with(DELETE_SUFFIX) {
+                self.context
+                    .file_system
+                    .remove_directory(&self.data_dir.join(&entry.name))?;
+                count = count.saturating_add(1);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Makes log starts durable. Blocks. Segments below them may be removed afterwards, not before.
+    ///
+    /// Only the logs named change; the others keep what was written for them before.
+    ///
+    /// # Errors
+    /// The file system's; the former file is still there.
+    pub fn write_log_starts(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let mut merged = checkpoints.log_starts.clone();
+        merged.extend(checkpoints.current(entries));
+        self.replace(LOG_START_FILE, &merged)?;
+        checkpoints.log_starts = merged;
+        Ok(())
+    }
+
+    /// Makes recovery points durable. Blocks. Each must be a log's [`Log::recovery_point`], taken before.
+    ///
+    /// # Errors
+    /// The file system's; the former file is still there.
+    pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let mut merged = checkpoints.recovery_points.clone();
+        merged.extend(checkpoints.current(entries));
+        self.replace(RECOVERY_POINT_FILE, &merged)?;
+        checkpoints.recovery_points = merged;
+        Ok(())
+    }
+
+    /// The last act of an orderly stop, after every log was closed and the recovery points were written.
+    ///
+    /// # Errors
+    /// The file system's; the next start then recovers.
+    pub fn mark_clean(&self) -> Result<(), FsError> {
+        let contents = CleanShutdown {
+            broker_epoch: Some(-1),
+        }
+        .to_bytes();
+        self.context
+            .file_system
+            .replace(&self.data_dir.join(CLEAN_SHUTDOWN_FILE), &contents)
+    }
+
+    /// Notes that `partition` now belongs to `topic_id`, and forgets what the checkpoints say of a former
+    /// life, durably: they would cut or condemn the new one at the next start.
+    fn begin_life(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        checkpoints.lives.insert(partition.clone(), topic_id);
+        if checkpoints.recovery_points.remove(partition).is_some() {
+            self.replace(RECOVERY_POINT_FILE, &checkpoints.recovery_points)?;
+        }
+        if checkpoints.log_starts.remove(partition).is_some() {
+            self.replace(LOG_START_FILE, &checkpoints.log_starts)?;
+        }
+        Ok(())
+    }
+
+    fn replace(&self, name: &str, offsets: &OffsetCheckpoint) -> Result<(), FsError> {
+        self.context
+            .file_system
+            .replace(&self.data_dir.join(name), &offset_checkpoint::to_bytes(offsets))
+    }
+
+    fn directory(&self, partition: &TopicPartition) -> PathBuf {
+        self.data_dir.join(partition.to_string())
+    }
+
+    fn topic_id_in(&self, directory: &Path) -> Result<Option<TopicId>, FsError> {
+        topic_id_in(&self.context, directory)
+    }
+
+    fn rename_away(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<(), LogError> {
+        let from = self.directory(partition);
+        let to = self.data_dir.join(format!("{partition}.{id}{suffix}"));
+        match self.context.file_system.rename(&from, &to) {
+            Ok(()) => {}
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(self.context.file_system.sync_directory(&self.data_dir)?)
+    }
+}
+
+fn read_checkpoint(
+    context: &LogContext,
+    data_dir: &Path,
+    name: &str,
+    kind: CheckpointFile,
+) -> Result<OffsetCheckpoint, LogManagerError> {
+    let path = data_dir.join(name);
+    match context.file_system.read(&path, CHECKPOINT_BYTES_MAX) {
+        Ok(bytes) => offset_checkpoint::parse(kind, &bytes)
+            .map_err(|source| LogManagerError::Checkpoint { path, source }),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn find_partitions(context: &LogContext, data_dir: &Path) -> Result<Vec<FoundPartition>, FsError> {
+    let mut found = Vec::new();
+    for entry in context.file_system.list(data_dir)? {
+        let Ok(partition) = entry.name.parse::<TopicPartition>() else {
+            continue;
+        };
+        if entry.is_directory {
+            let directory = data_dir.join(&entry.name);
+            let topic_id = topic_id_in(context, &directory)?;
+            found.push(FoundPartition {
+                partition,
+                topic_id,
+                directory,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn topic_id_in(context: &LogContext, directory: &Path) -> Result<Option<TopicId>, FsError> {
+    match context
+        .file_system
+        .read(&directory.join(PARTITION_METADATA_FILE), CHECKPOINT_BYTES_MAX)
+    {
+        Ok(bytes) => Ok(partition_metadata::parse(&bytes).ok()),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,485 @@
+//! All producers of one partition: what is checked before a batch is appended, and what changes after it.
+//!
+//! The order of calls, under the log's one writer: [`ProducerStateManager::check`], then the write, then
+//! [`ProducerStateManager::update`] with the header as it was written. Replay at the opening of a log only updates: what
+//! is in the log was checked. Every batch goes through `update`, also those without a producer id, because
+//! [`ProducerStateManager::map_end_offset`] says how far the state has come.
+//!
+//! The rules are Kafka's. State is in memory; `snapshot` makes it bytes. Reading and writing snapshot files, deciding
+//! when, and replaying the log from a snapshot on are tasks of `log`.
+//!
+//! Invariants: each entry with an open transaction stands in `ongoing` under that offset, and nothing else does.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::entry::{BatchMetadata, CompletedTransaction, ProducerStateEntry};
+use super::snapshot::{self, Snapshot};
+use crate::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+use crate::record::batch::BatchHeader;
+use crate::record::control::{EndTransactionMarker, TransactionOutcome};
+
+/// More producers than this are not remembered for one partition. A client that takes a new producer id for each
+/// record would otherwise fill the memory (some 250 bytes each) until the ids expire a day later.
+pub const PRODUCERS_MAX: usize = 1 << 17;
+
+/// What to do with a batch that passed the checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Append it.
+    New,
+    /// It is in the log already: answer as the first time, as soon as the log is durable up to `last_offset`.
+    Duplicate {
+        /// The offset of its first record.
+        base_offset: Offset,
+        /// The offset of its last record.
+        last_offset: Offset,
+        /// Its largest timestamp.
+        timestamp: TimestampMs,
+    },
+}
+
+/// Why a batch may not be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProducerStateError {
+    /// The producer was replaced by one of a later epoch. Kafka's `INVALID_PRODUCER_EPOCH`.
+    #[error("producer {producer_id}: epoch {found} is older than {current}")]
+    InvalidProducerEpoch {
+        /// Whose batch it is.
+        producer_id: ProducerId,
+        /// The epoch of the last batch in the log.
+        current: ProducerEpoch,
+        /// The epoch of this batch.
+        found: ProducerEpoch,
+    },
+    /// The batch does not follow the last one: something is missing, or it repeats a batch that is too old to be
+    /// remembered. Kafka's `OUT_OF_ORDER_SEQUENCE_NUMBER`.
+    #[error("producer {producer_id}, epoch {epoch}: sequence {found} does not follow {last}")]
+    OutOfOrderSequence {
+        /// Whose batch it is.
+        producer_id: ProducerId,
+        /// The epoch of this batch.
+        epoch: ProducerEpoch,
+        /// The sequence of the last record in the log, or none where the epoch must begin with 0.
+        last: Sequence,
+        /// The sequence of this batch's first record.
+        found: Sequence,
+    },
+    /// A batch outside the transaction that its producer has open. Kafka's `INVALID_TXN_STATE`.
+    #[error(
+        "producer {producer_id} has a transaction open since offset {first_offset}, the batch is outside it"
+    )]
+    InvalidTransactionState {
+        /// Whose batch it is.
+        producer_id: ProducerId,
+        /// Where the transaction began.
+        first_offset: Offset,
+    },
+    /// The transaction marker comes from a coordinator that was replaced. Kafka's `TRANSACTION_COORDINATOR_FENCED`.
+    #[error("producer {producer_id}: coordinator epoch {found} is older than {current}")]
+    CoordinatorFenced {
+        /// Whose transaction it is.
+        producer_id: ProducerId,
+        /// The epoch of the last marker in the log.
+        current: i32,
+        /// The epoch of this marker.
+        found: i32,
+    },
+}
+
+/// What became of the state when the log was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncation {
+    /// It still describes the log.
+    Kept,
+    /// It is gone: load the last snapshot behind the log's start and at or before its end, and replay from there.
+    Cleared,
+}
+
+/// The producers of one partition.
+#[derive(Debug, Clone)]
+pub struct ProducerStateManager {
+    producers: HashMap<ProducerId, ProducerStateEntry>,
+    producers_max: usize,
+    /// First offset → producer.
+    ongoing: BTreeMap<Offset, ProducerId>,
+    /// First offset → marker, of transactions whose marker is not below the high watermark yet.
+    completed: BTreeMap<Offset, Offset>,
+    map_end_offset: Offset,
+}
+
+impl ProducerStateManager {
+    /// The state of a log that begins at `start_offset`, before any batch.
+    #[must_use]
+    pub fn new(start_offset: Offset) -> Self {
+        Self {
+            producers: HashMap::new(),
+            producers_max: PRODUCERS_MAX,
+            ongoing: BTreeMap::new(),
+            completed: BTreeMap::new(),
+            map_end_offset: start_offset,
+        }
+    }
+
+    /// The same with room for fewer producers.
+    #[cfg(test)]
+    pub(super) fn with_producers_max(self, producers_max: usize) -> Self {
+        Self {
+            producers_max,
+            ..self
+        }
+    }
+
+    /// The state that a snapshot of this end offset holds. When the snapshot is not complete, go on with
+    /// [`Self::backfill`] before the replay.
+    #[must_use]
+    pub fn from_snapshot(snapshot: Snapshot) -> Self {
+        let mut manager = Self::new(snapshot.end_offset);
+        for (producer_id, entry) in snapshot.producers {
+            if let Some(first_offset) = entry.transaction_first_offset {
+                manager.ongoing.insert(first_offset, producer_id);
+            }
+            manager.producers.insert(producer_id, entry);
+        }
+        manager
+    }
+
+    /// The contents of the snapshot file named after [`Self::map_end_offset`].
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut producers: Vec<_> = self.producers.iter().map(|(&id, entry)| (id, entry)).collect();
+        producers.sort_unstable_by_key(|(id, _)| *id);
+        snapshot::to_bytes(&producers)
+    }
+
+    /// Checks a client's batch before it is written.
+    ///
+    /// | epoch of the batch | sequence | verdict |
+    /// |---|---|---|
+    /// | no producer id | | new |
+    /// | no state, or the state has no epoch | any | new |
+    /// | the present one | first and last as one of the last five batches | duplicate |
+    /// | older | | invalid producer epoch |
+    /// | newer | 0 | new |
+    /// | newer | other | out of order |
+    /// | the present one | the next, or 0 when no batch of the epoch is known | new |
+    /// | the present one | other | out of order |
+    ///
+    /// What is new must moreover belong to the transaction, if the producer has one open.
+    ///
+    /// # Errors
+    /// [`ProducerStateError`], all but the one of markers.
+    pub fn check(&self, header: &BatchHeader) -> Result<Verdict, ProducerStateError> {
+        if !header.has_producer_id() {
+            return Ok(Verdict::New);
+        }
+        let unknown = ProducerStateEntry::new();
+        let entry = self.producers.get(&header.producer_id).unwrap_or(&unknown);
+        if let Some(batch) = entry.duplicate_of(header) {
+            return Ok(Verdict::Duplicate {
+                base_offset: batch.base_offset(),
+                last_offset: batch.last_offset,
+                timestamp: batch.timestamp,
+            });
+        }
+        check_epoch(entry, header)?;
+        check_sequence(entry, header)?;
+        check_transaction(entry, header)?;
+        Ok(Verdict::New)
+    }
+
+    /// Checks a batch that a coordinator writes in a producer's name (offsets within a transaction): such batches have
+    /// no sequence.
+    ///
+    /// # Errors
+    /// An older epoch, or a batch outside the producer's transaction.
+    pub fn check_unsequenced(&self, header: &BatchHeader) -> Result<(), ProducerStateError> {
+        let Some(entry) = self.producers.get(&header.producer_id) else {
+            return Ok(());
+        };
+        check_epoch(entry, header)?;
+        check_transaction(entry, header)
+    }
+
+    /// Checks the batch of a transaction marker before it is written.
+    ///
+    /// # Errors
+    /// An older epoch of the producer, or of the coordinator.
+    pub fn check_marker(
+        &self,
+        header: &BatchHeader,
+        marker: EndTransactionMarker,
+    ) -> Result<(), ProducerStateError> {
+        let Some(entry) = self.producers.get(&header.producer_id) else {
+            return Ok(());
+        };
+        check_epoch(entry, header)?;
+        if marker.coordinator_epoch < entry.coordinator_epoch {
+            return Err(ProducerStateError::CoordinatorFenced {
+                producer_id: header.producer_id,
+                current: entry.coordinator_epoch,
+                found: marker.coordinator_epoch,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes in a batch that was appended, or is read back, with its final offsets.
+    ///
+    /// A control batch only raises its producer's epoch here; if it holds a marker, call
+    /// [`Self::end_transaction`] instead. (Compaction leaves control batches without one.)
+    pub fn update(&mut self, header: &BatchHeader) {
+        self.map_end_offset = header.next_offset();
+        if !header.has_producer_id() {
+            return;
+        }
+        let entry = self.entry_mut(header.producer_id);
+        entry.set_epoch(header.producer_epoch);
+        if header.attributes.is_control() {
+            return;
+        }
+        entry.add_batch(BatchMetadata::of(header));
+        if header.attributes.is_transactional() && entry.transaction_first_offset.is_none() {
+            entry.transaction_first_offset = Some(header.base_offset);
+            self.ongoing.insert(header.base_offset, header.producer_id);
+        }
+    }
+
+    /// Takes in a transaction marker that was appended, or is read back. Returns the transaction that it ended, if it
+    /// had any record here.
+    ///
+    /// The caller then writes an aborted one into the transaction index, with [`Self::last_stable_offset`], and
+    /// calls [`Self::complete_transaction`]. Until then the transaction counts as open.
+    pub fn end_transaction(
+        &mut self,
+        header: &BatchHeader,
+        marker: EndTransactionMarker,
+    ) -> Option<CompletedTransaction> {
+        self.map_end_offset = header.next_offset();
+        if !header.has_producer_id() {
+            return None;
+        }
+        let entry = self.entry_mut(header.producer_id);
+        entry.set_epoch(header.producer_epoch);
+        entry.coordinator_epoch = marker.coordinator_epoch;
+        entry.last_timestamp = header.max_timestamp;
+        entry.idle_since = None;
+        entry
+            .transaction_first_offset
+            .take()
+            .map(|first_offset| CompletedTransaction {
+                producer_id: header.producer_id,
+                first_offset,
+                last_offset: header.base_offset,
+                is_aborted: marker.outcome == TransactionOutcome::Abort,
+            })
+    }
+
+    /// The last stable offset once `transaction` counts as complete, the high watermark aside.
+    #[must_use]
+    pub fn last_stable_offset(&self, transaction: &CompletedTransaction) -> Offset {
+        let mut others = self
+            .ongoing
+            .iter()
+            .filter(|(_, producer_id)| **producer_id != transaction.producer_id);
+        others
+            .next()
+            .map_or(transaction.last_offset.plus(1), |(&first_offset, _)| first_offset)
+    }
+
+    /// The transaction is decided; it stays unstable until the high watermark passes its marker.
+    ///
+    /// # Panics
+    /// When it is not one that [`Self::end_transaction`] returned, or for the second time.
+    pub fn complete_transaction(&mut self, transaction: &CompletedTransaction) {
+        let producer_id = self.ongoing.remove(&transaction.first_offset);
+        assert_eq!(
+            producer_id,
+            Some(transaction.producer_id),
+            "{transaction:?} is not open"
+        );
+        self.completed
+            .insert(transaction.first_offset, transaction.last_offset);
+    }
+
+    /// The first offset that a reader of committed records may not see yet: of a transaction that is open, or whose
+    /// marker the high watermark has not passed.
+    #[must_use]
+    pub fn first_unstable_offset(&self) -> Option<Offset> {
+        let completed = self
+            .completed
+            .first_key_value()
+            .map(|(&first_offset, _)| first_offset);
+        self.first_undecided_offset().into_iter().chain(completed).min()
+    }
+
+    /// The first offset of the oldest open transaction.
+    #[must_use]
+    pub fn first_undecided_offset(&self) -> Option<Offset> {
+        self.ongoing
+            .first_key_value()
+            .map(|(&first_offset, _)| first_offset)
+    }
+
+    /// The open transactions with their producers, by first offset.
+    pub fn ongoing_transactions(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
+        self.ongoing
+            .iter()
+            .map(|(&first_offset, &producer_id)| (first_offset, producer_id))
+    }
+
+    /// The high watermark has come this far: transactions with markers below it are stable.
+    pub fn advance_high_watermark(&mut self, high_watermark: Offset) {
+        self.completed
+            .retain(|_, last_offset| high_watermark <= *last_offset);
+    }
+
+    /// Adds a batch from before an incomplete snapshot, in any order, so that duplicates of it are known: a snapshot
+    /// of Kafka's holds only each producer's last batch.
+    pub fn backfill(&mut self, header: &BatchHeader) {
+        if header.attributes.is_control() {
+            return;
+        }
+        let entry = self.producers.get_mut(&header.producer_id);
+        if let Some(entry) = entry.filter(|entry| entry.producer_epoch == header.producer_epoch) {
+            entry.add_earlier_batch(BatchMetadata::of(header));
+        }
+    }
+
+    /// Forgets producers that were idle for `expiration_ms` and have no open transaction. Returns how many.
+    ///
+    /// Idleness is measured by this clock, from the first call that finds a producer without a batch since the
+    /// call before. (Kafka compares with the timestamps of batches; a producer that sends years-old events is
+    /// forgotten by it between two of its batches.) Call it every few minutes.
+    pub fn expire(&mut self, now: TimestampMs, expiration_ms: i64) -> usize {
+        let count_before = self.producers.len();
+        self.producers.retain(|_, entry| {
+            let idle_since = *entry.idle_since.get_or_insert(now);
+            entry.transaction_first_offset.is_some() || now.saturating_since(idle_since) < expiration_ms
+        });
+        count_before.saturating_sub(self.producers.len())
+    }
+
+    /// The log was cut to `start_offset..end_offset`.
+    pub fn truncate(&mut self, start_offset: Offset, end_offset: Offset) -> Truncation {
+        if end_offset == self.map_end_offset {
+            self.advance_start(start_offset);
+            Truncation::Kept
+        } else {
+            self.clear(start_offset);
+            Truncation::Cleared
+        }
+    }
+
+    /// The log now starts at `start_offset`. Producers whose batches are gone stay known.
+    pub fn advance_start(&mut self, start_offset: Offset) {
+        self.advance_high_watermark(start_offset);
+        self.map_end_offset = self.map_end_offset.max(start_offset);
+    }
+
+    /// Forgets everything; the log begins anew at `start_offset`.
+    pub fn clear(&mut self, start_offset: Offset) {
+        self.producers.clear();
+        self.ongoing.clear();
+        self.completed.clear();
+        self.map_end_offset = start_offset;
+    }
+
+    /// The offset behind the last batch that was taken in.
+    #[must_use]
+    pub fn map_end_offset(&self) -> Offset {
+        self.map_end_offset
+    }
+
+    /// What is known of a producer.
+    #[must_use]
+    pub fn entry(&self, producer_id: ProducerId) -> Option<&ProducerStateEntry> {
+        self.producers.get(&producer_id)
+    }
+
+    /// All producers, in no particular order.
+    pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &ProducerStateEntry)> {
+        self.producers
+            .iter()
+            .map(|(&producer_id, entry)| (producer_id, entry))
+    }
+
+    /// How many producers are known.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        self.producers.len()
+    }
+
+    fn entry_mut(&mut self, producer_id: ProducerId) -> &mut ProducerStateEntry {
+        if self.producers_max <= self.producers.len() && !self.producers.contains_key(&producer_id) {
+            self.forget_oldest_quarter();
+        }
+        self.producers.entry(producer_id).or_default()
+    }
+
+    /// Makes room: the producers whose last batch lies furthest back lose their state, but for open transactions.
+    /// A quarter at a time, so that the search costs little per producer.
+    fn forget_oldest_quarter(&mut self) {
+        let idle = self
+            .producers
+            .iter()
+            .filter(|(_, entry)| entry.transaction_first_offset.is_none());
+        let mut by_age: Vec<_> = idle
+            .map(|(&id, entry)| (entry.last_batch().map(|batch| batch.last_offset), id))
+            .collect();
+        let count = self.producers_max.div_ceil(4).min(by_age.len());
+        if let Some(last) = count.checked_sub(1) {
+            by_age.select_nth_unstable(last);
+        }
+        for (_, producer_id) in by_age.into_iter().take(count) {
+            self.producers.remove(&producer_id);
+        }
+    }
+}
+
+fn check_epoch(entry: &ProducerStateEntry, header: &BatchHeader) -> Result<(), ProducerStateError> {
+    let (current, found) = (entry.producer_epoch, header.producer_epoch);
+    if found < current || found < ProducerEpoch::new(0) {
+        return Err(ProducerStateError::InvalidProducerEpoch {
+            producer_id: header.producer_id,
+            current,
+            found,
+        });
+    }
+    Ok(())
+}
+
+fn check_sequence(entry: &ProducerStateEntry, header: &BatchHeader) -> Result<(), ProducerStateError> {
+    let is_same_epoch = entry.producer_epoch == header.producer_epoch;
+    let last = if is_same_epoch {
+        entry.last_sequence()
+    } else {
+        Sequence::NONE
+    };
+    let found = header.base_sequence;
+    if entry.producer_epoch == ProducerEpoch::NONE || follows(last, found) {
+        return Ok(());
+    }
+    Err(ProducerStateError::OutOfOrderSequence {
+        producer_id: header.producer_id,
+        epoch: header.producer_epoch,
+        last,
+        found,
+    })
+}
+
+/// Whether `next` is the sequence after `last`; 0 is the one after the last of all, and after none.
+fn follows(last: Sequence, next: Sequence) -> bool {
+    next.get() == last.get().checked_add(1).unwrap_or(0)
+}
+
+fn check_transaction(entry: &ProducerStateEntry, header: &BatchHeader) -> Result<(), ProducerStateError> {
+    match entry.transaction_first_offset {
+        Some(first_offset) if !header.attributes.is_transactional() => {
+            Err(ProducerStateError::InvalidTransactionState {
+                producer_id: header.producer_id,
+                first_offset,
+            })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,165 @@
+//! `stratalog serve`: its flags, and how they, the environment and a file become the broker's configuration.
+//!
+//! The flags are made from the table of keys ([`crate::config::keys`]); none is written down here but `--config`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+
+use crate::config::help;
+use crate::config::keys::{BrokerConfig, KEYS};
+use crate::config::properties::{ConfigProblem, ConfigProblems, FILE_VARIABLE, Layers};
+
+const CONFIG_FLAG: &str = "config";
+
+/// The flags that were given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServeArgs {
+    /// The file, if one was named on the command line.
+    pub config: Option<PathBuf>,
+    /// Names of keys and their values.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+impl ServeArgs {
+    /// The broker's configuration, from these flags and this process's environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its place.
+    pub fn load(&self) -> Result<BrokerConfig, ConfigProblems> {
+        // A variable that is not UTF-8 is none of ours: our names and values are text.
+        let text = |text: OsString| text.into_string().ok();
+        let variables = env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+        self.load_with(variables.collect())
+    }
+
+    fn load_with(&self, variables: Vec<(String, String)>) -> Result<BrokerConfig, ConfigProblems> {
+        let from_environment = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
+        let path = self
+            .config
+            .clone()
+            .or_else(|| from_environment.map(|(_, path)| path.into()));
+        let mut layers = Layers::default();
+        if let Some(path) = path {
+            layers.file(&path, &read(&path)?);
+        }
+        layers.environment(variables);
+        layers.flags(self.flags.iter().map(|(name, value)| (*name, value.as_str())));
+        layers.finish()
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigProblems> {
+    fs::read_to_string(path).map_err(|error| {
+        ConfigProblems(vec![ConfigProblem::Unreadable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }])
+    })
+}
+
+impl FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut arguments = Self::default();
+        arguments.update_from_arg_matches(matches)?;
+        Ok(arguments)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        if let Some(path) = matches.get_one::<PathBuf>(CONFIG_FLAG) {
+            self.config = Some(path.clone());
+        }
+        for key in KEYS.iter() {
+            if let Some(value) = matches.get_one::<String>(key.name) {
+                self.flags.push((key.name, value.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for ServeArgs {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new(CONFIG_FLAG)
+            .long(CONFIG_FLAG)
+            .value_name("PATH")
+            .value_parser(value_parser!(PathBuf))
+            .help("A TOML file with settings; environment variables and flags count more")
+            .long_help(format!(
+                "A TOML file with settings; environment variables and flags count more\n\n[env: {FILE_VARIABLE}]"
+            ));
+        command.arg(config).args(help::arguments())
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<ServeArgs, clap::Error> {
+        let command = ServeArgs::augment_args(Command::new("serve").no_binary_name(true));
+        ServeArgs::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stratalog.toml");
+        fs::write(&path, "num.partitions = 2\nnode.id = 2\nmax.connections = 2\n").unwrap();
+        let variables = vec![
+            ("STRATALOG_CONFIG".to_owned(), path.to_str().unwrap().to_owned()),
+            ("STRATALOG_NODE_ID".to_owned(), "3".to_owned()),
+            ("STRATALOG_MAX_CONNECTIONS".to_owned(), "3".to_owned()),
+        ];
+        let config = parse(&["--max-connections", "4", "--log-retention-ms", "-1"])
+            .unwrap()
+            .load_with(variables)
+            .unwrap();
+        assert_eq!(
+            (config.num_partitions, config.node_id, config.max_connections),
+            (2, 3, 4)
+        );
+        assert_eq!(config.settings.value("log.retention.ms"), Some("-1"));
+    }
+
+    #[test]
+    fn the_file_named_by_a_flag_counts_and_must_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing.toml");
+        let arguments = parse(&["--config", path.to_str().unwrap()]).unwrap();
+        let variables = vec![("STRATALOG_CONFIG".to_owned(), "other.toml".to_owned())];
+        let problems = arguments.load_with(variables).unwrap_err().to_string();
+        assert!(problems.contains("missing.toml"), "{problems}");
+    }
+
+    #[test]
+    fn unknown_flags_are_refused_with_their_near_miss() {
+        let error = parse(&["--num-partition", "3"]).unwrap_err().to_string();
+        assert!(error.contains("--num-partitions"), "{error}");
+        assert_eq!(parse(&[]).unwrap(), ServeArgs::default());
+    }
+
+    #[test]
+    fn the_help_shows_every_key_and_the_short_help_a_few() {
+        let mut command = ServeArgs::augment_args(Command::new("serve"));
+        let (long, short) = (
+            command.render_long_help().to_string(),
+            command.render_help().to_string(),
+        );
+        for key in KEYS.iter() {
+            assert!(long.contains(&format!("--{}", key.flag)), "{}", key.name);
+            assert!(long.contains(&key.variable), "{}", key.name);
+        }
+        assert!(
+            short.contains("--data-dir") && !short.contains("--log-segment-bytes"),
+            "{short}"
+        );
+    }
+}

@@ -1,0 +1,460 @@
+//! Changes to a set of overrides: set, delete, append to a list, take from a list, or replace them all.
+//!
+//! A change names one resource and is made whole or not at all. What comes out is checked and canonical.
+
+use super::effective::{BrokerLayers, ConfigError, Overrides, find_topic_key};
+use super::keys::{self, KEYS, Key};
+use super::suggestion::did_you_mean;
+use super::topic;
+use super::value::{Kind, Rule, canonical, split_list};
+
+/// What is done to one config (KIP-339).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// It gets the value.
+    Set,
+    /// It loses its override.
+    Delete,
+    /// The elements join its list.
+    Append,
+    /// The elements leave its list.
+    Subtract,
+}
+
+impl Operation {
+    /// The operation of that number in an `IncrementalAlterConfigs` request.
+    #[must_use]
+    pub const fn from_wire(id: i8) -> Option<Self> {
+        match id {
+            0 => Some(Self::Set),
+            1 => Some(Self::Delete),
+            2 => Some(Self::Append),
+            3 => Some(Self::Subtract),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Delete => "delete",
+            Self::Append => "append to",
+            Self::Subtract => "subtract from",
+        }
+    }
+}
+
+/// One change to one config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The config.
+    pub name: String,
+    /// What is done to it.
+    pub operation: Operation,
+    /// With what; not looked at by [`Operation::Delete`].
+    pub value: Option<String>,
+}
+
+/// What is to be done to the overrides of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alteration {
+    /// These changes, and nothing else (`IncrementalAlterConfigs`).
+    Incremental(Vec<Change>),
+    /// These overrides instead of the present ones (`AlterConfigs`).
+    Replace(Vec<(String, Option<String>)>),
+}
+
+/// A change that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AlterError {
+    /// A value is missing: `INVALID_REQUEST`.
+    #[error("{name} needs a value")]
+    Null {
+        /// The config.
+        name: String,
+    },
+    /// Two changes name the same config: `INVALID_REQUEST`.
+    #[error("{name} is given more than once")]
+    Twice {
+        /// The config.
+        name: String,
+    },
+    /// The broker key cannot be changed while the broker runs: `INVALID_REQUEST`.
+    #[error(
+        "{name} cannot be changed while the broker runs; set it in the file, by {variable} or by --{flag}, and restart"
+    )]
+    ReadOnly {
+        /// The key.
+        name: &'static str,
+        /// Its environment variable.
+        variable: String,
+        /// Its flag.
+        flag: String,
+    },
+    /// The config is not a list: `INVALID_CONFIG`.
+    #[error("cannot {operation} {name}, which is no list")]
+    NotAList {
+        /// The config.
+        name: String,
+        /// What was asked.
+        operation: &'static str,
+    },
+    /// The name or the value is refused: `INVALID_CONFIG`.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// A config as far as a change needs to know it.
+struct Target {
+    name: &'static str,
+    kind: Kind,
+    rule: Rule,
+    /// What list operations begin with when there is no override.
+    default: String,
+}
+
+impl BrokerLayers<'_> {
+    /// The overrides of a topic after an alteration, checked.
+    ///
+    /// # Errors
+    /// The first change that is refused; nothing is changed then.
+    pub fn alter_topic(&self, current: &Overrides, alteration: &Alteration) -> Result<Overrides, AlterError> {
+        let altered = alter(current, alteration, |name| {
+            let key = find_topic_key(name)?;
+            Ok(Target {
+                name: key.name,
+                kind: key.kind,
+                rule: key.rule,
+                default: self.topic_default(key).0,
+            })
+        })?;
+        Ok(self.check_topic(&altered)?)
+    }
+
+    /// The overrides of this broker, or of all brokers, after an alteration, checked one by one. Whether
+    /// topics still agree with themselves under them is [`Self::check_topic`]'s to say.
+    ///
+    /// # Errors
+    /// The first change that is refused; nothing is changed then.
+    pub fn alter_broker(
+        &self,
+        current: &Overrides,
+        alteration: &Alteration,
+    ) -> Result<Overrides, AlterError> {
+        alter(current, alteration, |name| {
+            let key = find_broker_key(name)?;
+            if !key.is_dynamic {
+                return Err(AlterError::ReadOnly {
+                    name: key.name,
+                    variable: key.variable.clone(),
+                    flag: key.flag.clone(),
+                });
+            }
+            Ok(Target {
+                name: key.name,
+                kind: key.kind,
+                rule: key.rule,
+                default: self
+                    .broker_value(key.name)
+                    .map(|(value, _)| value)
+                    .unwrap_or_default(),
+            })
+        })
+    }
+}
+
+fn find_broker_key(name: &str) -> Result<&'static Key, ConfigError> {
+    keys::find(name).ok_or_else(|| ConfigError::Unknown {
+        resource: "broker",
+        name: name.chars().take(80).collect(),
+        suggestion: did_you_mean(name, KEYS.iter().map(|key| key.name)),
+    })
+}
+
+fn alter(
+    current: &Overrides,
+    alteration: &Alteration,
+    find: impl Fn(&str) -> Result<Target, AlterError>,
+) -> Result<Overrides, AlterError> {
+    let mut altered = match alteration {
+        Alteration::Incremental(_) => current.clone(),
+        Alteration::Replace(_) => Overrides::new(),
+    };
+    let changes: Vec<(&str, Operation, Option<&str>)> = match alteration {
+        Alteration::Incremental(changes) => changes
+            .iter()
+            .map(|change| (change.name.as_str(), change.operation, change.value.as_deref()))
+            .collect(),
+        Alteration::Replace(entries) => entries
+            .iter()
+            .map(|(name, value)| (name.as_str(), Operation::Set, value.as_deref()))
+            .collect(),
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, operation, value) in changes {
+        if !seen.insert(name) {
+            return Err(AlterError::Twice {
+                name: name.to_owned(),
+            });
+        }
+        if operation == Operation::Delete {
+            altered.remove(name);
+            continue;
+        }
+        let Some(value) = value else {
+            return Err(AlterError::Null {
+                name: name.to_owned(),
+            });
+        };
+        let target = find(name)?;
+        let text = match operation {
+            Operation::Set | Operation::Delete => value.to_owned(),
+            Operation::Append | Operation::Subtract if target.kind != Kind::List => {
+                return Err(AlterError::NotAList {
+                    name: name.to_owned(),
+                    operation: operation.name(),
+                });
+            }
+            Operation::Append | Operation::Subtract => {
+                let present = altered.get(name).unwrap_or(&target.default);
+                change_list(present, operation, value)
+            }
+        };
+        let value = canonical(target.kind, target.rule, &text).map_err(|source| ConfigError::Value {
+            name: target.name,
+            source,
+        })?;
+        altered.insert(name.to_owned(), value);
+    }
+    Ok(altered)
+}
+
+fn change_list(present: &str, operation: Operation, value: &str) -> String {
+    let mut elements = split_list(present);
+    for element in value.split(',').map(str::trim) {
+        if operation == Operation::Subtract {
+            elements.retain(|present| *present != element);
+        } else if !elements.contains(&element) {
+            elements.push(element);
+        }
+    }
+    elements.join(",")
+}
+
+/// Checks that a topic may be created with these entries, and returns them as overrides. As in Kafka, the last of
+/// several entries of one name counts.
+///
+/// # Errors
+/// A missing value, an unknown name, a value that is refused: all `INVALID_CONFIG` here.
+pub fn creation_overrides(
+    layers: BrokerLayers<'_>,
+    entries: &[(String, Option<String>)],
+) -> Result<Overrides, AlterError> {
+    let mut overrides = Overrides::new();
+    for (name, value) in entries {
+        let Some(value) = value else {
+            return Err(AlterError::Null { name: name.clone() });
+        };
+        overrides.insert(name.clone(), value.clone());
+    }
+    Ok(layers.check_topic(&overrides)?)
+}
+
+/// Overrides of a stored topic that this version does not know (a later version wrote them) are kept, but
+/// count for nothing: returns those that are known.
+#[must_use]
+pub fn known_only(overrides: &Overrides) -> Overrides {
+    overrides
+        .iter()
+        .filter(|(name, _)| topic::find(name).is_some())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::BrokerConfig;
+
+    fn check(
+        current: &[(&str, &str)],
+        changes: &[(&str, Operation, Option<&str>)],
+        expected: Result<&[(&str, &str)], &str>,
+    ) {
+        let pairs = |pairs: &[(&str, &str)]| -> Overrides {
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let (config, none) = (BrokerConfig::default(), Overrides::new());
+        let layers = BrokerLayers {
+            config: &config,
+            cluster: &none,
+            node: &none,
+        };
+        let changes = changes
+            .iter()
+            .map(|(name, operation, value)| Change {
+                name: (*name).to_owned(),
+                operation: *operation,
+                value: value.map(str::to_owned),
+            })
+            .collect();
+        let result = layers.alter_topic(&pairs(current), &Alteration::Incremental(changes));
+        match (result, expected) {
+            (Ok(altered), Ok(expected)) => assert_eq!(altered, pairs(expected)),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (result, expected) => panic!("{result:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn the_four_operations_do_what_kafka_s_do() {
+        use Operation::{Append, Delete, Set, Subtract};
+        let policy = "cleanup.policy";
+        check(
+            &[],
+            &[("retention.ms", Set, Some(" 7 "))],
+            Ok(&[("retention.ms", "7")]),
+        );
+        check(
+            &[("retention.ms", "7")],
+            &[("retention.ms", Delete, None)],
+            Ok(&[]),
+        );
+        check(&[], &[("retention.ms", Delete, None)], Ok(&[]));
+        check(&[], &[("no.such", Delete, Some("x"))], Ok(&[]));
+        // Lists begin with what counts without an override.
+        check(
+            &[],
+            &[(policy, Append, Some("compact"))],
+            Ok(&[(policy, "delete,compact")]),
+        );
+        check(
+            &[(policy, "delete,compact")],
+            &[(policy, Append, Some("compact"))],
+            Ok(&[(policy, "delete,compact")]),
+        );
+        check(
+            &[(policy, "delete,compact")],
+            &[(policy, Subtract, Some("delete"))],
+            Ok(&[(policy, "compact")]),
+        );
+        check(
+            &[(policy, "compact")],
+            &[(policy, Subtract, Some("compact"))],
+            Ok(&[(policy, "")]),
+        );
+        check(
+            &[(policy, "")],
+            &[(policy, Append, Some(" compact"))],
+            Ok(&[(policy, "compact")]),
+        );
+        check(&[], &[(policy, Append, Some(""))], Err("empty"));
+        check(&[], &[(policy, Append, Some("squeeze"))], Err("\"squeeze\""));
+        check(
+            &[],
+            &[("retention.ms", Append, Some("1"))],
+            Err("cannot append to retention.ms"),
+        );
+        check(
+            &[],
+            &[("retention.ms", Subtract, Some("1"))],
+            Err("cannot subtract from retention.ms"),
+        );
+        check(
+            &[],
+            &[("retention.ms", Set, None)],
+            Err("retention.ms needs a value"),
+        );
+        check(
+            &[],
+            &[("retention.ms", Set, Some("1")), ("retention.ms", Delete, None)],
+            Err("more than once"),
+        );
+        check(
+            &[],
+            &[("no.such", Append, Some("x"))],
+            Err("there is no topic config no.such"),
+        );
+        check(
+            &[("max.compaction.lag.ms", "50")],
+            &[("min.compaction.lag.ms", Set, Some("100"))],
+            Err("must not be more than"),
+        );
+    }
+
+    #[test]
+    fn a_list_cannot_grow_beyond_the_longest_value() {
+        let name = "follower.replication.throttled.replicas";
+        let first = format!("0:{}", "1".repeat(32_700));
+        let second = format!("1:{}", "1".repeat(32_700));
+        check(
+            &[(name, &first)],
+            &[(name, Operation::Append, Some(&second))],
+            Err("32767"),
+        );
+    }
+
+    #[test]
+    fn replacing_forgets_what_is_not_named() {
+        let (config, none) = (BrokerConfig::default(), Overrides::new());
+        let layers = BrokerLayers {
+            config: &config,
+            cluster: &none,
+            node: &none,
+        };
+        let current = Overrides::from([("retention.ms".to_owned(), "7".to_owned())]);
+        let replace = |entries: &[(&str, Option<&str>)]| {
+            let entries = entries
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)))
+                .collect();
+            layers.alter_topic(&current, &Alteration::Replace(entries))
+        };
+        let altered = replace(&[("segment.ms", Some("9"))]).unwrap();
+        assert_eq!(
+            altered,
+            Overrides::from([("segment.ms".to_owned(), "9".to_owned())])
+        );
+        assert_eq!(replace(&[]).unwrap(), Overrides::new());
+        assert!(matches!(
+            replace(&[("segment.ms", None)]),
+            Err(AlterError::Null { .. })
+        ));
+    }
+
+    #[test]
+    fn broker_keys_change_while_it_runs_if_they_may() {
+        let (config, none) = (BrokerConfig::default(), Overrides::new());
+        let layers = BrokerLayers {
+            config: &config,
+            cluster: &none,
+            node: &none,
+        };
+        let set = |name: &str, value: &str| {
+            let change = Change {
+                name: name.to_owned(),
+                operation: Operation::Set,
+                value: Some(value.to_owned()),
+            };
+            layers.alter_broker(&none, &Alteration::Incremental(vec![change]))
+        };
+        assert_eq!(set("log.retention.ms", "5").unwrap()["log.retention.ms"], "5");
+        let error = set("num.partitions", "2").unwrap_err();
+        assert!(error.to_string().contains("STRATALOG_NUM_PARTITIONS"), "{error}");
+        assert!(matches!(
+            set("log.retention.hours", "2"),
+            Err(AlterError::ReadOnly { .. })
+        ));
+        assert!(matches!(
+            set("log.retention.sm", "2"),
+            Err(AlterError::Config(ConfigError::Unknown { .. }))
+        ));
+        assert!(matches!(
+            set("log.segment.bytes", "1"),
+            Err(AlterError::Config(ConfigError::Value { .. }))
+        ));
+    }
+}

@@ -1,0 +1,305 @@
+//! Types of settings, which values they accept, and the one spelling in which a value is kept and shown.
+//!
+//! The rules are Kafka's: surrounding blanks do not count, integers may carry a plus sign, booleans any case, lists are
+//! parted by commas. Two spellings that Java's number parser lets through are refused here, because
+//! nobody means them: `NaN` and a trailing `d` or `f`.
+
+use std::fmt;
+
+/// The largest value of a setting, in bytes; Kafka's limit, because its records carry a 16-bit length.
+pub const VALUE_BYTES_MAX: usize = 32_767;
+
+/// The type of a setting, as `DescribeConfigs` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// Text.
+    String,
+    /// A 32-bit integer.
+    Int,
+    /// A 64-bit integer.
+    Long,
+    /// A floating-point number.
+    Double,
+    /// Texts, parted by commas.
+    List,
+}
+
+impl Kind {
+    /// The number of the type in a `DescribeConfigs` response.
+    #[must_use]
+    pub const fn wire_id(self) -> i8 {
+        match self {
+            Self::Boolean => 1,
+            Self::String => 2,
+            Self::Int => 3,
+            Self::Long => 5,
+            Self::Double => 6,
+            Self::List => 7,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Boolean => "boolean",
+            Self::String => "string",
+            Self::Int => "int",
+            Self::Long => "long",
+            Self::Double => "double",
+            Self::List => "list",
+        })
+    }
+}
+
+/// Which values of its type a setting accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// All.
+    Any,
+    /// Numbers from this one on.
+    AtLeast(i64),
+    /// Numbers from the first to the second, both included.
+    Between(i64, i64),
+    /// Numbers from the first to the second, or the third, which stands for "none" or "default".
+    BetweenOr(i64, i64, i64),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Any of these words; repetitions do not count, the empty list is accepted.
+    ListOf(&'static [&'static str]),
+    /// `partition:broker` pairs, or `*` for all.
+    ReplicaList,
+    /// `host:port`; port 0 lets the system choose.
+    Address,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => Ok(()),
+            Self::AtLeast(low) => write!(formatter, "{low} or more"),
+            Self::Between(low, high) if low == high => write!(formatter, "{low}"),
+            Self::Between(low, high) => write!(formatter, "{low} to {high}"),
+            Self::BetweenOr(low, i64::MAX, other) => write!(formatter, "{low} or more, or {other}"),
+            Self::BetweenOr(low, high, other) => write!(formatter, "{low} to {high}, or {other}"),
+            Self::OneOf(words) => formatter.write_str(&words.join(", ")),
+            Self::ListOf(words) => write!(formatter, "any of {}", words.join(", ")),
+            Self::ReplicaList => formatter.write_str("partition:broker pairs or *"),
+            Self::Address => formatter.write_str("host:port"),
+        }
+    }
+}
+
+/// A value that a setting does not accept. The text says why, behind the name that the caller knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not valid: {reason}")]
+pub struct ValueError {
+    /// What was given, cut when it is long.
+    pub value: String,
+    /// What would be accepted.
+    pub reason: String,
+}
+
+/// Checks `text` against a setting's type and rule, and returns its canonical spelling.
+///
+/// # Errors
+/// When the text is not of that type, not within the rule, or longer than [`VALUE_BYTES_MAX`].
+pub fn canonical(kind: Kind, rule: Rule, text: &str) -> Result<String, ValueError> {
+    let trimmed = text.trim_matches(|character: char| character <= ' ');
+    let refuse = |reason: String| ValueError {
+        value: text.chars().take(80).collect(),
+        reason,
+    };
+    if VALUE_BYTES_MAX < text.len() {
+        return Err(refuse(format!(
+            "it has {} bytes, and {VALUE_BYTES_MAX} is the most a value may have",
+            text.len()
+        )));
+    }
+    match kind {
+        Kind::Boolean => boolean(trimmed).map(|value| value.to_string()),
+        Kind::Int => {
+            integer(trimmed, i64::from(i32::MIN), i64::from(i32::MAX)).and_then(|value| within(rule, value))
+        }
+        Kind::Long => integer(trimmed, i64::MIN, i64::MAX).and_then(|value| within(rule, value)),
+        Kind::Double => double(rule, trimmed),
+        Kind::String => word(rule, trimmed),
+        Kind::List => list(rule, trimmed),
+    }
+    .map_err(refuse)
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    if text.eq_ignore_ascii_case("true") {
+        Ok(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Ok(false)
+    } else {
+        Err("expected true or false".to_owned())
+    }
+}
+
+fn integer(text: &str, low: i64, high: i64) -> Result<i64, String> {
+    let value: i64 = text
+        .parse()
+        .map_err(|_| format!("expected a whole number from {low} to {high}"))?;
+    if low <= value && value <= high {
+        Ok(value)
+    } else {
+        Err(format!("expected a whole number from {low} to {high}"))
+    }
+}
+
+fn within(rule: Rule, value: i64) -> Result<String, String> {
+    let fits = match rule {
+        Rule::AtLeast(low) => low <= value,
+        Rule::Between(low, high) => low <= value && value <= high,
+        Rule::BetweenOr(low, high, other) => value == other || low <= value && value <= high,
+        _ => true,
+    };
+    if fits {
+        Ok(value.to_string())
+    } else {
+        Err(format!("expected {rule}"))
+    }
+}
+
+fn double(rule: Rule, text: &str) -> Result<String, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if !value.is_finite() {
+        return Err("expected a finite number".to_owned());
+    }
+    // The bounds of fractional settings are small whole numbers, which an f64 holds exactly.
+    #[expect(clippy::cast_precision_loss, reason = "bounds are small whole numbers")]
+    let fits = match rule {
+        Rule::AtLeast(low) => low as f64 <= value,
+        Rule::Between(low, high) => low as f64 <= value && value <= high as f64,
+        _ => true,
+    };
+    if fits {
+        Ok(format!("{value:?}"))
+    } else {
+        Err(format!("expected {rule}"))
+    }
+}
+
+fn word(rule: Rule, text: &str) -> Result<String, String> {
+    let fits = match rule {
+        Rule::OneOf(words) => words.contains(&text),
+        Rule::Address => is_address(text),
+        _ => true,
+    };
+    if fits {
+        Ok(text.to_owned())
+    } else if let Rule::OneOf(_) = rule {
+        Err(format!("expected one of {rule}"))
+    } else {
+        Err(format!("expected {rule}"))
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let plain = !host.is_empty() && !host.contains([':', '/', ' ', '[', ']']);
+    (bracketed || plain) && port.parse::<u16>().is_ok() && !port.starts_with('+')
+}
+
+fn list(rule: Rule, text: &str) -> Result<String, String> {
+    let parts = split_list(text);
+    match rule {
+        Rule::ListOf(words) => {
+            let mut distinct: Vec<&str> = Vec::with_capacity(parts.len());
+            for part in parts {
+                if part.is_empty() {
+                    return Err("an element is empty".to_owned());
+                }
+                if !words.contains(&part) {
+                    return Err(format!("{part:?} is none of {}", words.join(", ")));
+                }
+                if !distinct.contains(&part) {
+                    distinct.push(part);
+                }
+            }
+            Ok(distinct.join(","))
+        }
+        Rule::ReplicaList if text != "*" && !parts.iter().all(|part| is_replica(part)) => {
+            Err("expected partition:broker,partition:broker,… or *".to_owned())
+        }
+        _ => Ok(parts.join(",")),
+    }
+}
+
+/// The elements of a list as it is written in a setting; the empty text is the empty list.
+#[must_use]
+pub fn split_list(text: &str) -> Vec<&str> {
+    if text.trim().is_empty() {
+        Vec::new()
+    } else {
+        text.split(',').map(str::trim).collect()
+    }
+}
+
+fn is_replica(text: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.is_empty()
+        || text
+            .split_once(':')
+            .is_some_and(|(partition, broker)| digits(partition) && digits(broker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_one_spelling() {
+        let policies = Rule::ListOf(&["compact", "delete"]);
+        for (kind, rule, text, expected) in [
+            (Kind::Boolean, Rule::Any, " TRUE ", "true"),
+            (Kind::Int, Rule::Any, "+7", "7"),
+            (Kind::Long, Rule::AtLeast(-1), " -1 ", "-1"),
+            (Kind::Double, Rule::Between(0, 1), "1", "1.0"),
+            (Kind::Double, Rule::Between(0, 1), "1e-1", "0.1"),
+            (Kind::List, policies, "compact , delete,compact", "compact,delete"),
+            (Kind::List, policies, " ", ""),
+            (Kind::List, Rule::ReplicaList, "0:1, 1:1", "0:1,1:1"),
+            (Kind::String, Rule::OneOf(&["a", "b"]), " b ", "b"),
+            (Kind::String, Rule::Address, "[::1]:9092", "[::1]:9092"),
+            (Kind::String, Rule::Address, "localhost:0", "localhost:0"),
+        ] {
+            assert_eq!(canonical(kind, rule, text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_says_what_would_do() {
+        for (kind, rule, text, reason) in [
+            (Kind::Boolean, Rule::Any, "yes", "true or false"),
+            (Kind::Int, Rule::Any, "2147483648", "2147483647"),
+            (Kind::Int, Rule::AtLeast(4), "3", "4 or more"),
+            (Kind::Int, Rule::BetweenOr(1, 9, -1), "0", "1 to 9, or -1"),
+            (Kind::Long, Rule::Any, "1.0", "whole number"),
+            (Kind::Double, Rule::Between(0, 1), "1.5", "0 to 1"),
+            (Kind::Double, Rule::Any, "NaN", "finite"),
+            (Kind::String, Rule::OneOf(&["a", "b"]), "c", "one of a, b"),
+            (Kind::List, Rule::ListOf(&["a"]), "a,,a", "empty"),
+            (Kind::List, Rule::ListOf(&["a"]), "x", "\"x\""),
+            (Kind::List, Rule::ReplicaList, "0-1", "partition:broker"),
+            (Kind::String, Rule::Address, "localhost", "host:port"),
+            (Kind::String, Rule::Address, "::1:9092", "host:port"),
+            (Kind::String, Rule::Address, "a:+1", "host:port"),
+        ] {
+            let error = canonical(kind, rule, text).unwrap_err();
+            assert!(error.to_string().contains(reason), "{text}: {error}");
+        }
+        let long = "x".repeat(VALUE_BYTES_MAX + 1);
+        let error = canonical(Kind::String, Rule::Any, &long).unwrap_err();
+        assert!(error.reason.contains("32768"), "{error}");
+        assert!(canonical(Kind::String, Rule::Any, &"x".repeat(VALUE_BYTES_MAX)).is_ok());
+    }
+}

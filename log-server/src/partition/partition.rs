@@ -1,0 +1,421 @@
+//! One partition as the fronts see it: append, read, watch.
+//!
+//! Any number of connections share it. Appends are validated outside the lock and enter the log in the order in
+//! which they are called; nothing here waits for the disk, except an append that has to start a new segment, and
+//! that one leaves the runtime's thread first. Reads and looks at offsets never meet the writer's lock.
+//!
+//! What an answer promises: [`Ack::Now`] that the records are in the log, [`Ack::WhenDurable`], once it resolves, that
+//! they are on the disk. A duplicate of an earlier batch waits for that batch's own sync.
+//!
+//! When the disk fails, the log is latched: writers are refused, whoever waits is told, readers go on, and
+//! `upkeep.rs` reopens it. Flushing, retention, checkpoints and the end of a partition live there too.
+
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use log_core::clock::Clock;
+use log_core::config::LogConfig;
+use log_core::log::{AppendOutcome, Log, LogOffsets, LogReader, ReadBound, ReadError, ReadRequest};
+use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+use log_core::record::validator::{ProduceRules, ValidatedBatch, validate_produce};
+use log_core::segment::segment::Patience;
+use tokio::sync::oneshot;
+
+use crate::partition::checkpoints::Checkpoints;
+use crate::partition::error::{DurableResult, PartitionError};
+use crate::partition::fetch_waiter::{FetchWaiter, WatchGuard, WatchList};
+use crate::partition::flusher::{FlushQueue, FlushTurn};
+use crate::partition::throttle::Throttle;
+use crate::partition::writer::{Writer, WriterCell};
+
+/// What a producer wants to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// Nothing; there will be no answer.
+    None,
+    /// The append.
+    Leader,
+    /// The disk, or the append where the topic relaxes flushing.
+    All,
+}
+
+/// Which records a reader may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// All below the high watermark.
+    Uncommitted,
+    /// Those whose transaction is decided, too.
+    Committed,
+}
+
+impl Isolation {
+    /// Up to where such a reader may read.
+    #[must_use]
+    pub fn bound(self) -> ReadBound {
+        match self {
+            Self::Uncommitted => ReadBound::HighWatermark,
+            Self::Committed => ReadBound::LastStable,
+        }
+    }
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub struct Appended {
+    /// The offset of the first record; of a duplicate, the one it got the first time.
+    pub base_offset: Offset,
+    /// The broker's time, where the topic's records carry that.
+    pub log_append_time: Option<TimestampMs>,
+    /// The first offset that can be read.
+    pub log_start: Offset,
+    /// When the producer may be answered.
+    pub ack: Ack,
+}
+
+/// When a producer may be answered.
+#[derive(Debug)]
+pub enum Ack {
+    /// At once.
+    Now,
+    /// When this resolves: the records are on the disk then, or the error says why that is unknown.
+    WhenDurable(oneshot::Receiver<DurableResult>),
+}
+
+/// What to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionRead {
+    /// From where.
+    pub offset: Offset,
+    /// At most this many bytes.
+    pub bytes_max: usize,
+    /// Whether the first batch is returned even if it is larger.
+    pub at_least_one_batch: bool,
+    /// Which records may be seen.
+    pub isolation: Isolation,
+}
+
+/// Records of one partition, not copied.
+#[derive(Debug)]
+pub struct PartitionSlice {
+    /// Batches as they stand on disk; the last one may be cut off.
+    pub records: Bytes,
+    /// The offsets at the time of the read.
+    pub offsets: LogOffsets,
+    /// Aborted transactions among the records; empty until there are transactions.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+/// A transaction whose records a committed reader has to skip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortedTransaction {
+    /// Whose.
+    pub producer_id: log_core::model::ProducerId,
+    /// From where on.
+    pub first_offset: Offset,
+}
+
+/// How a partition is.
+#[derive(Debug, Clone)]
+pub enum Condition {
+    /// It serves reads and writes.
+    Online(LogReader),
+    /// It serves reads; writes are refused until the log is reopened.
+    Latched {
+        /// What is still read.
+        reader: LogReader,
+        /// What writers are told.
+        error: PartitionError,
+    },
+    /// It could not be loaded and serves nothing; or it was deleted, or the broker closed it.
+    Closed(PartitionError),
+}
+
+impl Condition {
+    /// What can be read.
+    ///
+    /// # Errors
+    /// Why nothing can.
+    pub fn reader(&self) -> Result<&LogReader, PartitionError> {
+        match self {
+            Self::Online(reader) | Self::Latched { reader, .. } => Ok(reader),
+            Self::Closed(error) => Err(error.clone()),
+        }
+    }
+}
+
+/// What all partitions of a broker share.
+#[derive(Debug)]
+pub(crate) struct PartitionContext {
+    /// The time of day.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Where dirty partitions stand in line.
+    pub(crate) flush_queue: FlushQueue<Partition>,
+    /// The data directory's checkpoint files.
+    pub(crate) checkpoints: Arc<Checkpoints>,
+}
+
+/// One partition, shared by all who use it.
+#[derive(Debug)]
+pub struct Partition {
+    /// For handing itself to the flusher and to blocking threads.
+    this: Weak<Self>,
+    name: TopicPartition,
+    topic_id: TopicId,
+    pub(crate) context: Arc<PartitionContext>,
+    pub(crate) config: ArcSwap<LogConfig>,
+    /// Changed under the writer's lock, read without it.
+    pub(crate) condition: ArcSwap<Condition>,
+    pub(crate) writer: WriterCell,
+    pub(crate) turn: FlushTurn,
+    pub(crate) watchers: Arc<WatchList>,
+    /// The log end at the last checkpoint; -1 when it has to be repeated.
+    pub(crate) checkpointed_end: AtomicI64,
+    /// Log lines about failed reads, and about refused appends.
+    read_failures: Throttle,
+    pub(crate) write_failures: Throttle,
+}
+
+impl Partition {
+    /// A partition with its log.
+    pub(crate) fn new(context: Arc<PartitionContext>, log: Log) -> Arc<Self> {
+        let (name, topic_id) = (log.partition().clone(), log.topic_id());
+        let (config, condition) = (log.config().clone(), Condition::Online(log.reader()));
+        Self::build(context, name, topic_id, config, condition, Ok(log))
+    }
+
+    /// A partition whose log could not be loaded: it is known, and answers with the reason.
+    pub(crate) fn offline(
+        context: Arc<PartitionContext>,
+        name: TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+        reason: &str,
+    ) -> Arc<Self> {
+        let error = PartitionError::Offline {
+            reason: reason.into(),
+        };
+        let condition = Condition::Closed(error.clone());
+        Self::build(context, name, topic_id, config, condition, Err(error))
+    }
+
+    fn build(
+        context: Arc<PartitionContext>,
+        name: TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+        condition: Condition,
+        log: Result<Log, PartitionError>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            name,
+            topic_id,
+            context,
+            config: ArcSwap::from_pointee(config),
+            condition: ArcSwap::from_pointee(condition),
+            writer: WriterCell::new(log),
+            turn: FlushTurn::default(),
+            watchers: Arc::default(),
+            checkpointed_end: AtomicI64::new(-1),
+            read_failures: Throttle::default(),
+            write_failures: Throttle::default(),
+        })
+    }
+
+    /// Topic and index.
+    #[must_use]
+    pub fn name(&self) -> &TopicPartition {
+        &self.name
+    }
+
+    /// The life of the topic it belongs to.
+    #[must_use]
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// The topic's settings as the log uses them.
+    #[must_use]
+    pub fn config(&self) -> Arc<LogConfig> {
+        self.config.load_full()
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn condition(&self) -> Arc<Condition> {
+        self.condition.load_full()
+    }
+
+    /// Why it refuses writes, if it does.
+    #[must_use]
+    pub fn latch(&self) -> Option<String> {
+        match &**self.condition.load() {
+            Condition::Online(_) => None,
+            Condition::Latched { error, .. } | Condition::Closed(error) => Some(error.to_string()),
+        }
+    }
+
+    /// The four offsets; all zero while there is no log.
+    #[must_use]
+    pub fn offsets(&self) -> LogOffsets {
+        let condition = self.condition.load();
+        condition
+            .reader()
+            .map_or(LogOffsets::at(Offset::ZERO), LogReader::offsets)
+    }
+
+    /// The epoch that appended batches carry.
+    #[must_use]
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        let condition = self.condition.load();
+        condition
+            .reader()
+            .map_or(LeaderEpoch::FIRST, LogReader::latest_epoch)
+    }
+
+    /// The bytes of all segments.
+    #[must_use]
+    pub fn size_in_bytes(&self) -> u64 {
+        self.condition.load().reader().map_or(0, LogReader::size_in_bytes)
+    }
+
+    /// Where an epoch ended, as `OffsetForLeaderEpoch` asks it.
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let condition = self.condition.load();
+        let nothing = (LeaderEpoch::NONE, Offset::new(-1));
+        condition
+            .reader()
+            .map_or(nothing, |reader| reader.end_offset_for_epoch(epoch))
+    }
+
+    /// Checks a producer's batch outside the lock and appends it; never waits for the disk, unless a new segment starts.
+    ///
+    /// # Errors
+    /// The batch or the producer's state is wrong, or the log refuses.
+    pub fn append(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
+        let rules = produce_rules(&self.config.load(), self.context.clock.now());
+        let batch =
+            validate_produce(records, &rules).map_err(|error| PartitionError::Invalid(error.into()))?;
+        self.append_batch(&batch, acks)
+    }
+
+    /// Appends a batch that the broker built itself, to be answered when it is on the disk.
+    ///
+    /// # Errors
+    /// The log refuses.
+    pub fn append_own(&self, batch: &ValidatedBatch) -> Result<Appended, PartitionError> {
+        self.append_batch(batch, Acks::All)
+    }
+
+    fn append_batch(&self, batch: &ValidatedBatch, acks: Acks) -> Result<Appended, PartitionError> {
+        let bytes = u64::try_from(batch.size()).expect("a batch in memory has a size");
+        let (result, follow_up) = self.writer.with_runtime(
+            |writer| writer.log().is_ok_and(|log| log.append_will_roll(bytes)),
+            |writer| {
+                let result = self.append_locked(writer, batch, acks);
+                let follow_up = match &result {
+                    Ok(_) => self.after_append(writer),
+                    Err(error) => self.after_refusal(writer, error),
+                };
+                (result, follow_up)
+            },
+        );
+        self.follow_up(follow_up);
+        result
+    }
+
+    fn append_locked(
+        &self,
+        writer: &mut Writer,
+        batch: &ValidatedBatch,
+        acks: Acks,
+    ) -> Result<Appended, PartitionError> {
+        let log = writer.log()?;
+        let outcome = log.append_one(batch).map_err(PartitionError::from_append)?;
+        let (is_durable, offsets) = (log.config().durable, log.offsets());
+        let end = outcome.end_offset();
+        let ack = if acks == Acks::All && is_durable && offsets.high_watermark < end {
+            Ack::WhenDurable(writer.acks.push(end))
+        } else {
+            Ack::Now
+        };
+        let (AppendOutcome::Appended {
+            base_offset,
+            log_append_time,
+            ..
+        }
+        | AppendOutcome::Duplicate {
+            base_offset,
+            log_append_time,
+            ..
+        }) = outcome;
+        Ok(Appended {
+            base_offset,
+            log_append_time,
+            log_start: offsets.log_start,
+            ack,
+        })
+    }
+
+    /// Reads without waiting for any writer, and with [`Patience::MustNotBlock`] without waiting for the disk.
+    ///
+    /// # Errors
+    /// [`PartitionError::WouldBlock`] when only the disk has the records: ask again on a blocking thread with
+    /// [`Patience::MayBlock`]. Otherwise the offset is not there, the disk failed, or there is no log.
+    pub fn read(&self, read: &PartitionRead, patience: Patience) -> Result<PartitionSlice, PartitionError> {
+        let condition = self.condition.load();
+        let request = ReadRequest {
+            offset: read.offset,
+            bytes_max: read.bytes_max,
+            at_least_one_batch: read.at_least_one_batch,
+            bound: read.isolation.bound(),
+            patience,
+        };
+        let slice = condition
+            .reader()?
+            .read(request)
+            .map_err(|error| self.read_failed("read", &error))?;
+        Ok(PartitionSlice {
+            records: slice.records,
+            offsets: slice.offsets,
+            aborted: Vec::new(),
+        })
+    }
+
+    /// Wakes the waiter when the high watermark moves, or the log start, or the partition ends, until the guard is
+    /// dropped. Look at the offsets only after this call, and nothing is missed.
+    pub fn watch(&self, waiter: &Arc<FetchWaiter>) -> WatchGuard {
+        self.watchers.watch(waiter)
+    }
+
+    /// What a reader is told of a failure, which is logged here, but not for each of a thousand tries.
+    pub(crate) fn read_failed(&self, operation: &'static str, error: &ReadError) -> PartitionError {
+        let answer = PartitionError::from_read(error);
+        if matches!(answer, PartitionError::Storage { .. })
+            && self.read_failures.is_due(self.context.clock.now())
+        {
+            tracing::error!(partition = %self.name, operation, %error, "cannot read; other partitions go on");
+        }
+        answer
+    }
+
+    /// This partition, to be handed on.
+    pub(crate) fn shared(&self) -> Arc<Self> {
+        self.this.upgrade().expect("whoever calls holds it")
+    }
+}
+
+/// What a topic demands of a producer's batch.
+fn produce_rules(config: &LogConfig, now: TimestampMs) -> ProduceRules {
+    ProduceRules {
+        batch_bytes_max: config.batch_bytes_max,
+        timestamp_type: config.timestamp_type,
+        timestamp_before_max_ms: config.timestamp_before_max_ms,
+        timestamp_after_max_ms: config.timestamp_after_max_ms,
+        now,
+        requires_keys: config.cleanup_policy.compact,
+    }
+}

@@ -1,0 +1,462 @@
+//! What happens to a partition behind its answers: flushing, failing, reopening, retention, checkpoints, its end.
+//!
+//! Nothing here runs on a runtime's thread, except the few steps that follow an append. The rules:
+//!
+//! - An acknowledgement is released by the flush that began after its append, and by nothing else.
+//! - When a write or a sync fails, the log is latched: everyone who waits is told, nobody behind it is ever told
+//!   otherwise, readers go on below the high watermark, and housekeeping reopens the log from what was synced.
+//! - Segments are removed after the log start that lets them go is on the disk.
+
+use std::sync::Arc;
+
+use std::sync::atomic::Ordering;
+
+use log_core::config::LogConfig;
+use log_core::fs::FsError;
+use log_core::log::{
+    FlushDone, FlushTask, LoadReport, Log, LogError, PrepareTask, ReclaimTask, RetentionOutcome, SealTask,
+};
+use log_core::log_manager::LogManager;
+use log_core::model::Offset;
+
+use crate::partition::ack_queue::Released;
+use crate::partition::error::PartitionError;
+use crate::partition::fetch_waiter::WatchList;
+use crate::partition::flusher::{FlushTarget, FlushTurn};
+use crate::partition::offset_query::blocking;
+use crate::partition::partition::{Condition, Partition};
+use crate::partition::writer::Writer;
+
+/// What is left to do once the writer's lock is released.
+#[derive(Debug, Default)]
+#[must_use = "somebody may be waiting for it"]
+pub(crate) struct FollowUp {
+    /// There is something to sync.
+    is_dirty: bool,
+    /// Readers may see more than before.
+    is_visible: bool,
+    /// These are told that their records are on the disk.
+    durable: Released,
+    /// These are told that theirs may never be.
+    failed: Option<(Released, PartitionError)>,
+    /// Work behind the answers, of the log of this generation.
+    prepare: Option<PrepareTask>,
+    seals: Vec<SealTask>,
+    generation: u64,
+}
+
+/// Those who waited for a partition that has ended.
+struct Leaving {
+    released: Released,
+    error: PartitionError,
+    watchers: Arc<WatchList>,
+}
+
+impl Leaving {
+    /// Tells them. Without the writer's lock.
+    fn fail(self) {
+        self.released.fail(&self.error);
+        self.watchers.close();
+    }
+}
+
+/// A task that a log handed out, on its way to the thread for such.
+#[derive(Debug)]
+enum Task {
+    Prepare(PrepareTask),
+    Seal(SealTask),
+    Reclaim(ReclaimTask),
+}
+
+impl Partition {
+    /// After records entered the log.
+    pub(crate) fn after_append(&self, writer: &mut Writer) -> FollowUp {
+        if std::mem::take(&mut writer.is_out_of_space) {
+            tracing::info!(partition = %self.name(), "there is space again");
+        }
+        let generation = writer.generation();
+        let prepare = writer.want_preparation();
+        let Ok(log) = writer.log() else {
+            return FollowUp::default();
+        };
+        let is_durable = log.config().durable;
+        let is_due = log.config().flush_messages <= log.records_unflushed();
+        if !is_durable {
+            let now = self.context.clock.now();
+            writer.unflushed_since.get_or_insert(now);
+        }
+        FollowUp {
+            is_dirty: is_durable || is_due,
+            is_visible: !is_durable,
+            prepare,
+            generation,
+            ..FollowUp::default()
+        }
+    }
+
+    /// After the log refused records.
+    pub(crate) fn after_refusal(&self, writer: &mut Writer, error: &PartitionError) -> FollowUp {
+        match error {
+            PartitionError::Latched { .. } => return self.note_latch(writer),
+            PartitionError::DiskFull { reason } => {
+                if !std::mem::replace(&mut writer.is_out_of_space, true) {
+                    tracing::error!(
+                        partition = %self.name(), %reason,
+                        "no space: producers are refused until there is some; reads go on"
+                    );
+                }
+            }
+            PartitionError::Storage { reason } if self.write_failures.is_due(self.context.clock.now()) => {
+                tracing::error!(partition = %self.name(), %reason, "append refused; the log goes on");
+            }
+            _ => {}
+        }
+        FollowUp::default()
+    }
+
+    /// Notices that the log is latched, the first time with a line in the log. Whoever waits will not be answered
+    /// with success any more: what they wait for may be lost.
+    fn note_latch(&self, writer: &mut Writer) -> FollowUp {
+        let released = writer.acks.take_all();
+        let Some(reason) = writer.log().ok().and_then(|log| log.latch_reason().cloned()) else {
+            return FollowUp::default();
+        };
+        let error = PartitionError::from_latch(&reason);
+        let condition = self.condition();
+        if let Condition::Online(reader) = &*condition {
+            tracing::error!(
+                partition = %self.name(), operation = reason.operation, cause = %reason.cause,
+                "the log refuses writes until it is reopened; reads go on"
+            );
+            self.condition.store(Arc::new(Condition::Latched {
+                reader: reader.clone(),
+                error: error.clone(),
+            }));
+        }
+        FollowUp {
+            failed: Some((released, error)),
+            ..FollowUp::default()
+        }
+    }
+
+    /// Does what was decided under the lock.
+    pub(crate) fn follow_up(&self, follow_up: FollowUp) {
+        if follow_up.is_dirty {
+            self.mark_dirty();
+        }
+        follow_up.durable.succeed();
+        if let Some((released, error)) = follow_up.failed {
+            released.fail(&error);
+        }
+        if follow_up.is_visible {
+            self.watchers.wake();
+        }
+        if let Some(task) = follow_up.prepare {
+            self.hand_over(follow_up.generation, Task::Prepare(task));
+        }
+        for task in follow_up.seals {
+            self.hand_over(follow_up.generation, Task::Seal(task));
+        }
+    }
+
+    /// Puts the partition in line for a flush.
+    pub(crate) fn mark_dirty(&self) {
+        self.context.flush_queue.mark_dirty(&self.shared());
+    }
+
+    fn hand_over(&self, generation: u64, task: Task) {
+        let partition = self.shared();
+        self.context.flush_queue.hand_over(Box::new(move || {
+            if partition.writer.begin_use(generation) {
+                partition.run_task(task);
+            }
+        }));
+    }
+
+    fn run_task(&self, task: Task) {
+        let is_due = || self.write_failures.is_due(self.context.clock.now());
+        let put_off = |operation: &str, error: &FsError| {
+            if is_due() {
+                tracing::warn!(partition = %self.name(), operation, %error, "put off; the log goes on without it");
+            }
+        };
+        match task {
+            Task::Prepare(task) => {
+                if let Err(error) = task.run() {
+                    put_off("prepare space", &error);
+                }
+                self.writer.lock().is_preparing = false;
+            }
+            Task::Seal(task) => {
+                let result = task.run();
+                if let Err(error) = &result {
+                    put_off("store the indexes of a segment", error);
+                }
+                if let Ok(log) = self.writer.lock().log() {
+                    log.finish_seal(task, &result);
+                }
+            }
+            Task::Reclaim(task) => match task.run() {
+                Ok(bytes) => tracing::info!(partition = %self.name(), bytes, "segments removed"),
+                Err(error) => put_off("remove segments", &error),
+            },
+        }
+        self.end_use();
+    }
+
+    /// Moves the log start (`DeleteRecords`) and makes it durable; the segments below go in the background. `None` stands
+    /// for the high watermark.
+    ///
+    /// # Errors
+    /// The offset lies behind the high watermark, the log start could not be made durable, or there is no log.
+    pub async fn delete_records(self: &Arc<Self>, before: Option<Offset>) -> Result<Offset, PartitionError> {
+        let partition = Arc::clone(self);
+        blocking(move || partition.delete_records_now(before)).await?
+    }
+
+    fn delete_records_now(&self, before: Option<Offset>) -> Result<Offset, PartitionError> {
+        let log_start = {
+            let mut writer = self.writer.lock_slow();
+            let log = writer.log()?;
+            let to = before.unwrap_or(log.offsets().high_watermark);
+            let log_start = log
+                .advance_log_start(to)
+                .map_err(|error| PartitionError::from_log(&error))?;
+            self.context
+                .checkpoints
+                .note(self.name(), self.topic_id(), log_start);
+            log_start
+        };
+        let written = self.context.checkpoints.write();
+        self.watchers.wake();
+        if let Err(error) = written {
+            tracing::error!(
+                partition = %self.name(), operation = "delete records", %error, "the log start is not durable"
+            );
+            return Err(PartitionError::from_file_system(&error));
+        }
+        self.reclaim(log_start);
+        Ok(log_start)
+    }
+
+    /// Moves the log start to what retention leaves and notes it in the checkpoints; the caller writes those and then
+    /// calls [`Self::reclaim`] with what is returned. Blocks.
+    pub(crate) fn apply_retention(&self) -> Option<Offset> {
+        let mut writer = self.writer.lock_slow();
+        let now = self.context.clock.now();
+        match writer.log().ok()?.apply_retention(now) {
+            Ok(RetentionOutcome::Unchanged) | Err(LogError::Latched(_)) => None,
+            Ok(RetentionOutcome::Advanced {
+                log_start,
+                segment_count,
+            }) => {
+                self.context
+                    .checkpoints
+                    .note(self.name(), self.topic_id(), log_start);
+                drop(writer);
+                tracing::info!(partition = %self.name(), %log_start, segment_count, "retention lets segments go");
+                self.watchers.wake();
+                Some(log_start)
+            }
+            Err(error) => {
+                tracing::error!(partition = %self.name(), operation = "retention", %error, "put off");
+                None
+            }
+        }
+    }
+
+    /// Lets the segments below a log start go that is on the disk; their files are removed in the background.
+    pub(crate) fn reclaim(&self, durable_log_start: Offset) {
+        let (task, generation) = {
+            let mut writer = self.writer.lock_slow();
+            let generation = writer.generation();
+            match writer.log() {
+                Ok(log) => (log.reclaim(durable_log_start), generation),
+                Err(_) => return,
+            }
+        };
+        if !task.is_empty() {
+            self.hand_over(generation, Task::Reclaim(task));
+        }
+    }
+
+    fn end_use(&self) {
+        let mut writer = self.writer.lock();
+        self.writer.end_use(&mut writer);
+    }
+
+    /// Changes the topic's settings.
+    pub(crate) fn set_config(&self, config: &LogConfig) {
+        let mut writer = self.writer.lock_slow();
+        self.config.store(Arc::new(config.clone()));
+        let follow_up = match writer.log() {
+            Ok(log) => {
+                log.set_config(config.clone());
+                let offsets = log.offsets();
+                // Where flushing was relaxed just now, nobody has to wait any more; where it was not before, the disk has
+                // to catch up.
+                FollowUp {
+                    durable: writer.acks.take_durable(offsets.high_watermark),
+                    is_dirty: true,
+                    is_visible: true,
+                    ..FollowUp::default()
+                }
+            }
+            // A log that is being reopened learns it when it is back.
+            Err(_) => FollowUp::default(),
+        };
+        drop(writer);
+        self.follow_up(follow_up);
+    }
+
+    /// Forgets producers that were silent for too long.
+    pub(crate) fn expire_producers(&self) {
+        let now = self.context.clock.now();
+        if let Ok(log) = self.writer.lock_slow().log() {
+            log.expire_producers(now);
+        }
+    }
+
+    /// Puts the partition in line for a flush when its topic's `flush.ms` is over.
+    pub(crate) fn flush_if_old(&self) {
+        let flush_ms = self.config.load().flush_ms;
+        let since = self.writer.lock().unflushed_since;
+        if since.is_some_and(|since| flush_ms <= self.context.clock.now().saturating_since(since)) {
+            self.mark_dirty();
+        }
+    }
+
+    /// Gives up maps and descriptors that nobody used since the last call.
+    pub(crate) fn release_idle(&self) {
+        if let Ok(reader) = self.condition().reader() {
+            reader.release_idle();
+        }
+    }
+
+    /// Stores what shortens the next recovery, if anything changed. Blocks.
+    pub(crate) fn checkpoint(&self) {
+        let task = {
+            let mut writer = self.writer.lock_slow();
+            let Ok(log) = writer.log() else { return };
+            let log_end = log.offsets().log_end.get();
+            if self.checkpointed_end.swap(log_end, Ordering::Relaxed) == log_end {
+                return;
+            }
+            let Ok(task) = log.checkpoint_state() else { return };
+            writer.begin_use();
+            task
+        };
+        let result = task.run();
+        self.end_use();
+        if let Err(error) = result {
+            self.checkpointed_end.store(-1, Ordering::Relaxed);
+            tracing::warn!(partition = %self.name(), operation = "checkpoint", %error, "the next recovery takes longer");
+        }
+    }
+
+    /// From where a recovery after a crash has to look; `None` while there is no log.
+    pub(crate) fn recovery_point(&self) -> Option<Offset> {
+        self.writer.lock().log().ok().map(|log| log.recovery_point())
+    }
+
+    /// Opens a latched log again, back to what was surely on the disk. Blocks; readers go on meanwhile.
+    ///
+    /// # Errors
+    /// The log stays latched.
+    pub(crate) fn reopen(&self, manager: &LogManager) -> Result<LoadReport, LogError> {
+        let Condition::Latched { error, .. } = &*self.condition() else {
+            return Ok(LoadReport::default());
+        };
+        let Some(log) = self.writer.lend(error.clone()) else {
+            return Ok(LoadReport::default());
+        };
+        let (log, outcome) = match manager.reopen(&log) {
+            Ok((mut fresh, report)) => {
+                fresh.set_config((*self.config()).clone());
+                (fresh, Ok(report))
+            }
+            Err(error) => (log, Err(error)),
+        };
+        let reader = log.reader();
+        let guard = self.writer.put_back(log);
+        if outcome.is_ok() {
+            self.condition.store(Arc::new(Condition::Online(reader)));
+        }
+        drop(guard);
+        self.watchers.wake();
+        outcome
+    }
+
+    /// Ends the partition for everybody: who waits is told `error`, and so is everyone who comes later. Returns the log,
+    /// which nobody else uses any more. Blocks.
+    pub(crate) fn end(&self, error: PartitionError) -> Option<Log> {
+        let (mut writer, log) = self.writer.retire(error.clone());
+        let leaving = self.close_for_all(&mut writer, error);
+        drop(writer);
+        leaving.fail();
+        log
+    }
+
+    fn close_for_all(&self, writer: &mut Writer, error: PartitionError) -> Leaving {
+        self.condition.store(Arc::new(Condition::Closed(error.clone())));
+        let released = writer.acks.take_all();
+        Leaving {
+            released,
+            error,
+            watchers: Arc::clone(&self.watchers),
+        }
+    }
+
+    fn begin_flush(&self) -> Option<FlushTask> {
+        let mut writer = self.writer.lock();
+        let task = writer.log().ok()?.begin_flush()?;
+        writer.begin_use();
+        writer.unflushed_since = None;
+        Some(task)
+    }
+
+    fn finish_flush(&self, result: Result<FlushDone, FsError>) {
+        let mut writer = self.writer.lock();
+        let log = writer.log().expect("a log that is used is not taken");
+        let outcome = log.finish_flush(result);
+        let seals = log.take_seal_tasks();
+        let follow_up = match outcome {
+            Ok(offsets) => FollowUp {
+                durable: writer.acks.take_durable(offsets.high_watermark),
+                is_visible: true,
+                prepare: writer.want_preparation(),
+                seals,
+                generation: writer.generation(),
+                ..FollowUp::default()
+            },
+            Err(_) => self.note_latch(&mut writer),
+        };
+        self.writer.end_use(&mut writer);
+        drop(writer);
+        self.follow_up(follow_up);
+    }
+}
+
+impl FlushTarget for Partition {
+    fn turn(&self) -> &FlushTurn {
+        &self.turn
+    }
+
+    fn flush(&self) {
+        if let Some(task) = self.begin_flush() {
+            let result = task.run();
+            self.finish_flush(result);
+        }
+    }
+
+    fn abandon(&self) {
+        let reason = "a flush panicked; restart the broker to recover the log from what is on the disk";
+        tracing::error!(partition = %self.name(), "{reason}");
+        let error = PartitionError::Offline {
+            reason: reason.into(),
+        };
+        let mut writer = self.writer.lock();
+        writer.set_aside(error.clone());
+        self.close_for_all(&mut writer, error).fail();
+    }
+}

@@ -1,0 +1,133 @@
+"""Brings what each client program needs, once, under target/clients, and says how to start it.
+
+Nothing is installed outside that directory except kcat, which comes from the distribution's packages.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = pathlib.Path(os.environ.get("STRATALOG_TEST_CACHE", HERE.parents[2] / "target/clients"))
+
+
+class Missing(Exception):
+    """A tool is not on this machine and cannot be brought; the message says which."""
+
+
+def quietly(command, **more):
+    """Runs a step of setting up; its output is shown only when it fails."""
+    done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False, **more)
+    if done.returncode:
+        raise Missing(f"`{' '.join(map(str, command))}` failed:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def need(program):
+    found = shutil.which(program)
+    if not found:
+        raise Missing(f"`{program}` is not installed")
+    return found
+
+
+def once(name, inputs, make):
+    """A directory of the cache named after what it is made from; made aside and renamed, so never half there."""
+    digest = hashlib.sha256(b"".join(pathlib.Path(path).read_bytes() for path in inputs)).hexdigest()[:12]
+    directory = CACHE / f"{name}-{digest}"
+    if not directory.exists():
+        aside = CACHE / f"{name}-{digest}.making-{os.getpid()}"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        make(aside)
+        aside.rename(directory)
+    return directory
+
+
+def python():
+    """The interpreter of an environment with the locked Python libraries."""
+    lock = HERE / "python/requirements.txt"
+    # Scripts of an environment carry its path, so it is made in place and marked when complete.
+    directory = CACHE / f"venv-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    if not (directory / ".complete").exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        quietly([sys.executable, "-m", "venv", directory])
+        quietly([directory / "bin/pip", "install", "-q", "--disable-pip-version-check", "-r", lock])
+        (directory / ".complete").touch()
+    return directory / "bin/python"
+
+
+def jars():
+    need("java")
+    need("mvn")
+    return quietly([HERE / "kafka/jars.sh", "clients"], env={**os.environ, "STRATALOG_TEST_CACHE": str(CACHE)}).strip()
+
+
+def java():
+    class_path = jars()
+    source = HERE / "java/Scenario.java"
+    classes = once("java", [source, HERE / "kafka/pom.xml"],
+                   lambda where: quietly([need("javac"), "-Xlint:all", "-Werror", "-cp", class_path, "-d", where, source]))
+    log = HERE / "kafka/log4j2.properties"
+    return ["java", f"-Dlog4j2.configurationFile={log}", "-cp", f"{classes}:{class_path}", "Scenario"]
+
+
+def go(program):
+    sources = sorted((HERE / "go").rglob("*.go")) + [HERE / "go/go.mod", HERE / "go/go.sum"]
+    built = once("go", sources, lambda where: quietly([need("go"), "build", "-o", f"{where}/", "./franz", "./sarama"],
+                                                      cwd=HERE / "go"))
+    return [built / program]
+
+
+def node():
+    lock = HERE / "node/package-lock.json"
+
+    def install(where):
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / "node" / name, where)
+        quietly([need("npm"), "ci", "--silent", "--no-audit", "--no-fund"], cwd=where)
+
+    modules = once("node", [lock], install) / "node_modules"
+    return ["env", f"NODE_PATH={modules}", "KAFKAJS_NO_PARTITIONER_WARNING=1", need("node"), HERE / "node/kafkajs.js"]
+
+
+def kcat():
+    if not shutil.which("kcat"):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise Missing("`kcat` is not installed")
+        quietly(["apt-get", "update", "-q"])
+        quietly(["apt-get", "install", "-y", "-q", "--no-install-recommends", "kcat"])
+    return need("kcat")
+
+
+def kcat_script():
+    kcat()
+    return [python(), HERE / "python/kcat.py"]
+
+
+# What each client program is called and how it is started; BOOTSTRAP and PREFIX follow, then `more`.
+CLIENTS = {
+    "kcat": (kcat_script, []),
+    "confluent": (lambda: [python(), HERE / "python/confluent.py"], []),
+    "kafka-python": (lambda: [python(), HERE / "python/kafkapython.py"], []),
+    "aiokafka": (lambda: [python(), HERE / "python/aio.py"], []),
+    "java": (java, []),
+    "franz-go": (lambda: go("franz"), []),
+    "sarama": (lambda: go("sarama"), []),
+    "sarama-4.3": (lambda: go("sarama"), ["4.3.0"]),
+    "kafkajs": (node, []),
+}
+
+
+def main():
+    """Sets up everything, or the named clients, so that a later run needs no network."""
+    for name in sys.argv[1:] or CLIENTS:
+        CLIENTS[name][0]()
+        print(f"{name}: ready")
+
+
+if __name__ == "__main__":
+    main()
