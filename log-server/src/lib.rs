@@ -7,6 +7,7 @@
 //! | [`http`] | the HTTP front: `/healthz` for now |
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
+//! | [`metadata`] | topics, settings and producer ids |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
 //! | [`shutdown`] | the word "stop" and who says it |
 //! | [`system`] | the machine: its time, its limits, its kernel |
@@ -18,6 +19,7 @@ pub mod config;
 pub mod http;
 pub mod kafka;
 pub mod logging;
+pub mod metadata;
 pub mod partition;
 pub mod shutdown;
 pub mod system;

@@ -5,7 +5,6 @@
 use super::effective::{BrokerLayers, ConfigError, Overrides, find_topic_key};
 use super::keys::{self, KEYS, Key};
 use super::suggestion::did_you_mean;
-use super::topic;
 use super::value::{Kind, Rule, canonical, split_list};
 
 /// What is done to one config (KIP-339).
@@ -258,17 +257,6 @@ pub fn creation_overrides(
         overrides.insert(name.clone(), value.clone());
     }
     Ok(layers.check_topic(&overrides)?)
-}
-
-/// Overrides of a stored topic that this version does not know (a later version wrote them) are kept, but
-/// count for nothing: returns those that are known.
-#[must_use]
-pub fn known_only(overrides: &Overrides) -> Overrides {
-    overrides
-        .iter()
-        .filter(|(name, _)| topic::find(name).is_some())
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 #[cfg(test)]

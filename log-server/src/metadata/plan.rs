@@ -1,0 +1,745 @@
+//! Requests, checked against the state: each gives the record that carries it out, or the reason why not.
+//!
+//! Nothing here changes anything or touches the disk; the controller replays the records once they are durable.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use log_core::model::{ProducerId, TopicId};
+
+use super::error::ControllerError;
+use super::image::{MetadataImage, TopicImage};
+use super::records::MetadataRecord;
+use super::topic_name;
+use crate::config::alter::{Alteration, creation_overrides};
+use crate::config::effective::{BrokerLayers, Overrides};
+use crate::config::keys::BrokerConfig;
+
+/// One request makes at most so many partitions: Kafka's limit, which keeps a slip of the hand from making a million.
+pub const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
+/// So many producer ids are set aside at a time, as in Kafka.
+pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// A topic to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; -1 takes the broker's default.
+    pub partition_count: i32,
+    /// How many replicas of each; -1 takes the broker's default.
+    pub replication_factor: i16,
+    /// Which nodes hold which partition, instead of the two numbers.
+    pub assignments: Vec<(i32, Vec<i32>)>,
+    /// What it sets itself.
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+impl NewTopic {
+    /// A topic with the broker's defaults.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            partition_count: -1,
+            replication_factor: -1,
+            assignments: Vec::new(),
+            configs: Vec::new(),
+        }
+    }
+}
+
+/// A topic that gets more partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MorePartitions {
+    /// Its name.
+    pub topic: String,
+    /// How many it is to have.
+    pub partition_count: i32,
+    /// Which nodes hold each of the new ones.
+    pub assignments: Option<Vec<Vec<i32>>>,
+}
+
+/// A topic, by what the client knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TopicSelector {
+    /// By name.
+    Name(String),
+    /// By id.
+    Id(TopicId),
+}
+
+/// Whose settings are changed while they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BrokerScope {
+    /// All brokers.
+    Cluster,
+    /// One.
+    Node(i32),
+}
+
+/// One thing that is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Create a topic.
+    CreateTopic(NewTopic),
+    /// Delete a topic.
+    DeleteTopic(TopicSelector),
+    /// Add partitions.
+    AddPartitions(MorePartitions),
+    /// Change what a topic sets itself.
+    AlterTopic(String, Alteration),
+    /// Change settings while brokers run.
+    AlterBroker(BrokerScope, Alteration),
+    /// Set aside producer ids.
+    ProducerIds,
+}
+
+/// Plans the items of one request, one behind the other.
+#[derive(Debug)]
+pub struct Planner<'a> {
+    config: &'a BrokerConfig,
+    random: &'a mut fastrand::Rng,
+    partitions_left: i32,
+    repeated: BTreeSet<Subject>,
+}
+
+impl<'a> Planner<'a> {
+    /// For one request with these items: who names a topic or broker twice is told so, for both.
+    pub fn new(config: &'a BrokerConfig, random: &'a mut fastrand::Rng, items: &[Item]) -> Self {
+        let mut seen = BTreeSet::new();
+        let mut repeated = BTreeSet::new();
+        for subject in items.iter().filter_map(subject) {
+            if !seen.insert(subject.clone()) {
+                repeated.insert(subject);
+            }
+        }
+        Self {
+            config,
+            random,
+            partitions_left: PARTITIONS_PER_REQUEST_MAX,
+            repeated,
+        }
+    }
+
+    /// The record that carries `item` out, given that `image` is the state; `None` when there is nothing to change.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn plan(
+        &mut self,
+        image: &MetadataImage,
+        item: &Item,
+    ) -> Result<Option<MetadataRecord>, ControllerError> {
+        if subject(item).is_some_and(|subject| self.repeated.contains(&subject)) {
+            return Err(ControllerError::InvalidRequest(
+                "the request names it twice".to_owned(),
+            ));
+        }
+        match item {
+            Item::CreateTopic(topic) => self.create_topic(image, topic).map(Some),
+            Item::DeleteTopic(selector) => self.delete_topic(image, selector).map(Some),
+            Item::AddPartitions(more) => self.add_partitions(image, more).map(Some),
+            Item::AlterTopic(name, alteration) => self.alter_topic(image, name, alteration),
+            Item::AlterBroker(scope, alteration) => self.alter_broker(image, *scope, alteration),
+            Item::ProducerIds => producer_ids(image).map(Some),
+        }
+    }
+
+    fn create_topic(
+        &mut self,
+        image: &MetadataImage,
+        topic: &NewTopic,
+    ) -> Result<MetadataRecord, ControllerError> {
+        let NewTopic { name, configs, .. } = topic;
+        topic_name::validate(name).map_err(|error| ControllerError::InvalidTopic(error.to_string()))?;
+        if image.topic(name).is_some() {
+            return Err(ControllerError::TopicExists(name.clone()));
+        }
+        if let Some(other) = image.topic_like(name) {
+            return Err(ControllerError::InvalidTopic(format!(
+                "topic {name} would be confused with topic {other}: dots and underscores count as the same"
+            )));
+        }
+        let overrides = creation_overrides(image.layers(self.config), configs)
+            // Whatever is wrong with a config here, Kafka answers INVALID_CONFIG.
+            .map_err(|error| ControllerError::InvalidConfig(error.to_string()))?;
+        let partition_count = if topic.assignments.is_empty() {
+            self.counted(topic)?
+        } else {
+            self.assigned(topic)?
+        };
+        self.take_partitions(partition_count)?;
+        Ok(MetadataRecord::TopicCreated {
+            name: name.clone(),
+            topic_id: self.new_topic_id(image).to_bytes(),
+            partition_count,
+            configs: overrides,
+        })
+    }
+
+    fn counted(&self, topic: &NewTopic) -> Result<i32, ControllerError> {
+        match topic.replication_factor {
+            -1 | 1 => {}
+            factor if factor < 1 => {
+                return Err(ControllerError::InvalidReplicationFactor(
+                    "the replication factor must be 1 or more, or -1 for the default".to_owned(),
+                ));
+            }
+            factor => {
+                return Err(ControllerError::InvalidReplicationFactor(format!(
+                    "a replication factor of {factor} needs as many brokers, and there is one"
+                )));
+            }
+        }
+        match topic.partition_count {
+            -1 => Ok(self.config.num_partitions),
+            count if count < 1 => Err(ControllerError::InvalidPartitions(
+                "a topic has 1 partition or more, or -1 for the default".to_owned(),
+            )),
+            count => Ok(count),
+        }
+    }
+
+    fn assigned(&self, topic: &NewTopic) -> Result<i32, ControllerError> {
+        if topic.replication_factor != -1 || topic.partition_count != -1 {
+            return Err(ControllerError::InvalidRequest(
+                "with an assignment, the number of partitions and the replication factor must be -1"
+                    .to_owned(),
+            ));
+        }
+        let mut indexes: Vec<i32> = Vec::with_capacity(topic.assignments.len());
+        for (index, nodes) in &topic.assignments {
+            self.check_assignment(nodes)?;
+            indexes.push(*index);
+        }
+        indexes.sort_unstable();
+        let is_row = (0_i32..)
+            .zip(&indexes)
+            .all(|(expected, index)| expected == *index);
+        match i32::try_from(indexes.len()) {
+            Ok(count) if is_row => Ok(count),
+            _ => Err(ControllerError::InvalidReplicaAssignment(
+                "the assigned partitions must be numbered from 0 on, each once".to_owned(),
+            )),
+        }
+    }
+
+    fn check_assignment(&self, nodes: &[i32]) -> Result<(), ControllerError> {
+        let own = self.config.node_id;
+        match nodes {
+            [node] if *node == own => Ok(()),
+            [] => Err(ControllerError::InvalidReplicaAssignment(
+                "an assignment names no broker".to_owned(),
+            )),
+            nodes => Err(ControllerError::InvalidReplicaAssignment(
+                match nodes.iter().find(|node| **node != own) {
+                    Some(other) => {
+                        format!("an assignment names broker {other}, and there is only broker {own}")
+                    }
+                    None => format!("an assignment names broker {own} more than once"),
+                },
+            )),
+        }
+    }
+
+    fn take_partitions(&mut self, count: i32) -> Result<(), ControllerError> {
+        if self.partitions_left < count {
+            return Err(ControllerError::PolicyViolation(format!(
+                "one request makes at most {PARTITIONS_PER_REQUEST_MAX} partitions"
+            )));
+        }
+        self.partitions_left = self.partitions_left.saturating_sub(count);
+        Ok(())
+    }
+
+    /// A random (version 4) id that no topic has or had. Not one that begins with a dash, which command lines would take for
+    /// a flag; the ids 0 and 1, which Kafka reserves, are not of version 4.
+    fn new_topic_id(&mut self, image: &MetadataImage) -> TopicId {
+        loop {
+            let id = random_id(self.random);
+            let is_taken = image.topic_by_id(id).is_some() || image.was_deleted(id);
+            if !is_taken && !id.to_string().starts_with('-') {
+                return id;
+            }
+        }
+    }
+
+    fn delete_topic(
+        &self,
+        image: &MetadataImage,
+        selector: &TopicSelector,
+    ) -> Result<MetadataRecord, ControllerError> {
+        let topic = match selector {
+            TopicSelector::Name(name) => find(image, name)?,
+            TopicSelector::Id(id) => image
+                .topic_by_id(*id)
+                .ok_or(ControllerError::UnknownTopicId(*id))?,
+        };
+        if !self.config.delete_topic_enable {
+            return Err(ControllerError::TopicDeletionDisabled);
+        }
+        if topic.is_internal {
+            return Err(ControllerError::InvalidTopic(format!(
+                "topic {} is the broker's own and cannot be deleted",
+                topic.name
+            )));
+        }
+        Ok(MetadataRecord::TopicDeleted {
+            topic_id: topic.id.to_bytes(),
+        })
+    }
+
+    fn add_partitions(
+        &mut self,
+        image: &MetadataImage,
+        more: &MorePartitions,
+    ) -> Result<MetadataRecord, ControllerError> {
+        let topic = find(image, &more.topic)?;
+        let (before, after) = (topic.partition_count, more.partition_count);
+        if after <= before {
+            return Err(ControllerError::InvalidPartitions(format!(
+                "topic {} has {before} partitions, and {after} are not more",
+                topic.name
+            )));
+        }
+        let added = after.saturating_sub(before);
+        if let Some(assignments) = &more.assignments {
+            if usize::try_from(added) != Ok(assignments.len()) {
+                return Err(ControllerError::InvalidReplicaAssignment(format!(
+                    "{added} partitions are to be added, and {} are assigned",
+                    assignments.len()
+                )));
+            }
+            assignments
+                .iter()
+                .try_for_each(|nodes| self.check_assignment(nodes))?;
+        }
+        self.take_partitions(added)?;
+        Ok(MetadataRecord::PartitionsAdded {
+            topic_id: topic.id.to_bytes(),
+            partition_count: after,
+        })
+    }
+
+    fn alter_topic(
+        &self,
+        image: &MetadataImage,
+        name: &str,
+        alteration: &Alteration,
+    ) -> Result<Option<MetadataRecord>, ControllerError> {
+        let topic = find(image, name)?;
+        let configs = image
+            .layers(self.config)
+            .alter_topic(&topic.configs, alteration)
+            .map_err(|error| ControllerError::from_alteration(&error))?;
+        Ok(
+            (configs != topic.configs).then(|| MetadataRecord::TopicConfigSet {
+                topic_id: topic.id.to_bytes(),
+                configs,
+            }),
+        )
+    }
+
+    fn alter_broker(
+        &self,
+        image: &MetadataImage,
+        scope: BrokerScope,
+        alteration: &Alteration,
+    ) -> Result<Option<MetadataRecord>, ControllerError> {
+        let (node_id, current) = match scope {
+            BrokerScope::Cluster => (None, image.cluster_configs()),
+            BrokerScope::Node(node_id) if node_id == self.config.node_id => {
+                (Some(node_id), image.node_configs(node_id))
+            }
+            BrokerScope::Node(node_id) => {
+                return Err(ControllerError::InvalidRequest(format!(
+                    "there is no broker {node_id}; this is broker {}",
+                    self.config.node_id
+                )));
+            }
+        };
+        let configs = image
+            .layers(self.config)
+            .alter_broker(current, alteration)
+            .map_err(|error| ControllerError::from_alteration(&error))?;
+        self.check_topics_under(image, node_id, &configs)?;
+        Ok((configs != *current).then_some(MetadataRecord::BrokerConfigSet { node_id, configs }))
+    }
+
+    /// A new default must not contradict what a topic sets itself.
+    fn check_topics_under(
+        &self,
+        image: &MetadataImage,
+        node_id: Option<i32>,
+        configs: &Overrides,
+    ) -> Result<(), ControllerError> {
+        let present = image.layers(self.config);
+        let layers = match node_id {
+            None => BrokerLayers {
+                cluster: configs,
+                ..present
+            },
+            Some(_) => BrokerLayers {
+                node: configs,
+                ..present
+            },
+        };
+        let none = Overrides::new();
+        layers
+            .check_topic(&none)
+            .map_err(|error| ControllerError::InvalidConfig(error.to_string()))?;
+        for topic in image.topics() {
+            layers.check_topic(&topic.configs).map_err(|error| {
+                ControllerError::InvalidConfig(format!(
+                    "topic {} would contradict itself: {error}",
+                    topic.name
+                ))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What an item is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Topic(TopicSelector),
+    Broker(BrokerScope),
+}
+
+fn subject(item: &Item) -> Option<Subject> {
+    let named = |name: &String| Some(Subject::Topic(TopicSelector::Name(name.clone())));
+    match item {
+        Item::CreateTopic(topic) => named(&topic.name),
+        Item::DeleteTopic(selector) => Some(Subject::Topic(selector.clone())),
+        Item::AddPartitions(more) => named(&more.topic),
+        Item::AlterTopic(name, _) => named(name),
+        Item::AlterBroker(scope, _) => Some(Subject::Broker(*scope)),
+        Item::ProducerIds => None,
+    }
+}
+
+fn find<'a>(image: &'a MetadataImage, name: &str) -> Result<&'a Arc<TopicImage>, ControllerError> {
+    image
+        .topic(name)
+        .ok_or_else(|| ControllerError::UnknownTopic(name.to_owned()))
+}
+
+fn producer_ids(image: &MetadataImage) -> Result<MetadataRecord, ControllerError> {
+    let first: ProducerId = image.next_producer_id();
+    match first.get().checked_add(PRODUCER_ID_BLOCK) {
+        Some(next_producer_id) => Ok(MetadataRecord::ProducerIdBlock { next_producer_id }),
+        None => Err(ControllerError::InvalidRequest(
+            "all producer ids are used up".to_owned(),
+        )),
+    }
+}
+
+/// A random id of version 4 (RFC 9562).
+pub(super) fn random_id(random: &mut fastrand::Rng) -> TopicId {
+    let mut number = random.u128(..);
+    number &= !(0xf_u128 << 76 | 0b11_u128 << 62);
+    number |= 0x4_u128 << 76 | 0b10_u128 << 62;
+    TopicId::from_bytes(number.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::alter::{Change, Operation};
+    use crate::config::properties::Layers;
+
+    const SEED: u64 = 7;
+
+    /// A state with topics `a.b` (3 partitions) and `__consumer_offsets`.
+    fn image() -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for (name, id, partition_count) in [("a.b", 1, 3), ("__consumer_offsets", 2, 50)] {
+            image
+                .replay(&MetadataRecord::TopicCreated {
+                    name: name.to_owned(),
+                    topic_id: [id; 16],
+                    partition_count,
+                    configs: Overrides::new(),
+                })
+                .unwrap();
+        }
+        image
+    }
+
+    fn plan_all(
+        items: &[Item],
+        flags: &[(&str, &str)],
+    ) -> Vec<Result<Option<MetadataRecord>, ControllerError>> {
+        let mut layers = Layers::default();
+        layers.flags(flags.iter().copied());
+        let config = layers.finish().unwrap();
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let mut planner = Planner::new(&config, &mut random, items);
+        let mut image = image();
+        items
+            .iter()
+            .map(|item| {
+                let record = planner.plan(&image, item)?;
+                if let Some(record) = &record {
+                    image.replay(record).unwrap();
+                }
+                Ok(record)
+            })
+            .collect()
+    }
+
+    fn plan(item: Item) -> Result<Option<MetadataRecord>, ControllerError> {
+        plan_all(&[item], &[]).remove(0)
+    }
+
+    /// How many partitions the topic would get, or the name of the error.
+    fn check_creation(topic: NewTopic, expected: Result<i32, &str>) {
+        let text = format!("{topic:?}");
+        match (plan(Item::CreateTopic(topic)), expected) {
+            (Ok(Some(MetadataRecord::TopicCreated { partition_count, .. })), Ok(expected)) => {
+                assert_eq!(partition_count, expected, "{text}");
+            }
+            (Err(error), Err(expected)) => {
+                assert!(format!("{error:?}").starts_with(expected), "{text}: {error:?}");
+            }
+            (result, expected) => panic!("{text}: {result:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn names_are_checked_as_kafka_checks_them() {
+        for (name, expected) in [
+            ("t", Ok(1)),
+            ("a.b", Err("TopicExists")),
+            ("a_b", Err("InvalidTopic")),
+            ("", Err("InvalidTopic")),
+            ("t/u", Err("InvalidTopic")),
+            ("__stratalog_metadata", Err("InvalidTopic")),
+            ("__transaction_state", Ok(1)),
+        ] {
+            check_creation(NewTopic::named(name), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_of_partitions_and_replicas() {
+        for (partition_count, replication_factor, expected) in [
+            (-1, -1, Ok(1)),
+            (5, 1, Ok(5)),
+            (10_000, -1, Ok(10_000)),
+            (10_001, 1, Err("PolicyViolation")),
+            (0, 1, Err("InvalidPartitions")),
+            (-2, 1, Err("InvalidPartitions")),
+            (1, 0, Err("InvalidReplicationFactor")),
+            (1, -2, Err("InvalidReplicationFactor")),
+            (1, 2, Err("InvalidReplicationFactor")),
+        ] {
+            let topic = NewTopic {
+                partition_count,
+                replication_factor,
+                ..NewTopic::named("t")
+            };
+            check_creation(topic, expected);
+        }
+        let item = Item::CreateTopic(NewTopic::named("t"));
+        let planned = plan_all(&[item], &[("num.partitions", "7")]).remove(0);
+        assert!(matches!(
+            planned,
+            Ok(Some(MetadataRecord::TopicCreated {
+                partition_count: 7,
+                ..
+            }))
+        ));
+    }
+
+    #[test]
+    fn assignments_must_name_this_node_once() {
+        for (assignments, expected) in [
+            (vec![(0, vec![1])], Ok(1)),
+            (vec![(1, vec![1]), (0, vec![1])], Ok(2)),
+            (vec![(1, vec![1])], Err("InvalidReplicaAssignment")),
+            (vec![(0, vec![1]), (0, vec![1])], Err("InvalidReplicaAssignment")),
+            (vec![(0, vec![])], Err("InvalidReplicaAssignment")),
+            (vec![(0, vec![2])], Err("InvalidReplicaAssignment")),
+            (vec![(0, vec![1, 2])], Err("InvalidReplicaAssignment")),
+            (vec![(0, vec![1, 1])], Err("InvalidReplicaAssignment")),
+        ] {
+            check_creation(
+                NewTopic {
+                    assignments,
+                    ..NewTopic::named("t")
+                },
+                expected,
+            );
+        }
+        let assignments = vec![(0, vec![1])];
+        let both = NewTopic {
+            partition_count: 1,
+            assignments,
+            ..NewTopic::named("t")
+        };
+        check_creation(both, Err("InvalidRequest"));
+    }
+
+    #[test]
+    fn configs_are_checked_and_kept_in_their_canonical_spelling() {
+        let with = |name: &str, value: Option<&str>| NewTopic {
+            configs: vec![(name.to_owned(), value.map(str::to_owned))],
+            ..NewTopic::named("t")
+        };
+        check_creation(with("no.such", Some("1")), Err("InvalidConfig"));
+        check_creation(with("retention.ms", None), Err("InvalidConfig"));
+        check_creation(with("retention.ms", Some("x")), Err("InvalidConfig"));
+        let Ok(Some(MetadataRecord::TopicCreated { configs, .. })) =
+            plan(Item::CreateTopic(with("retention.ms", Some(" +7 "))))
+        else {
+            panic!("a sound topic is created");
+        };
+        assert_eq!(configs["retention.ms"], "7");
+    }
+
+    #[test]
+    fn ids_are_random_and_harmless() {
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let image = MetadataImage::default();
+        let config = BrokerConfig::default();
+        let mut planner = Planner::new(&config, &mut random, &[]);
+        let mut seen = BTreeSet::new();
+        for _ in 0..10_000 {
+            let id = planner.new_topic_id(&image);
+            assert!(!id.to_string().starts_with('-'), "{id}");
+            let bytes = id.to_bytes();
+            assert_eq!((bytes[6] >> 4, bytes[8] >> 6), (4, 2), "{id} is of version 4");
+            assert!(seen.insert(id), "{id} twice");
+        }
+    }
+
+    #[test]
+    fn a_request_that_names_a_topic_twice_is_told_so() {
+        let items = ["e", "f", "e"].map(|name| Item::CreateTopic(NewTopic::named(name)));
+        let planned = plan_all(&items, &[]);
+        assert!(matches!(planned[0], Err(ControllerError::InvalidRequest(_))));
+        assert!(planned[1].is_ok());
+        assert!(matches!(planned[2], Err(ControllerError::InvalidRequest(_))));
+        // Names that would be confused are only known one after the other.
+        let items = ["c.d", "c_d"].map(|name| Item::CreateTopic(NewTopic::named(name)));
+        let planned = plan_all(&items, &[]);
+        assert!(planned[0].is_ok());
+        assert!(matches!(planned[1], Err(ControllerError::InvalidTopic(_))));
+    }
+
+    #[test]
+    fn the_partitions_of_a_request_are_bounded_together() {
+        let items = ["e", "f"].map(|name| {
+            Item::CreateTopic(NewTopic {
+                partition_count: 6000,
+                ..NewTopic::named(name)
+            })
+        });
+        let planned = plan_all(&items, &[]);
+        assert!(planned[0].is_ok());
+        assert!(matches!(planned[1], Err(ControllerError::PolicyViolation(_))));
+    }
+
+    #[test]
+    fn deletion() {
+        let by_name = |name: &str| plan(Item::DeleteTopic(TopicSelector::Name(name.to_owned())));
+        let by_id = |id: u8| {
+            plan(Item::DeleteTopic(TopicSelector::Id(TopicId::from_bytes(
+                [id; 16],
+            ))))
+        };
+        let deleted = Ok(Some(MetadataRecord::TopicDeleted { topic_id: [1; 16] }));
+        assert_eq!(by_name("a.b"), deleted);
+        assert_eq!(by_id(1), deleted);
+        assert!(matches!(by_name("a_b"), Err(ControllerError::UnknownTopic(_))));
+        assert!(matches!(by_id(9), Err(ControllerError::UnknownTopicId(_))));
+        assert!(matches!(
+            by_name("__consumer_offsets"),
+            Err(ControllerError::InvalidTopic(_))
+        ));
+        let item = Item::DeleteTopic(TopicSelector::Name("a.b".to_owned()));
+        let planned = plan_all(&[item], &[("delete.topic.enable", "false")]).remove(0);
+        assert_eq!(planned, Err(ControllerError::TopicDeletionDisabled));
+    }
+
+    #[test]
+    fn more_partitions() {
+        let check =
+            |topic: &str, partition_count: i32, assignments: Option<Vec<Vec<i32>>>, expected: &str| {
+                let item = Item::AddPartitions(MorePartitions {
+                    topic: topic.to_owned(),
+                    partition_count,
+                    assignments,
+                });
+                let planned = format!("{:?}", plan(item));
+                assert!(planned.contains(expected), "{planned}");
+            };
+        check("a.b", 5, None, "PartitionsAdded");
+        check("a.b", 5, Some(vec![vec![1], vec![1]]), "PartitionsAdded");
+        check("a.b", 3, None, "InvalidPartitions");
+        check("a.b", -1, None, "InvalidPartitions");
+        check("a.b", 5, Some(vec![vec![1]]), "InvalidReplicaAssignment");
+        check("a.b", 5, Some(vec![vec![1], vec![2]]), "InvalidReplicaAssignment");
+        check("a.b", 1_000_000, None, "PolicyViolation");
+        check("nope", 5, None, "UnknownTopic");
+    }
+
+    #[test]
+    fn settings_change_whole_or_not_at_all() {
+        let set = |name: &str, value: &str| {
+            Alteration::Incremental(vec![Change {
+                name: name.to_owned(),
+                operation: Operation::Set,
+                value: Some(value.to_owned()),
+            }])
+        };
+        let topic = |name: &str, alteration| plan(Item::AlterTopic(name.to_owned(), alteration));
+        assert!(matches!(
+            topic("a.b", set("retention.ms", "5")),
+            Ok(Some(MetadataRecord::TopicConfigSet { .. }))
+        ));
+        assert_eq!(topic("a.b", Alteration::Incremental(Vec::new())), Ok(None));
+        assert!(matches!(
+            topic("nope", set("retention.ms", "5")),
+            Err(ControllerError::UnknownTopic(_))
+        ));
+        assert!(matches!(
+            topic("a.b", set("retention.ms", "x")),
+            Err(ControllerError::InvalidConfig(_))
+        ));
+        let broker = |scope, alteration| plan(Item::AlterBroker(scope, alteration));
+        assert!(matches!(
+            broker(BrokerScope::Node(1), set("log.retention.ms", "5")),
+            Ok(Some(MetadataRecord::BrokerConfigSet { node_id: Some(1), .. }))
+        ));
+        assert!(matches!(
+            broker(BrokerScope::Node(2), set("log.retention.ms", "5")),
+            Err(ControllerError::InvalidRequest(_))
+        ));
+        assert!(matches!(
+            broker(BrokerScope::Cluster, set("num.partitions", "5")),
+            Err(ControllerError::InvalidRequest(_))
+        ));
+        // A default that a topic's own setting contradicts is refused.
+        let items = [
+            Item::AlterTopic("a.b".to_owned(), set("max.compaction.lag.ms", "50")),
+            Item::AlterBroker(
+                BrokerScope::Cluster,
+                set("log.cleaner.min.compaction.lag.ms", "100"),
+            ),
+        ];
+        let planned = plan_all(&items, &[]);
+        assert!(planned[0].is_ok());
+        assert!(matches!(&planned[1], Err(ControllerError::InvalidConfig(reason)) if reason.contains("a.b")));
+    }
+
+    #[test]
+    fn producer_ids_come_in_blocks() {
+        let planned = plan_all(&[Item::ProducerIds, Item::ProducerIds], &[]);
+        let block = |next_producer_id| Ok(Some(MetadataRecord::ProducerIdBlock { next_producer_id }));
+        assert_eq!(planned, [block(1000), block(2000)]);
+    }
+}
