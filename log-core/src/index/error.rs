@@ -1,8 +1,8 @@
-//! What is wrong with an index file, and the answer of an index that takes no more entries.
+//! What is wrong with an index file, and why an index does not take an entry.
 
 use std::fmt;
 
-use crate::model::FilePosition;
+use crate::model::{FilePosition, Offset};
 
 /// Which of a segment's index files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,13 +66,27 @@ pub enum IndexError {
     },
 }
 
-/// The index takes no more entries: its limit of bytes is reached, or the offset or position lies too far
-/// from the segment's beginning for 31 bits. The log rolls.
+/// The index does not take the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the {file} is full after {entry_count} entries")]
-pub struct IndexFull {
-    /// The kind of file.
-    pub file: IndexFile,
-    /// How many entries it holds.
-    pub entry_count: usize,
+pub enum PushError {
+    /// Its limit of bytes is reached, or the offset or position lies too far from the segment's beginning for
+    /// 31 bits. The log rolls.
+    #[error("the {file} is full after {entry_count} entries")]
+    Full {
+        /// The kind of file.
+        file: IndexFile,
+        /// How many entries it holds.
+        entry_count: usize,
+    },
+    /// The entry does not lie behind the last one. An index that is built again from a log meets this where a base
+    /// offset is damaged, which no checksum of the batch covers.
+    #[error("{file}: the entry of offset {offset} does not lie behind that of {last_offset}")]
+    Disordered {
+        /// The kind of file.
+        file: IndexFile,
+        /// The offset that was to be added.
+        offset: Offset,
+        /// The offset of the last entry, or the segment's base offset.
+        last_offset: Offset,
+    },
 }

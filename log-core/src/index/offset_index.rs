@@ -16,7 +16,7 @@
 use bytes::Bytes;
 
 use super::entry::{absolute, check_at_least, entry_position, relative, take, written_count};
-use super::error::{IndexError, IndexFile, IndexFull};
+use super::error::{IndexError, IndexFile, PushError};
 use crate::model::{FilePosition, Offset};
 
 const RELATIVE_OFFSET_LENGTH: usize = 4;
@@ -122,20 +122,25 @@ impl OffsetIndex {
     /// Adds an entry: the batch that begins at `position` ends with `offset`.
     ///
     /// # Errors
-    /// [`IndexFull`] when the limit is reached or 31 bits do not hold the offset or the position.
-    ///
-    /// # Panics
-    /// When offset and position do not both increase, which is a mistake of the caller.
-    pub fn try_push(&mut self, offset: Offset, position: FilePosition) -> Result<(), IndexFull> {
+    /// [`PushError`]: offset and position do not both increase; the limit is reached, or 31 bits do not hold the
+    /// offset or the position.
+    pub fn try_push(&mut self, offset: Offset, position: FilePosition) -> Result<(), PushError> {
         let (last_offset, last_position) = self.last();
-        let increases = self.bytes.is_empty() || (last_offset < offset && last_position < position);
-        assert!(
-            increases && self.base_offset <= offset,
-            "{offset:?} at {position:?} behind {last_offset:?} at {last_position:?}"
-        );
+        let is_behind = if self.bytes.is_empty() {
+            self.base_offset <= offset
+        } else {
+            last_offset < offset && last_position < position
+        };
+        if !is_behind {
+            return Err(PushError::Disordered {
+                file: FILE,
+                offset,
+                last_offset,
+            });
+        }
         let relative_offset = relative(offset, self.base_offset).filter(|_| !self.is_full());
         let (Some(relative_offset), Ok(position)) = (relative_offset, i32::try_from(position.get())) else {
-            return Err(IndexFull {
+            return Err(PushError::Full {
                 file: FILE,
                 entry_count: self.entry_count(),
             });
@@ -391,7 +396,7 @@ mod tests {
         let mut index = OffsetIndex::new(BASE, 20);
         index.try_push(Offset::new(1001), FilePosition::new(1)).unwrap();
         let far = Offset::new(1001 + i64::from(i32::MAX));
-        let full = IndexFull {
+        let full = PushError::Full {
             file: IndexFile::Offset,
             entry_count: 1,
         };
@@ -405,7 +410,7 @@ mod tests {
             .try_push(Offset::new(far.get() - 1), FilePosition::new((1 << 31) - 1))
             .unwrap();
         assert!(index.is_full());
-        let full = IndexFull {
+        let full = PushError::Full {
             file: IndexFile::Offset,
             entry_count: 2,
         };
@@ -415,9 +420,22 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "behind")]
-    fn an_offset_that_does_not_increase_is_our_mistake() {
-        index_of(&[(1009, 100), (1009, 200)]);
+    fn an_entry_that_does_not_increase_is_refused() {
+        let mut index = index_of(&[(1009, 100)]);
+        for (offset, position) in [(1009, 200), (1008, 200), (1010, 100), (0, 0), (i64::MIN, 101)] {
+            let (offset, position) = entry(offset, position);
+            let last_offset = Offset::new(1009);
+            let error = PushError::Disordered {
+                file: IndexFile::Offset,
+                offset,
+                last_offset,
+            };
+            assert_eq!(index.try_push(offset, position), Err(error));
+        }
+        let mut empty = OffsetIndex::new(BASE, 1024);
+        assert!(empty.try_push(Offset::new(999), FilePosition::ZERO).is_err());
+        assert_eq!(empty.try_push(BASE, FilePosition::ZERO), Ok(()));
+        assert_eq!(index.entry_count(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 use bytes::Bytes;
 
 use super::entry::{absolute, check_at_least, entry_position, relative, take, written_count};
-use super::error::{IndexError, IndexFile, IndexFull};
+use super::error::{IndexError, IndexFile, PushError};
 use crate::model::{Offset, TimestampMs};
 
 const TIMESTAMP_LENGTH: usize = 8;
@@ -123,11 +123,9 @@ impl TimeIndex {
     /// An entry that is not younger than the last one is skipped.
     ///
     /// # Errors
-    /// [`IndexFull`] when only the place of the final entry is left, or 31 bits do not hold the offset.
-    ///
-    /// # Panics
-    /// When a younger entry has a smaller offset than the last one, which is a mistake of the caller.
-    pub fn try_push(&mut self, timestamp: TimestampMs, offset: Offset) -> Result<TimePush, IndexFull> {
+    /// [`PushError`]: a younger entry has a smaller offset than the last one; only the place of the final entry is
+    /// left, or 31 bits do not hold the offset.
+    pub fn try_push(&mut self, timestamp: TimestampMs, offset: Offset) -> Result<TimePush, PushError> {
         let is_full = self.is_full();
         self.push_unless(is_full, timestamp, offset)
     }
@@ -135,11 +133,8 @@ impl TimeIndex {
     /// Offers the final entry of a segment that is rolled or closed; it may take the last place.
     ///
     /// # Errors
-    /// [`IndexFull`] when no place is left at all, or 31 bits do not hold the offset.
-    ///
-    /// # Panics
-    /// As [`Self::try_push`].
-    pub fn push_final(&mut self, timestamp: TimestampMs, offset: Offset) -> Result<TimePush, IndexFull> {
+    /// [`PushError`]: as [`Self::try_push`], but full only when no place is left at all.
+    pub fn push_final(&mut self, timestamp: TimestampMs, offset: Offset) -> Result<TimePush, PushError> {
         let is_full = self.places_left() == 0;
         self.push_unless(is_full, timestamp, offset)
     }
@@ -149,17 +144,20 @@ impl TimeIndex {
         is_full: bool,
         timestamp: TimestampMs,
         offset: Offset,
-    ) -> Result<TimePush, IndexFull> {
+    ) -> Result<TimePush, PushError> {
         let (last_timestamp, last_offset) = self.last();
         if timestamp <= last_timestamp {
             return Ok(TimePush::Skipped);
         }
-        assert!(
-            last_offset <= offset,
-            "{timestamp:?} {offset:?} behind {last_timestamp:?} {last_offset:?}"
-        );
+        if offset < last_offset {
+            return Err(PushError::Disordered {
+                file: FILE,
+                offset,
+                last_offset,
+            });
+        }
         let Some(relative_offset) = relative(offset, self.base_offset).filter(|_| !is_full) else {
-            return Err(IndexFull {
+            return Err(PushError::Full {
                 file: FILE,
                 entry_count: self.entry_count(),
             });
@@ -400,6 +398,24 @@ mod tests {
     }
 
     #[test]
+    fn a_younger_entry_with_a_smaller_offset_is_refused() {
+        let mut index = index_of(&[(50, 1009)]);
+        let (offset, last_offset) = (Offset::new(1008), Offset::new(1009));
+        let error = Err(PushError::Disordered {
+            file: IndexFile::Time,
+            offset,
+            last_offset,
+        });
+        assert_eq!(index.try_push(TimestampMs::new(51), offset), error);
+        assert_eq!(index.push_final(TimestampMs::new(51), offset), error);
+        assert!(
+            TimeIndex::new(BASE, 1024)
+                .try_push(TimestampMs::new(0), Offset::new(999))
+                .is_err()
+        );
+    }
+
+    #[test]
     fn lookup_finds_the_last_entry_at_or_below() {
         let index = index_of(&[(50, 1009), (60, 1020)]);
         let sealed = SegmentTimeIndex::Sealed(index.clone().seal());
@@ -435,7 +451,7 @@ mod tests {
                 .try_push(TimestampMs::new(step), Offset::new(1000 + step))
                 .unwrap();
         }
-        let full = |entry_count| IndexFull {
+        let full = |entry_count| PushError::Full {
             file: IndexFile::Time,
             entry_count,
         };

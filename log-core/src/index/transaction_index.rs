@@ -15,7 +15,7 @@
 use bytes::BufMut as _;
 
 use super::entry::{check_at_least, entry_position, take};
-use super::error::{IndexError, IndexFile};
+use super::error::{IndexError, IndexFile, PushError};
 use crate::model::{Offset, ProducerId};
 
 const VERSION: i16 = 0;
@@ -143,16 +143,21 @@ impl TransactionIndex {
 
     /// Adds a transaction. Returns the bytes that belong at the end of the file.
     ///
-    /// # Panics
-    /// When its marker does not lie behind that of the last one, which is a mistake of the caller.
-    pub fn append(&mut self, transaction: AbortedTransaction) -> [u8; ENTRY_SIZE] {
-        let at_least = self.last_offset_at_least();
-        assert!(
-            at_least <= transaction.last_offset.get(),
-            "{transaction:?} ends before {at_least}"
-        );
+    /// # Errors
+    /// [`PushError::Disordered`] when its marker does not lie behind that of the last one.
+    pub fn append(&mut self, transaction: AbortedTransaction) -> Result<[u8; ENTRY_SIZE], PushError> {
+        let offset = transaction.last_offset;
+        if offset.get() < self.last_offset_at_least() {
+            let last = self.transactions.last();
+            let last_offset = last.map_or(self.base_offset, |last| last.last_offset);
+            return Err(PushError::Disordered {
+                file: FILE,
+                offset,
+                last_offset,
+            });
+        }
         self.transactions.push(transaction);
-        transaction.to_bytes()
+        Ok(transaction.to_bytes())
     }
 
     /// The transactions that touch offsets from `fetch_offset` to below `upper_bound`.
@@ -220,7 +225,7 @@ mod tests {
     fn index_of(transactions: &[AbortedTransaction]) -> TransactionIndex {
         let mut index = TransactionIndex::new(BASE);
         for transaction in transactions {
-            index.append(*transaction);
+            index.append(*transaction).unwrap();
         }
         index
     }
@@ -267,6 +272,23 @@ mod tests {
         check(131, 151, &[c], true);
         check(131, 152, &[c], false);
         check(151, 200, &[], false);
+    }
+
+    #[test]
+    fn a_marker_that_is_not_behind_the_last_is_refused() {
+        let mut index = TransactionIndex::new(BASE);
+        let refused = |offset, last_offset| {
+            let (offset, last_offset) = (Offset::new(offset), Offset::new(last_offset));
+            Err(PushError::Disordered {
+                file: IndexFile::Transaction,
+                offset,
+                last_offset,
+            })
+        };
+        assert_eq!(index.append(aborted(1, 90, 99, 100)), refused(99, 100));
+        index.append(aborted(1, 90, 100, 100)).unwrap();
+        assert_eq!(index.append(aborted(2, 90, 100, 100)), refused(100, 100));
+        assert_eq!(index.transactions().len(), 1);
     }
 
     #[test]

@@ -308,12 +308,17 @@ fn transactions_hold_the_last_stable_offset_until_the_high_watermark_passes_thei
 }
 
 #[test]
-#[should_panic(expected = "is not open")]
-fn a_transaction_completes_once() {
-    let mut state = manager(&[transactional(batch(1, 0, 0, 0, 5))]);
-    let completed = state.end_transaction(&control(1, 0, 5), COMMIT).unwrap();
-    state.complete_transaction(&completed);
-    state.complete_transaction(&completed);
+fn a_log_with_a_repeated_offset_does_not_panic() {
+    let mut state = manager(&[
+        transactional(batch(1, 0, 0, 0, 5)),
+        transactional(batch(2, 0, 0, 0, 5)),
+    ]);
+    let first = state.end_transaction(&control(1, 0, 5), COMMIT).unwrap();
+    state.complete_transaction(&first);
+    assert_eq!(state.first_undecided_offset(), Some(Offset::ZERO));
+    let second = state.end_transaction(&control(2, 0, 6), COMMIT).unwrap();
+    state.complete_transaction(&second);
+    assert_eq!(state.first_undecided_offset(), None);
 }
 
 #[test]
