@@ -234,6 +234,8 @@ fn what_is_removed_stays_usable_through_its_handles() {
         assert!(!files.exists(&path).unwrap());
         assert_kind(files.remove_file(&path), FsErrorKind::NotFound);
         assert_kind(files.remove_file(root), FsErrorKind::Other);
+        files.sync_directory(root).unwrap();
+        assert!(0 < files.space(root).unwrap().available);
         write(&file, 4, b" and there");
         // A new file of the same name is another one.
         write(&files.create(&path).unwrap(), 0, b"new");

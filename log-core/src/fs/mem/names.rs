@@ -251,8 +251,8 @@ fn places(change: &NameChange) -> impl Iterator<Item = &Place> {
     change.from.iter().chain(change.to.iter())
 }
 
-/// Whether `later` can only happen after `earlier`: they concern one node or one name.
+/// Whether `later` can only happen after `earlier`: they concern one name. What happens to one node is a
+/// chain of such, because each change takes the node from the name that the last one gave it.
 fn depends(later: &NameChange, earlier: &NameChange) -> bool {
-    later.entry.id == earlier.entry.id
-        || places(later).any(|place| places(earlier).any(|other| other == place))
+    places(later).any(|place| places(earlier).any(|other| other == place))
 }

@@ -174,6 +174,20 @@ fn a_cut_that_was_not_synced_may_be_undone() {
 }
 
 #[test]
+fn what_was_cut_off_does_not_come_back_when_the_file_grows() {
+    let files = files();
+    let file = synced(&files, "/d/a", &[1; 8192]);
+    file.set_length(100).unwrap();
+    file.allocate(0..6000).unwrap();
+    let seen = outcomes(&files, "/d/a", Option::unwrap);
+    let lengths: BTreeSet<usize> = seen.iter().map(Vec::len).collect();
+    assert_eq!(lengths, BTreeSet::from([100, 6000, 8192]));
+    for bytes in seen.iter().filter(|bytes| bytes.len() == 6000) {
+        assert!(bytes[100..].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
 fn reserved_space_survives_as_zeros_or_not_at_all() {
     let files = files();
     let file = synced(&files, "/d/a", b"x");
@@ -281,6 +295,51 @@ fn changes_of_names_survive_in_any_order_that_makes_sense() {
     assert_eq!(seen, BTreeSet::from(wanted));
 }
 
+#[test]
+fn a_file_whose_name_is_taken_by_another_is_not_lost() {
+    let files = files();
+    synced(&files, "/d/a", b"first");
+    files.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
+    synced_without_name(&files, "/d/a", b"second");
+    let seen: BTreeSet<_> = (0..SEEDS)
+        .map(|seed| {
+            let image = files.crash(CrashMode::Random { seed });
+            (read(&image, "/d/a"), read(&image, "/d/b"))
+        })
+        .collect();
+    let [first, second] = [b"first".to_vec(), b"second".to_vec()];
+    let wanted = [
+        (Some(first.clone()), None),
+        (None, Some(first.clone())),
+        (Some(second), Some(first)),
+    ];
+    assert_eq!(seen, BTreeSet::from(wanted));
+}
+
+#[test]
+fn a_journal_keeps_the_first_changes_of_all() {
+    let files = files();
+    let created: Vec<String> = (10..30).map(|name| name.to_string()).collect();
+    for name in &created {
+        files.create(&Path::new("/d").join(name)).unwrap();
+    }
+    let is_cut_in_the_middle = |seed| {
+        let entries = files
+            .crash(CrashMode::Random { seed })
+            .list(Path::new("/d"))
+            .unwrap();
+        let found = entries.into_iter().map(|entry| entry.name);
+        (5..15).contains(&found.len())
+            && created
+                .iter()
+                .cloned()
+                .zip(found)
+                .all(|(name, found)| name == found)
+    };
+    // One in six; were the changes independent, one in many thousands.
+    assert!(SEEDS / 20 < (0..SEEDS).filter(|seed| is_cut_in_the_middle(*seed)).count() as u64);
+}
+
 fn synced_without_name(files: &MemFileSystem, path: &str, bytes: &[u8]) {
     let file = files.create(Path::new(path)).unwrap();
     write(&file, 0, bytes).unwrap();
@@ -292,12 +351,19 @@ fn a_synced_directory_takes_what_its_changes_build_on_along() {
     let files = files();
     files.create_directory(Path::new("/e")).unwrap();
     synced_without_name(&files, "/d/a", b"moved");
-    files.create(Path::new("/d/other")).unwrap();
+    synced_without_name(&files, "/d/other", b"left");
     files.rename(Path::new("/d/a"), Path::new("/e/a")).unwrap();
+    files
+        .rename(Path::new("/d/other"), Path::new("/d/third"))
+        .unwrap();
     files.sync_directory(Path::new("/e")).unwrap();
     let image = files.crash(CrashMode::SyncedOnly);
     assert_eq!(read(&image, "/e/a").unwrap(), b"moved");
     assert_eq!(image.list(Path::new("/d")).unwrap(), []);
+    files.sync_directory(Path::new("/d")).unwrap();
+    let image = files.crash(CrashMode::SyncedOnly);
+    assert_eq!(image.list(Path::new("/d")).unwrap().len(), 1);
+    assert_eq!(read(&image, "/d/third").unwrap(), b"left");
 }
 
 #[test]
@@ -409,7 +475,8 @@ fn every_image_of_a_random_file_is_one_that_a_disk_could_hold() {
             let killed = read(&files.crash(CrashMode::All), "/d/a").unwrap();
             assert!(Some(&killed) == history.last(), "{context}");
             let mode = CrashMode::Random { seed: random.u64(..) };
-            let image = read(&files.crash(mode), "/d/a").unwrap();
+            let after = files.crash(mode);
+            let image = read(&after, "/d/a").unwrap();
             assert!(
                 history.iter().any(|state| state.len() == image.len()),
                 "{context}, {mode:?}"
@@ -421,6 +488,13 @@ fn every_image_of_a_random_file_is_one_that_a_disk_could_hold() {
                     "{context}, {mode:?}, byte {position}"
                 );
             }
+            // Nothing hides behind the end, for a longer file to show.
+            (after.open(path).unwrap().set_length(20_000)).unwrap();
+            let longer = read(&after, "/d/a").unwrap();
+            assert!(
+                longer[image.len()..].iter().all(|byte| *byte == 0),
+                "{context}, {mode:?}"
+            );
         }
     }
 }
