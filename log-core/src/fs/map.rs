@@ -5,10 +5,10 @@
 //!
 //! # Why handing out `&[u8]` over a file is sound
 //! Such a slice must stay readable and must not change while it lives. Both hold by construction:
-//! - **Readable**: a slice ends at or below the file's length at the time ([`Extent::freeze`]), it keeps
-//!   the map alive, and the file cannot be cut below it afterwards ([`Extent::begin`] refuses).
+//! - **Readable**: a slice ends at or below the file's length at the time (`Extent::freeze`), it keeps
+//!   the map alive, and the file cannot be cut below it afterwards (`Extent::begin` refuses).
 //! - **Unchanging**: the pages are mapped without write permission, and every way to write to the file
-//!   enters its range in the same [`Extent`], which refuses what lies below a slice's end, and refuses the
+//!   enters its range in the same `Extent`, which refuses what lies below a slice's end, and refuses the
 //!   slice while such a write is under way. All handles of one file share one extent (see `os`).
 //!
 //! What is left is beyond any process: someone else who truncates or overwrites a broker's files while it

@@ -1,6 +1,6 @@
 //! The operating system's file system. The only place, with `map`, that asks the system about files.
 //!
-//! Every handle of one file shares one [`Extent`], found by device and inode number: it knows the file's
+//! Every handle of one file shares one `Extent`, found by device and inode number: it knows the file's
 //! length without asking, and refuses what would pull the ground from under a slice of a map.
 //! Invariant: whoever holds an extent also holds the file open or mapped, and lets go of the extent first. So
 //! an inode number that is in the table belongs to no other file.

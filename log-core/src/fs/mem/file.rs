@@ -7,6 +7,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -16,7 +17,7 @@ use super::contents::{FILE_BYTES_MAX, PAGE_BYTES, pages_of};
 use super::fault::{FaultTarget, Strike};
 use super::names::NodeId;
 use super::node::FileNode;
-use super::state::State;
+use super::state::{Opened, State};
 use crate::fs::extent::{Change, ChangeKind, Extent, Refusal};
 use crate::fs::map::MapPermit;
 use crate::fs::os::range_of;
@@ -29,6 +30,7 @@ pub(super) struct MemFile {
     extent: Arc<Extent>,
     path: PathBuf,
     is_writable: bool,
+    syncs_failed_told: AtomicU64,
 }
 
 impl fmt::Debug for MemFile {
@@ -41,20 +43,14 @@ impl fmt::Debug for MemFile {
 }
 
 impl MemFile {
-    pub(super) fn new(
-        files: MemFileSystem,
-        id: NodeId,
-        extent: Arc<Extent>,
-        path: &Path,
-        is_writable: bool,
-    ) -> Self {
-        let path = path.to_path_buf();
+    pub(super) fn new(files: MemFileSystem, opened: Opened, path: &Path, is_writable: bool) -> Self {
         Self {
             files,
-            id,
-            extent,
-            path,
+            id: opened.id,
+            extent: opened.extent,
+            path: path.to_path_buf(),
             is_writable,
+            syncs_failed_told: AtomicU64::new(opened.syncs_failed),
         }
     }
 
@@ -228,16 +224,22 @@ impl File for MemFile {
 
     fn sync_data(&self) -> Result<(), FsError> {
         let mut state = self.files.shared.lock();
-        let outcome = state.meet(FaultTarget::Sync, &self.path);
-        (state.node(self.id))
-            .and_then(|node| {
-                match outcome {
-                    Ok(()) => node.contents.sync(),
-                    Err(_) => node.contents.fail_sync(),
-                }
-                outcome
-            })
-            .map_err(|errno| self.error(FsOperation::Sync, errno))
+        let mut outcome = state.meet(FaultTarget::Sync, &self.path);
+        let refuse = |errno| self.error(FsOperation::Sync, errno);
+        let node = state.node(self.id).map_err(refuse)?;
+        if outcome.is_ok() {
+            node.contents.sync();
+        } else {
+            node.contents.fail_sync();
+            node.syncs_failed += 1;
+        }
+        // As Linux does it: a failure to write is told once to each handle that was open then, whichever of
+        // them asked for the sync.
+        let told = self.syncs_failed_told.swap(node.syncs_failed, Ordering::Relaxed);
+        if outcome.is_ok() && told != node.syncs_failed {
+            outcome = Err(Errno::IO);
+        }
+        outcome.map_err(refuse)
     }
 
     fn start_writeback(&self, _range: Range<u64>) -> Result<(), FsError> {

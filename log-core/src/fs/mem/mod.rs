@@ -23,9 +23,7 @@ use rustix::io::Errno;
 use self::crash::CrashMode;
 use self::fault::{Counters, FaultPlan};
 use self::file::MemFile;
-use self::names::NodeId;
 use self::state::State;
-use super::extent::Extent;
 use super::map::MapBudget;
 use super::os::LOCK_FILE;
 use super::whole_file::{read_whole, replace_whole};
@@ -119,14 +117,9 @@ impl MemFileSystem {
         Self::of(image, MapBudget::new(self.map_budget.max()))
     }
 
-    fn opened(&self, opened: (NodeId, Arc<Extent>), path: &Path, is_writable: bool) -> MemFile {
-        let (id, extent) = opened;
-        MemFile::new(self.clone(), id, extent, path, is_writable)
-    }
-
     fn open_with(&self, path: &Path, is_writable: bool) -> Result<MemFile, FsError> {
         (self.shared.lock().open_file(path))
-            .map(|opened| self.opened(opened, path, is_writable))
+            .map(|opened| MemFile::new(self.clone(), opened, path, is_writable))
             .map_err(named(path, FsOperation::Open))
     }
 }
@@ -137,7 +130,7 @@ impl FileSystem for MemFileSystem {
         let opened = (state.create_file(path))
             .and_then(|()| state.opened(path))
             .map_err(named(path, FsOperation::Create))?;
-        Ok(Arc::new(self.opened(opened, path, true)))
+        Ok(Arc::new(MemFile::new(self.clone(), opened, path, true)))
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn File>, FsError> {

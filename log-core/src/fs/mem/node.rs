@@ -17,6 +17,8 @@ pub(super) struct FileNode {
     pub(super) taken: PageSet,
     /// Whether its pages must be brought in before they are touched.
     pub(super) is_cold: bool,
+    /// How many syncs of the file failed. Each handle is told of those since it was opened or was last told.
+    pub(super) syncs_failed: u64,
     /// Lives as long as a handle, a map or a slice.
     pub(super) extent: Weak<Extent>,
 }
@@ -39,6 +41,7 @@ impl FileNode {
             contents,
             taken,
             is_cold: self.is_cold,
+            syncs_failed: 0,
             extent: Weak::new(),
         }
     }

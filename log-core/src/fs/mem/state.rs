@@ -28,6 +28,14 @@ pub(super) struct State {
     pub(super) sweep_at: usize,
 }
 
+/// What a new handle takes from its file.
+pub(super) struct Opened {
+    pub(super) id: NodeId,
+    pub(super) extent: Arc<Extent>,
+    /// The failed syncs that it need not be told of.
+    pub(super) syncs_failed: u64,
+}
+
 /// Held as long as anyone holds it; a crash forgets it.
 #[derive(Debug)]
 pub(super) struct MemDirectoryLock;
@@ -65,13 +73,13 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn open_file(&mut self, path: &Path) -> Result<(NodeId, Arc<Extent>), Errno> {
+    pub(super) fn open_file(&mut self, path: &Path) -> Result<Opened, Errno> {
         self.meet(FaultTarget::Open, path)?;
         self.opened(path)
     }
 
     /// A file and what its handles share; the node stays while that lives.
-    pub(super) fn opened(&mut self, path: &Path) -> Result<(NodeId, Arc<Extent>), Errno> {
+    pub(super) fn opened(&mut self, path: &Path) -> Result<Opened, Errno> {
         let id = self.names.find(path)?.id;
         let node = self.files.get_mut(&id).ok_or(Errno::ISDIR)?;
         let extent = node.extent.upgrade().unwrap_or_else(|| {
@@ -79,7 +87,11 @@ impl State {
             node.extent = Arc::downgrade(&extent);
             extent
         });
-        Ok((id, extent))
+        Ok(Opened {
+            id,
+            extent,
+            syncs_failed: node.syncs_failed,
+        })
     }
 
     pub(super) fn create_directory(&mut self, path: &Path) -> Result<(), Errno> {

@@ -662,6 +662,22 @@ fn a_failed_sync_loses_its_pages_for_good() {
 }
 
 #[test]
+fn a_failed_sync_is_told_once_to_each_handle_that_was_open() {
+    let files = files();
+    let first = synced(&files, "/d/a", b"old");
+    let second = files.open(Path::new("/d/a")).unwrap();
+    write(&first, 0, b"new").unwrap();
+    files.set_faults(FaultPlan::new().fail_once(FaultTarget::Sync, 1, FaultKind::Io));
+    assert_kind(second.sync_data(), FsErrorKind::Other);
+    let third = files.open(Path::new("/d/a")).unwrap();
+    third.sync_data().unwrap();
+    second.sync_data().unwrap();
+    assert_kind(first.sync_data(), FsErrorKind::Other);
+    first.sync_data().unwrap();
+    assert_eq!(read(&files.crash(CrashMode::SyncedOnly), "/d/a").unwrap(), b"old");
+}
+
+#[test]
 fn a_stopped_machine_does_nothing_more() {
     let files = files();
     let file = synced(&files, "/d/a", b"abc");
