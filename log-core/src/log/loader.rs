@@ -345,8 +345,8 @@ impl<'a> Loader<'a> {
     /// Walks the segment from the last index entry that can be trusted, and verifies what lies behind the recovery point.
     fn scan(&self, base: Offset, length: u64, hints: LoadHints) -> Result<Scanned, LogError> {
         let path = segment_file(&self.directory, base, FileKind::Log);
-        let file = self.context.file_system.open_read_only(&path)?;
-        let view = View::new(&file, length, &self.context.maps)?;
+        // Plain reads: what turns out to be a torn tail must not have been handed out by a map.
+        let view = View::Plain(self.context.file_system.open_read_only(&path)?);
         let (mut indexes, start) = self.trusted_indexes(base, &view, length, hints.recovery_point);
         let mut walk = Walk::scan(&view, start, length);
         let mut scanned = Progress {

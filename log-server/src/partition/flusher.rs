@@ -128,6 +128,11 @@ impl<J> JobQueue<J> {
         }
     }
 
+    #[cfg(test)]
+    fn try_take(&self) -> Option<J> {
+        self.jobs.lock().waiting.pop_front()
+    }
+
     fn stop(&self) {
         self.jobs.lock().is_stopping = true;
         self.arrival.notify_all();
@@ -142,13 +147,17 @@ struct Queues<T> {
 impl<T: FlushTarget> Queues<T> {
     fn sync_until_stopped(&self) {
         while let Some(target) = self.dirty.take() {
-            target.turn().begin();
-            if catch_unwind(AssertUnwindSafe(|| target.flush())).is_err() {
-                target.abandon();
-            }
-            if target.turn().finish() {
-                self.dirty.push(target);
-            }
+            self.sync(target);
+        }
+    }
+
+    fn sync(&self, target: Arc<T>) {
+        target.turn().begin();
+        if catch_unwind(AssertUnwindSafe(|| target.flush())).is_err() {
+            target.abandon();
+        }
+        if target.turn().finish() {
+            self.dirty.push(target);
         }
     }
 
@@ -179,6 +188,35 @@ impl<T: FlushTarget> FlushQueue<T> {
     /// Hands over work that nobody waits for.
     pub(crate) fn hand_over(&self, chore: Chore) {
         self.queues.chores.push(chore);
+    }
+}
+
+#[cfg(test)]
+impl<T: FlushTarget> FlushQueue<T> {
+    /// A queue that nobody serves but [`Self::run_pending`]: for tests that decide when something is synced.
+    pub(crate) fn without_threads() -> Self {
+        Self {
+            queues: Arc::new(Queues {
+                dirty: JobQueue::new(),
+                chores: JobQueue::new(),
+            }),
+        }
+    }
+
+    /// Does on this thread what stands in the queues, and what that brings.
+    pub(crate) fn run_pending(&self) {
+        loop {
+            let (dirty, chore) = (self.queues.dirty.try_take(), self.queues.chores.try_take());
+            if dirty.is_none() && chore.is_none() {
+                return;
+            }
+            if let Some(target) = dirty {
+                self.queues.sync(target);
+            }
+            if let Some(chore) = chore {
+                chore();
+            }
+        }
     }
 }
 

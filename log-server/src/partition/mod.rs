@@ -7,8 +7,10 @@
 //! | `error` | why a partition refused |
 //! | `fetch_waiter` | fetches that wait for records |
 //! | `flusher` | the threads that sync, and what they do behind the answers |
+//! | `housekeeping` | what is done now and then: retention, checkpoints, mending, space |
 //! | `offset_query` | `ListOffsets` |
 //! | `partition` | one partition: append, read, watch |
+//! | `registry` | all partitions: found, loaded, made, deleted, closed |
 //! | `throttle` | log lines that would repeat |
 //! | `upkeep` | flush, latch, reopen, retention, checkpoints, end |
 //! | `writer` | the log behind its lock |
@@ -18,8 +20,13 @@ pub(crate) mod checkpoints;
 pub mod error;
 pub mod fetch_waiter;
 pub(crate) mod flusher;
+pub(crate) mod housekeeping;
 pub mod offset_query;
 pub mod partition;
+pub mod registry;
 pub(crate) mod throttle;
 mod upkeep;
 pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;

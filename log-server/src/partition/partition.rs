@@ -128,7 +128,14 @@ pub enum Condition {
         /// What writers are told.
         error: PartitionError,
     },
-    /// It could not be loaded and serves nothing; or it was deleted, or the broker closed it.
+    /// Its log could not be loaded, and it serves nothing.
+    Offline {
+        /// What everybody is told.
+        error: PartitionError,
+        /// Whether loading it again may help: the disk failed, and what is on it is not known to be damaged.
+        can_mend: bool,
+    },
+    /// It was deleted, or the broker closed it.
     Closed(PartitionError),
 }
 
@@ -140,7 +147,7 @@ impl Condition {
     pub fn reader(&self) -> Result<&LogReader, PartitionError> {
         match self {
             Self::Online(reader) | Self::Latched { reader, .. } => Ok(reader),
-            Self::Closed(error) => Err(error.clone()),
+            Self::Offline { error, .. } | Self::Closed(error) => Err(error.clone()),
         }
     }
 }
@@ -192,11 +199,15 @@ impl Partition {
         topic_id: TopicId,
         config: LogConfig,
         reason: &str,
+        can_mend: bool,
     ) -> Arc<Self> {
         let error = PartitionError::Offline {
             reason: reason.into(),
         };
-        let condition = Condition::Closed(error.clone());
+        let condition = Condition::Offline {
+            error: error.clone(),
+            can_mend,
+        };
         Self::build(context, name, topic_id, config, condition, Err(error))
     }
 
@@ -253,7 +264,9 @@ impl Partition {
     pub fn latch(&self) -> Option<String> {
         match &**self.condition.load() {
             Condition::Online(_) => None,
-            Condition::Latched { error, .. } | Condition::Closed(error) => Some(error.to_string()),
+            Condition::Latched { error, .. }
+            | Condition::Offline { error, .. }
+            | Condition::Closed(error) => Some(error.to_string()),
         }
     }
 
@@ -315,7 +328,7 @@ impl Partition {
         let (result, follow_up) = self.writer.with_runtime(
             |writer| writer.log().is_ok_and(|log| log.append_will_roll(bytes)),
             |writer| {
-                let result = self.append_locked(writer, batch, acks);
+                let result = append_locked(writer, batch, acks);
                 let follow_up = match &result {
                     Ok(_) => self.after_append(writer),
                     Err(error) => self.after_refusal(writer, error),
@@ -325,39 +338,6 @@ impl Partition {
         );
         self.follow_up(follow_up);
         result
-    }
-
-    fn append_locked(
-        &self,
-        writer: &mut Writer,
-        batch: &ValidatedBatch,
-        acks: Acks,
-    ) -> Result<Appended, PartitionError> {
-        let log = writer.log()?;
-        let outcome = log.append_one(batch).map_err(PartitionError::from_append)?;
-        let (is_durable, offsets) = (log.config().durable, log.offsets());
-        let end = outcome.end_offset();
-        let ack = if acks == Acks::All && is_durable && offsets.high_watermark < end {
-            Ack::WhenDurable(writer.acks.push(end))
-        } else {
-            Ack::Now
-        };
-        let (AppendOutcome::Appended {
-            base_offset,
-            log_append_time,
-            ..
-        }
-        | AppendOutcome::Duplicate {
-            base_offset,
-            log_append_time,
-            ..
-        }) = outcome;
-        Ok(Appended {
-            base_offset,
-            log_append_time,
-            log_start: offsets.log_start,
-            ack,
-        })
     }
 
     /// Reads without waiting for any writer, and with [`Patience::MustNotBlock`] without waiting for the disk.
@@ -406,6 +386,39 @@ impl Partition {
     pub(crate) fn shared(&self) -> Arc<Self> {
         self.this.upgrade().expect("whoever calls holds it")
     }
+}
+
+/// Appends under the lock, and queues the answer in the same breath.
+fn append_locked(
+    writer: &mut Writer,
+    batch: &ValidatedBatch,
+    acks: Acks,
+) -> Result<Appended, PartitionError> {
+    let log = writer.log()?;
+    let outcome = log.append_one(batch).map_err(PartitionError::from_append)?;
+    let (is_durable, offsets) = (log.config().durable, log.offsets());
+    let end = outcome.end_offset();
+    let ack = if acks == Acks::All && is_durable && offsets.high_watermark < end {
+        Ack::WhenDurable(writer.acks.push(end))
+    } else {
+        Ack::Now
+    };
+    let (AppendOutcome::Appended {
+        base_offset,
+        log_append_time,
+        ..
+    }
+    | AppendOutcome::Duplicate {
+        base_offset,
+        log_append_time,
+        ..
+    }) = outcome;
+    Ok(Appended {
+        base_offset,
+        log_append_time,
+        log_start: offsets.log_start,
+        ack,
+    })
 }
 
 /// What a topic demands of a producer's batch.

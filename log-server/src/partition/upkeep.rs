@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use log_core::config::LogConfig;
 use log_core::fs::FsError;
 use log_core::log::{
-    FlushDone, FlushTask, LoadReport, Log, LogError, PrepareTask, ReclaimTask, RetentionOutcome, SealTask,
+    FlushDone, FlushTask, LoadReport, Log, LogError, PrepareTask, RetentionOutcome, SealTask,
 };
 use log_core::log_manager::LogManager;
 use log_core::model::Offset;
@@ -65,7 +65,6 @@ impl Leaving {
 enum Task {
     Prepare(PrepareTask),
     Seal(SealTask),
-    Reclaim(ReclaimTask),
 }
 
 impl Partition {
@@ -196,10 +195,6 @@ impl Partition {
                     log.finish_seal(task, &result);
                 }
             }
-            Task::Reclaim(task) => match task.run() {
-                Ok(bytes) => tracing::info!(partition = %self.name(), bytes, "segments removed"),
-                Err(error) => put_off("remove segments", &error),
-            },
         }
         self.end_use();
     }
@@ -240,12 +235,14 @@ impl Partition {
     }
 
     /// Moves the log start to what retention leaves and notes it in the checkpoints; the caller writes those and then
-    /// calls [`Self::reclaim`] with what is returned. Blocks.
-    pub(crate) fn apply_retention(&self) -> Option<Offset> {
-        let mut writer = self.writer.lock_slow();
+    /// calls [`Self::reclaim`]. Blocks.
+    pub(crate) fn apply_retention(&self) {
         let now = self.context.clock.now();
-        match writer.log().ok()?.apply_retention(now) {
-            Ok(RetentionOutcome::Unchanged) | Err(LogError::Latched(_)) => None,
+        let mut writer = self.writer.lock_slow();
+        let Ok(outcome) = writer.log().map(|log| log.apply_retention(now)) else {
+            return;
+        };
+        match outcome {
             Ok(RetentionOutcome::Advanced {
                 log_start,
                 segment_count,
@@ -256,27 +253,32 @@ impl Partition {
                 drop(writer);
                 tracing::info!(partition = %self.name(), %log_start, segment_count, "retention lets segments go");
                 self.watchers.wake();
-                Some(log_start)
             }
+            Ok(RetentionOutcome::Unchanged) | Err(LogError::Latched(_)) => {}
             Err(error) => {
                 tracing::error!(partition = %self.name(), operation = "retention", %error, "put off");
-                None
             }
         }
     }
 
-    /// Lets the segments below a log start go that is on the disk; their files are removed in the background.
+    /// Removes the segments below a log start that is on the disk. Blocks.
     pub(crate) fn reclaim(&self, durable_log_start: Offset) {
-        let (task, generation) = {
-            let mut writer = self.writer.lock_slow();
-            let generation = writer.generation();
-            match writer.log() {
-                Ok(log) => (log.reclaim(durable_log_start), generation),
-                Err(_) => return,
-            }
+        let has_several = (self.condition().reader()).is_ok_and(|reader| 1 < reader.segment_count());
+        if !has_several {
+            return;
+        }
+        let task = match self.writer.lock_slow().log() {
+            Ok(log) => log.reclaim(durable_log_start),
+            Err(_) => return,
         };
-        if !task.is_empty() {
-            self.hand_over(generation, Task::Reclaim(task));
+        if task.is_empty() {
+            return;
+        }
+        match task.run() {
+            Ok(bytes) => tracing::info!(partition = %self.name(), bytes, "segments removed"),
+            Err(error) => {
+                tracing::warn!(partition = %self.name(), operation = "remove segments", %error, "left for the next start");
+            }
         }
     }
 
@@ -359,37 +361,39 @@ impl Partition {
         self.writer.lock().log().ok().map(|log| log.recovery_point())
     }
 
-    /// Opens a latched log again, back to what was surely on the disk. Blocks; readers go on meanwhile.
-    ///
-    /// # Errors
-    /// The log stays latched.
-    pub(crate) fn reopen(&self, manager: &LogManager) -> Result<LoadReport, LogError> {
-        let Condition::Latched { error, .. } = &*self.condition() else {
-            return Ok(LoadReport::default());
+    /// Opens a latched log again, back to what was surely on the disk, or tries again to load one that could not be.
+    /// Blocks; readers of a latched log go on meanwhile. `None` when there is nothing to mend.
+    pub(crate) fn mend(&self, manager: &LogManager) -> Option<Result<LoadReport, LogError>> {
+        let lent = match &*self.condition() {
+            Condition::Latched { error, .. } => Some(self.writer.lend(error.clone())?),
+            Condition::Offline { can_mend: true, .. } => self.writer.reserve().then_some(None)?,
+            Condition::Online(_) | Condition::Offline { .. } | Condition::Closed(_) => return None,
         };
-        let Some(log) = self.writer.lend(error.clone()) else {
-            return Ok(LoadReport::default());
+        let config = (*self.config()).clone();
+        let result = match &lent {
+            Some(latched) => manager.reopen(latched),
+            None => manager.load(self.name(), self.topic_id(), config.clone()),
         };
-        let (log, outcome) = match manager.reopen(&log) {
+        let (log, outcome) = match result {
             Ok((mut fresh, report)) => {
-                fresh.set_config((*self.config()).clone());
-                (fresh, Ok(report))
+                fresh.set_config(config);
+                (Some(Box::new(fresh)), Ok(report))
             }
-            Err(error) => (log, Err(error)),
+            Err(error) => (lent, Err(error)),
         };
-        let reader = log.reader();
+        let reader = log.as_ref().map(|log| log.reader());
         let guard = self.writer.put_back(log);
-        if outcome.is_ok() {
+        if let (Some(reader), Ok(_)) = (reader, &outcome) {
             self.condition.store(Arc::new(Condition::Online(reader)));
         }
         drop(guard);
         self.watchers.wake();
-        outcome
+        Some(outcome)
     }
 
     /// Ends the partition for everybody: who waits is told `error`, and so is everyone who comes later. Returns the log,
     /// which nobody else uses any more. Blocks.
-    pub(crate) fn end(&self, error: PartitionError) -> Option<Log> {
+    pub(crate) fn end(&self, error: PartitionError) -> Option<Box<Log>> {
         let (mut writer, log) = self.writer.retire(error.clone());
         let leaving = self.close_for_all(&mut writer, error);
         drop(writer);
@@ -407,7 +411,7 @@ impl Partition {
         }
     }
 
-    fn begin_flush(&self) -> Option<FlushTask> {
+    pub(super) fn begin_flush(&self) -> Option<FlushTask> {
         let mut writer = self.writer.lock();
         let task = writer.log().ok()?.begin_flush()?;
         writer.begin_use();
@@ -415,7 +419,7 @@ impl Partition {
         Some(task)
     }
 
-    fn finish_flush(&self, result: Result<FlushDone, FsError>) {
+    pub(super) fn finish_flush(&self, result: Result<FlushDone, FsError>) {
         let mut writer = self.writer.lock();
         let log = writer.log().expect("a log that is used is not taken");
         let outcome = log.finish_flush(result);

@@ -16,21 +16,31 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use crate::partition::ack_queue::AckQueue;
 use crate::partition::error::PartitionError;
 
+/// Where the log is.
+#[derive(Debug)]
+enum Place {
+    /// Here, to be used.
+    Here(Box<Log>),
+    /// Taken out by somebody who puts it back, or another one.
+    Lent,
+    /// It could not be opened; it may come yet.
+    Missing,
+    /// Taken out for good.
+    Gone,
+    /// A panic left it in a state that nobody foresaw: never used again, and not dropped, which would use it.
+    Broken(#[expect(dead_code, reason = "held, not used")] Box<Log>),
+}
+
 /// What the lock guards.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    /// The log, unless somebody took it.
-    log: Option<Log>,
+    place: Place,
     /// What a writer is told while there is no log.
     absence: PartitionError,
-    /// Which log it is, counted: a task of a log that was taken must not be run on its successor.
+    /// Which log it is, counted: a task of a log that was taken out must not be run on its successor.
     generation: u64,
     /// Tasks of the log that run without the lock.
     use_count: usize,
-    /// Whether the log is taken out to be put back.
-    is_lent: bool,
-    /// A log that a panic left in a state nobody foresaw: never used again, and not dropped, which would use it.
-    broken: Option<Log>,
     /// Answers that wait for the disk.
     pub(crate) acks: AckQueue,
     /// Whether a zero-filling runs or waits for its thread: one at a time is enough.
@@ -44,7 +54,10 @@ pub(crate) struct Writer {
 impl Writer {
     /// The log, or what is to be said in its absence.
     pub(crate) fn log(&mut self) -> Result<&mut Log, PartitionError> {
-        self.log.as_mut().ok_or_else(|| self.absence.clone())
+        match &mut self.place {
+            Place::Here(log) => Ok(log),
+            _ => Err(self.absence.clone()),
+        }
     }
 
     /// Which log this is. See [`WriterCell::begin_use`].
@@ -54,13 +67,19 @@ impl Writer {
 
     /// Counts one more task that runs without the lock.
     pub(crate) fn begin_use(&mut self) {
-        assert!(self.log.is_some(), "only a log that is there can be used");
+        assert!(
+            matches!(self.place, Place::Here(_)),
+            "only a log that is here can be used"
+        );
         self.use_count += 1;
     }
 
     /// Sets a log aside that must not be used again.
     pub(crate) fn set_aside(&mut self, absence: PartitionError) {
-        self.broken = self.log.take();
+        self.place = match self.take_from(Place::Gone) {
+            Some(log) => Place::Broken(log),
+            None => Place::Gone,
+        };
         self.absence = absence;
         self.generation += 1;
         self.use_count = 0;
@@ -71,9 +90,17 @@ impl Writer {
         if self.is_preparing {
             return None;
         }
-        let task = self.log.as_ref()?.wants_preparation();
+        let task = self.log().ok()?.wants_preparation();
         self.is_preparing = task.is_some();
         task
+    }
+
+    /// Takes the log from here, and says where it went.
+    fn take_from(&mut self, next: Place) -> Option<Box<Log>> {
+        match std::mem::replace(&mut self.place, next) {
+            Place::Here(log) => Some(log),
+            _ => None,
+        }
     }
 }
 
@@ -91,18 +118,16 @@ pub(crate) struct WriterCell {
 impl WriterCell {
     /// A writer with its log, or without one and what is said instead.
     pub(crate) fn new(log: Result<Log, PartitionError>) -> Self {
-        let (log, absence) = match log {
-            Ok(log) => (Some(log), PartitionError::ShuttingDown),
-            Err(absence) => (None, absence),
+        let (place, absence) = match log {
+            Ok(log) => (Place::Here(Box::new(log)), PartitionError::ShuttingDown),
+            Err(absence) => (Place::Missing, absence),
         };
         Self {
             writer: Mutex::new(Writer {
-                log,
+                place,
                 absence,
                 generation: 0,
                 use_count: 0,
-                is_lent: false,
-                broken: None,
                 acks: AckQueue::default(),
                 is_preparing: false,
                 unflushed_since: None,
@@ -149,19 +174,33 @@ impl WriterCell {
 
     /// Takes the log out as soon as nobody uses it, to be [put back](Self::put_back). `absence` is what writers are told
     /// until then. `None` when there is no log.
-    pub(crate) fn lend(&self, absence: PartitionError) -> Option<Log> {
+    pub(crate) fn lend(&self, absence: PartitionError) -> Option<Box<Log>> {
         let mut guard = self.lock_unused();
-        let log = guard.log.take()?;
+        if !matches!(guard.place, Place::Here(_)) {
+            return None;
+        }
         guard.absence = absence;
-        guard.is_lent = true;
-        Some(log)
+        guard.take_from(Place::Lent)
+    }
+
+    /// Reserves the place of a log that is missing, to be filled with [`Self::put_back`]; false when it is not missing.
+    pub(crate) fn reserve(&self) -> bool {
+        let mut guard = self.lock_unused();
+        let is_missing = matches!(guard.place, Place::Missing);
+        if is_missing {
+            guard.place = Place::Lent;
+        }
+        is_missing
     }
 
     /// Takes the log out for good, as soon as nobody uses it and it is not lent.
-    pub(crate) fn retire(&self, absence: PartitionError) -> (SlowGuard<'_>, Option<Log>) {
+    pub(crate) fn retire(&self, absence: PartitionError) -> (SlowGuard<'_>, Option<Box<Log>>) {
         let mut guard = self.lock_unused();
         guard.absence = absence;
-        let log = guard.log.take();
+        let log = match guard.place {
+            Place::Broken(_) => None,
+            _ => guard.take_from(Place::Gone),
+        };
         (guard, log)
     }
 
@@ -169,21 +208,17 @@ impl WriterCell {
         let mut guard = self.lock_slow();
         // Tasks that wait for their thread must not start any more.
         guard.generation += 1;
-        while 0 < guard.use_count || guard.is_lent {
+        while 0 < guard.use_count || matches!(guard.place, Place::Lent) {
             self.unused.wait(&mut guard.writer);
         }
         guard
     }
 
-    /// Puts a lent log back, or the one that takes its place.
-    pub(crate) fn put_back(&self, log: Log) -> SlowGuard<'_> {
+    /// Puts a lent log back, or the one that takes its place, or nothing where it is still missing.
+    pub(crate) fn put_back(&self, log: Option<Box<Log>>) -> SlowGuard<'_> {
         let mut guard = self.lock_slow();
-        assert!(
-            guard.is_lent && guard.log.is_none(),
-            "only a lent log is put back"
-        );
-        guard.log = Some(log);
-        guard.is_lent = false;
+        assert!(matches!(guard.place, Place::Lent), "only a lent log is put back");
+        guard.place = log.map_or(Place::Missing, Place::Here);
         guard.is_preparing = false;
         guard.unflushed_since = None;
         self.unused.notify_all();
@@ -193,7 +228,7 @@ impl WriterCell {
     /// Starts a task that a log of this generation handed out; false when that log is gone and the task with it.
     pub(crate) fn begin_use(&self, generation: u64) -> bool {
         let mut writer = self.writer.lock();
-        let is_there = writer.generation == generation && writer.log.is_some();
+        let is_there = writer.generation == generation && matches!(writer.place, Place::Here(_));
         if is_there {
             writer.begin_use();
         }

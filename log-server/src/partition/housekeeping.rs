@@ -1,0 +1,351 @@
+//! What has to be done now and then, on two threads of its own and never on the runtime's.
+//!
+//! - *housekeeping* does what may take long: retention, checkpoints, forgetting producers, giving up idle maps,
+//!   removing deleted directories.
+//! - *watch* does what must not wait behind that: `flush.ms`, mending logs that failed, an eye on the disk's space.
+//!
+//! Both are driven by [`Housekeeper::tick`] and [`Watch::tick`], which take the time as an argument: a test calls them
+//! without a thread and without waiting.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use log_core::fs::{FsErrorKind, Space};
+use log_core::log_manager::LogManager;
+use log_core::model::TopicPartition;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::partition::partition::{Condition, Partition};
+use crate::partition::registry::{PartitionRegistry, log_report};
+
+/// How often the threads look whether something is due: the grain of `flush.ms`, and of the delay after a latch.
+const TICK: Duration = Duration::from_millis(200);
+/// How often the space of the disk is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+/// So much more space than at the last failure is worth a try before its time has come.
+const SPACE_WORTH_A_TRY: u64 = 1 << 20;
+
+/// How often what is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Intervals {
+    /// `log.retention.check.interval.ms`.
+    pub(crate) retention: Duration,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub(crate) recovery_points: Duration,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub(crate) producers: Duration,
+    /// `map-idle-ms`.
+    pub(crate) idle: Duration,
+    /// `log-reopen-backoff-ms`.
+    pub(crate) mend: Duration,
+    /// `log-reopen-backoff-max-ms`.
+    pub(crate) mend_max: Duration,
+}
+
+/// Says when something is due again.
+#[derive(Debug)]
+struct Due {
+    interval: Duration,
+    next: Duration,
+}
+
+impl Due {
+    fn every(interval: Duration) -> Self {
+        Self {
+            interval,
+            next: interval,
+        }
+    }
+
+    /// True once in each interval; an interval that was slept through is not made up for.
+    fn is_now(&mut self, now: Duration) -> bool {
+        let is_now = self.next <= now;
+        if is_now {
+            self.next = now.saturating_add(self.interval);
+        }
+        is_now
+    }
+}
+
+/// What may take long.
+#[derive(Debug)]
+pub(crate) struct Housekeeper {
+    registry: Arc<PartitionRegistry>,
+    retention: Due,
+    recovery_points: Due,
+    producers: Due,
+    idle: Due,
+}
+
+impl Housekeeper {
+    pub(crate) fn new(registry: Arc<PartitionRegistry>, intervals: &Intervals) -> Self {
+        Self {
+            registry,
+            retention: Due::every(intervals.retention),
+            recovery_points: Due::every(intervals.recovery_points),
+            producers: Due::every(intervals.producers),
+            idle: Due::every(intervals.idle),
+        }
+    }
+
+    /// Does what is due at `now`, counted from any one beginning. Blocks.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        self.registry.remove_deleted();
+        if self.retention.is_now(now) {
+            self.apply_retention();
+        }
+        if self.producers.is_now(now) {
+            self.registry.for_each(|partition| partition.expire_producers());
+        }
+        if self.idle.is_now(now) {
+            self.registry.for_each(|partition| partition.release_idle());
+        }
+        if self.recovery_points.is_now(now)
+            && let Err(error) = self.registry.write_recovery_points()
+        {
+            tracing::warn!(operation = "write recovery points", %error, "a recovery would take longer");
+        }
+    }
+
+    /// Moves log starts, makes them durable in one write, and then lets the segments below go: also those of an earlier
+    /// round whose write failed, or of a `DeleteRecords`.
+    fn apply_retention(&self) {
+        let mut starts = Vec::new();
+        self.registry.for_each(|partition| {
+            partition.apply_retention();
+            // Whoever moves a log start notes it under the log's lock: what is seen here is in the write below.
+            starts.push((Arc::clone(partition), partition.offsets().log_start));
+        });
+        match self.registry.write_log_starts() {
+            Ok(()) => {}
+            // Retention is what frees a full disk, so it must not need space. Without the checkpoint, a crash in this
+            // moment may show some of the oldest segments again, until the next retention.
+            Err(error) if error.kind == FsErrorKind::NoSpace => {}
+            Err(error) => {
+                tracing::error!(operation = "write log starts", %error, "retention is put off");
+                return;
+            }
+        }
+        for (partition, log_start) in starts {
+            partition.reclaim(log_start);
+        }
+    }
+}
+
+/// How the tries to mend one log go.
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    next: Duration,
+    delay: Duration,
+    /// The space there was at the last failure.
+    available: u64,
+    /// Since when the log is whole again.
+    whole_since: Option<Duration>,
+}
+
+/// How much space there is, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SpaceLevel {
+    /// Next to nothing: appends will fail any moment.
+    Critical,
+    /// Little.
+    Low,
+    /// Enough.
+    Enough,
+}
+
+impl SpaceLevel {
+    /// A twentieth of the disk is little, a hundredth next to nothing; of a large disk, 4 GiB and 256 MiB.
+    pub(crate) fn of(space: Space) -> Self {
+        let low = (space.total / 20).min(4 << 30);
+        let critical = (space.total / 100).min(256 << 20);
+        match space.available {
+            available if available < critical => Self::Critical,
+            available if available < low => Self::Low,
+            _ => Self::Enough,
+        }
+    }
+}
+
+/// What must not wait.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    registry: Arc<PartitionRegistry>,
+    manager: Arc<LogManager>,
+    intervals: Intervals,
+    space_due: Due,
+    available: u64,
+    level: SpaceLevel,
+    mending: HashMap<TopicPartition, Attempts>,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        registry: Arc<PartitionRegistry>,
+        manager: Arc<LogManager>,
+        intervals: Intervals,
+    ) -> Self {
+        Self {
+            registry,
+            manager,
+            intervals,
+            space_due: Due {
+                interval: SPACE_INTERVAL,
+                next: Duration::ZERO,
+            },
+            available: 0,
+            level: SpaceLevel::Enough,
+            mending: HashMap::new(),
+        }
+    }
+
+    /// Does what is due at `now`, counted from any one beginning. Blocks where a log is mended.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        if self.space_due.is_now(now) {
+            self.look_at_space();
+        }
+        let mut ailing = Vec::new();
+        self.registry.for_each(|partition| match &*partition.condition() {
+            Condition::Online(_) => partition.flush_if_old(),
+            Condition::Latched { .. } | Condition::Offline { can_mend: true, .. } => {
+                ailing.push(Arc::clone(partition));
+            }
+            Condition::Offline { .. } | Condition::Closed(_) => {}
+        });
+        for partition in &ailing {
+            self.mend(partition, now);
+        }
+        self.forget_whole(&ailing, now);
+    }
+
+    fn look_at_space(&mut self) {
+        let space = match self.manager.space() {
+            Ok(space) => space,
+            Err(error) => {
+                tracing::debug!(%error, "the space of the disk is unknown");
+                return;
+            }
+        };
+        self.available = space.available;
+        let level = SpaceLevel::of(space);
+        if level == self.level {
+            return;
+        }
+        self.level = level;
+        let (available, total) = (space.available, space.total);
+        match level {
+            SpaceLevel::Enough => tracing::info!(available, total, "there is enough space again"),
+            SpaceLevel::Low => tracing::warn!(available, total, "the disk is getting full"),
+            SpaceLevel::Critical => tracing::error!(
+                available,
+                total,
+                "the disk is nearly full: when it is, producers are refused and reads go on; free space, lower \
+                 retention.ms or retention.bytes of a topic, or delete records"
+            ),
+        }
+    }
+
+    /// The first try comes one back-off after the failure, each further one twice as late, unless space returned.
+    fn mend(&mut self, partition: &Arc<Partition>, now: Duration) {
+        let intervals = self.intervals;
+        let attempts = self.mending.entry(partition.name().clone()).or_insert(Attempts {
+            next: now.saturating_add(intervals.mend),
+            delay: intervals.mend,
+            available: self.available,
+            whole_since: None,
+        });
+        if attempts.whole_since.take().is_some() {
+            // It failed again soon after it was mended.
+            attempts.delay = attempts.delay.saturating_mul(2).min(intervals.mend_max);
+            attempts.next = now.saturating_add(attempts.delay);
+        }
+        let has_space = attempts.available.saturating_add(SPACE_WORTH_A_TRY) <= self.available;
+        if now < attempts.next && !has_space {
+            return;
+        }
+        match partition.mend(&self.manager) {
+            None => {}
+            Some(Ok(report)) => {
+                log_report(partition.name(), &report);
+                let offsets = partition.offsets();
+                tracing::info!(
+                    partition = %partition.name(), log_end = %offsets.log_end, "the log is whole again and takes writes"
+                );
+                attempts.whole_since = Some(now);
+            }
+            Some(Err(error)) => {
+                attempts.delay = attempts.delay.saturating_mul(2).min(intervals.mend_max);
+                tracing::warn!(
+                    partition = %partition.name(), operation = "reopen", %error,
+                    retry_in_ms = u64::try_from(attempts.delay.as_millis()).unwrap_or(u64::MAX), "still failing"
+                );
+            }
+        }
+        attempts.next = now.saturating_add(attempts.delay);
+        attempts.available = self.available;
+    }
+
+    /// A log that stays whole for the longest back-off begins with the shortest at its next failure.
+    fn forget_whole(&mut self, ailing: &[Arc<Partition>], now: Duration) {
+        if self.mending.is_empty() {
+            return;
+        }
+        let mend_max = self.intervals.mend_max;
+        let is_ailing = |name: &TopicPartition| ailing.iter().any(|partition| partition.name() == name);
+        self.mending.retain(|name, attempts| {
+            is_ailing(name) || *attempts.whole_since.get_or_insert(now) + mend_max > now
+        });
+    }
+}
+
+/// A thread that does its rounds until it is stopped.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    bell: Arc<Bell>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    is_stopping: Mutex<bool>,
+    rung: Condvar,
+}
+
+impl Rounds {
+    /// Calls `tick` now and then, with the time since this call.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub(crate) fn start(name: &str, mut tick: impl FnMut(Duration) + Send + 'static) -> io::Result<Self> {
+        let bell = Arc::new(Bell::default());
+        let ear = Arc::clone(&bell);
+        let start = Instant::now();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let mut is_stopping = ear.is_stopping.lock();
+            while !*is_stopping {
+                MutexGuard::unlocked(&mut is_stopping, || {
+                    if catch_unwind(AssertUnwindSafe(|| tick(start.elapsed()))).is_err() {
+                        tracing::error!("a round of housekeeping panicked; the next one comes all the same");
+                    }
+                });
+                if !*is_stopping {
+                    ear.rung.wait_for(&mut is_stopping, TICK);
+                }
+            }
+        })?;
+        Ok(Self { bell, thread })
+    }
+
+    /// Ends the thread after the round it is at. Blocks.
+    pub(crate) fn stop(self) {
+        *self.bell.is_stopping.lock() = true;
+        self.bell.rung.notify_all();
+        if self.thread.join().is_err() {
+            tracing::error!("a housekeeping thread panicked");
+        }
+    }
+}

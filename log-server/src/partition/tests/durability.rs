@@ -1,0 +1,216 @@
+//! Who is answered when, and that nobody is answered early.
+
+use log_core::fs::mem::crash::CrashMode;
+
+use super::*;
+use crate::partition::fetch_waiter::FetchWaiter;
+
+fn is_woken(waiter: &FetchWaiter) -> bool {
+    let mut future = std::pin::pin!(waiter.notified());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    future.as_mut().poll(&mut context).is_ready()
+}
+
+#[test]
+fn acks_all_waits_for_the_disk_and_the_others_do_not() {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    for acks in [Acks::None, Acks::Leader] {
+        assert!(
+            matches!(append(&partition, &["a"], acks).ack, Ack::Now),
+            "{acks:?}"
+        );
+    }
+    let mut appended = append(&partition, &["b", "c"], Acks::All);
+    assert_eq!(appended.base_offset, Offset::new(2));
+    assert_eq!(answer(&mut appended.ack), None);
+    assert_eq!(partition.offsets().high_watermark, Offset::ZERO);
+    assert_eq!(
+        consume(&partition, 0),
+        [""; 0],
+        "nobody reads what is not on the disk"
+    );
+
+    storage.work();
+    assert_eq!(answer(&mut appended.ack), Some(Ok(())));
+    assert_eq!(partition.offsets().high_watermark, Offset::new(4));
+    assert_eq!(consume(&partition, 0), ["a", "a", "b", "c"]);
+}
+
+#[test]
+fn group_commit_answers_only_for_what_was_there_when_the_sync_began() {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    let mut before = append(&partition, &["before"], Acks::All);
+    let task = partition.begin_flush().unwrap();
+    let mut during = append(&partition, &["during"], Acks::All);
+    let result = task.run();
+    let mut after = append(&partition, &["after"], Acks::All);
+    partition.finish_flush(result);
+
+    assert_eq!(answer(&mut before.ack), Some(Ok(())));
+    assert_eq!(answer(&mut during.ack), None);
+    assert_eq!(answer(&mut after.ack), None);
+    assert_eq!(partition.offsets().high_watermark, Offset::new(1));
+    storage.work();
+    assert_eq!(answer(&mut during.ack), Some(Ok(())));
+    assert_eq!(answer(&mut after.ack), Some(Ok(())));
+}
+
+#[test]
+fn many_requests_share_one_sync() {
+    let files = MemFileSystem::new();
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let mut acks: Vec<_> = (0..100)
+        .map(|_| append(&partition, &["x"], Acks::All).ack)
+        .collect();
+    let syncs = files.counters().file_syncs;
+    partition.finish_flush(partition.begin_flush().unwrap().run());
+    assert_eq!(files.counters().file_syncs, syncs + 1);
+    assert!(acks.iter_mut().all(|ack| answer(ack) == Some(Ok(()))));
+    storage.work();
+}
+
+#[test]
+fn a_duplicate_waits_for_the_sync_of_the_first() {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    let records = idempotent(&["once"], 0);
+    let first = partition.append(&records, Acks::Leader).unwrap();
+    let mut later = append(&partition, &["later"], Acks::All);
+    let mut duplicate = partition.append(&records, Acks::All).unwrap();
+    assert_eq!(duplicate.base_offset, first.base_offset);
+    assert_eq!(
+        answer(&mut duplicate.ack),
+        None,
+        "the first is not on the disk yet"
+    );
+
+    storage.work();
+    assert_eq!(answer(&mut duplicate.ack), Some(Ok(())));
+    assert_eq!(answer(&mut later.ack), Some(Ok(())));
+    let again = partition.append(&records, Acks::All).unwrap();
+    assert!(matches!(again.ack, Ack::Now), "it is on the disk by now");
+    assert_eq!(consume(&partition, 0), ["once", "later"]);
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut_and_what_was_read_does_too() {
+    let files = MemFileSystem::new();
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    append(&partition, &["kept"], Acks::All);
+    storage.work();
+    append(&partition, &["lost"], Acks::Leader);
+    assert_eq!(consume(&partition, 0), ["kept"]);
+
+    let (_storage, partition) =
+        Storage::with_partition(&files.crash(CrashMode::SyncedOnly), LogConfig::default());
+    assert_eq!(consume(&partition, 0), ["kept"]);
+}
+
+#[test]
+fn a_roll_leaves_nothing_behind_unsynced() {
+    let files = MemFileSystem::new();
+    let config = LogConfig {
+        segment_bytes_max: 300,
+        ..LogConfig::default()
+    };
+    let (storage, partition) = Storage::with_partition(&files, config.clone());
+    let values: Vec<String> = (0..20).map(|index| format!("value {index}")).collect();
+    let mut acks: Vec<_> = values
+        .iter()
+        .map(|value| append(&partition, &[value], Acks::All).ack)
+        .collect();
+    partition.finish_flush(partition.begin_flush().unwrap().run());
+    assert!(acks.iter_mut().all(|ack| answer(ack) == Some(Ok(()))));
+
+    let (_storage, reopened) = Storage::with_partition(&files.crash(CrashMode::SyncedOnly), config);
+    assert_eq!(consume(&reopened, 0), values);
+    storage.work();
+    assert_eq!(consume(&partition, 0), values);
+}
+
+#[test]
+fn relaxed_flushing_answers_at_once_and_flushes_after_count_or_time() {
+    let files = MemFileSystem::new();
+    let config = LogConfig {
+        durable: false,
+        flush_messages: 3,
+        flush_ms: 1000,
+        ..LogConfig::default()
+    };
+    let (storage, partition) = Storage::with_partition(&files, config.clone());
+    let on_disk = || {
+        let (_storage, partition) =
+            Storage::with_partition(&files.crash(CrashMode::SyncedOnly), config.clone());
+        consume(&partition, 0).len()
+    };
+    assert!(matches!(append(&partition, &["1", "2"], Acks::All).ack, Ack::Now));
+    assert_eq!(consume(&partition, 0), ["1", "2"], "seen at once");
+    storage.work();
+    assert_eq!(on_disk(), 0);
+    append(&partition, &["3"], Acks::All);
+    storage.work();
+    assert_eq!(on_disk(), 3, "flush.messages");
+
+    append(&partition, &["4"], Acks::All);
+    storage.clock.advance(999);
+    partition.flush_if_old();
+    storage.work();
+    assert_eq!(on_disk(), 3);
+    storage.clock.advance(1);
+    partition.flush_if_old();
+    storage.work();
+    assert_eq!(on_disk(), 4, "flush.ms");
+}
+
+#[test]
+fn a_topic_that_becomes_relaxed_keeps_nobody_waiting() {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    let mut waiting = append(&partition, &["a"], Acks::All);
+    storage.registry.reconfigure(partition.topic_id(), &relaxed());
+    assert_eq!(answer(&mut waiting.ack), Some(Ok(())));
+    assert!(!partition.config().durable);
+    assert_eq!(consume(&partition, 0), ["a"]);
+
+    storage
+        .registry
+        .reconfigure(partition.topic_id(), &LogConfig::default());
+    let mut waiting = append(&partition, &["b"], Acks::All);
+    assert_eq!(answer(&mut waiting.ack), None);
+    storage.work();
+    assert_eq!(answer(&mut waiting.ack), Some(Ok(())));
+}
+
+#[test]
+fn waiters_are_woken_when_something_can_be_read() {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    let waiter = FetchWaiter::new();
+    let _guard = partition.watch(&waiter);
+    append(&partition, &["a"], Acks::All);
+    assert!(!is_woken(&waiter), "it is not on the disk yet");
+    storage.work();
+    assert!(is_woken(&waiter));
+    assert!(!is_woken(&waiter));
+
+    storage.registry.reconfigure(partition.topic_id(), &relaxed());
+    is_woken(&waiter);
+    append(&partition, &["b"], Acks::All);
+    assert!(is_woken(&waiter));
+    partition.end(PartitionError::Deleted);
+    assert!(is_woken(&waiter));
+    let late = FetchWaiter::new();
+    let _guard = partition.watch(&late);
+    assert!(is_woken(&late), "nobody waits for a partition that is gone");
+}
+
+#[test]
+fn batches_are_checked_before_they_reach_the_log() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    let mut damaged = batch(&["a"]).to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    let error = partition.append(&damaged.into(), Acks::All).unwrap_err();
+    assert!(matches!(error, PartitionError::Invalid(_)), "{error:?}");
+    let gap = partition.append(&idempotent(&["a"], 0), Acks::All);
+    gap.unwrap();
+    let error = partition.append(&idempotent(&["c"], 2), Acks::All).unwrap_err();
+    assert!(matches!(error, PartitionError::Producer(_)), "{error:?}");
+    assert_eq!(partition.offsets().log_end, Offset::new(1));
+}

@@ -1,0 +1,178 @@
+//! Partitions over the file system in memory, which fails and crashes on purpose.
+//!
+//! | file | what it proves |
+//! |---|---|
+//! | `durability` | who is answered when, and that nobody is answered early |
+//! | `failures` | what a failing or full disk does to answers, readers and later writes |
+//! | `life` | starting, creating, deleting, closing; what housekeeping does |
+//! | `concurrency` | many threads at once: what was acknowledged survives a power cut at any moment |
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use log_core::clock::{Clock, ManualClock};
+use log_core::config::LogConfig;
+use log_core::fs::mem::MemFileSystem;
+use log_core::log::LogContext;
+use log_core::log_manager::{Found, LogManager};
+use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId};
+use log_core::record::batch::batches;
+use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
+use log_core::segment::segment::Patience;
+
+use super::error::{DurableResult, PartitionError};
+use super::flusher::FlushQueue;
+use super::partition::{Ack, Acks, Appended, Isolation, Partition, PartitionRead};
+use super::registry::{PartitionRegistry, TopicSpec};
+
+mod concurrency;
+mod durability;
+mod failures;
+mod life;
+
+const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
+
+/// A broker's storage without threads: [`Storage::work`] does what they would do.
+struct Storage {
+    files: MemFileSystem,
+    clock: Arc<ManualClock>,
+    queue: FlushQueue<Partition>,
+    manager: Arc<LogManager>,
+    registry: Arc<PartitionRegistry>,
+    found: Found,
+}
+
+impl Storage {
+    fn open(files: &MemFileSystem) -> Self {
+        Self::open_with(files, FlushQueue::without_threads())
+    }
+
+    fn open_with(files: &MemFileSystem, queue: FlushQueue<Partition>) -> Self {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let context = LogContext {
+            file_system: Arc::new(files.clone()),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            maps: files.map_budget().clone(),
+        };
+        let (manager, found) = LogManager::open(context, PathBuf::from("/data")).unwrap();
+        let manager = Arc::new(manager);
+        let registry = PartitionRegistry::new(Arc::clone(&manager), queue.clone(), 2);
+        Self {
+            files: files.clone(),
+            clock,
+            queue,
+            manager,
+            registry,
+            found,
+        }
+    }
+
+    /// With one topic of one partition.
+    fn with_partition(files: &MemFileSystem, config: LogConfig) -> (Self, Arc<Partition>) {
+        let storage = Self::open(files);
+        let partition = storage.load_one(config);
+        (storage, partition)
+    }
+
+    fn load_one(&self, config: LogConfig) -> Arc<Partition> {
+        let topic = topic("events", 1, 1, config);
+        self.registry.load(&[topic], &self.found, &[]);
+        self.registry.get("events", 0).unwrap()
+    }
+
+    /// Everything the threads would do.
+    fn work(&self) {
+        self.queue.run_pending();
+    }
+}
+
+fn topic(name: &str, id: u8, partition_count: i32, config: LogConfig) -> TopicSpec {
+    TopicSpec {
+        name: name.into(),
+        id: TopicId::from_bytes([id; 16]),
+        partition_count,
+        config,
+    }
+}
+
+fn relaxed() -> LogConfig {
+    LogConfig {
+        durable: false,
+        flush_messages: i64::MAX,
+        ..LogConfig::default()
+    }
+}
+
+/// A batch of one record for each value.
+fn batch(values: &[&str]) -> Bytes {
+    batch_from(values, BatchProducer::default())
+}
+
+fn idempotent(values: &[&str], base_sequence: i32) -> Bytes {
+    let producer = BatchProducer {
+        id: ProducerId::new(7),
+        epoch: ProducerEpoch::new(0),
+        base_sequence: Sequence::new(base_sequence),
+    };
+    batch_from(values, producer)
+}
+
+fn batch_from(values: &[&str], producer: BatchProducer) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        producer,
+        ..BatchOptions::default()
+    });
+    for value in values {
+        builder
+            .append(NOW, Some(b"key"), Some(value.as_bytes()), &[])
+            .unwrap();
+    }
+    builder.build()
+}
+
+/// What a consumer sees from `offset` on, to the end.
+fn consume(partition: &Partition, offset: i64) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut scratch = Vec::new();
+    let mut next = Offset::new(offset);
+    loop {
+        let read = PartitionRead {
+            offset: next,
+            bytes_max: 1 << 20,
+            at_least_one_batch: true,
+            isolation: Isolation::Uncommitted,
+        };
+        let slice = partition.read(&read, Patience::MayBlock).unwrap();
+        if slice.records.is_empty() {
+            return values;
+        }
+        for batch in batches(&slice.records) {
+            let batch = batch.unwrap();
+            batch.verify_checksum().unwrap();
+            for record in batch.records(&mut scratch, 1 << 20).unwrap() {
+                let record = record.unwrap();
+                if offset <= record.offset.get() {
+                    values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+                }
+            }
+            next = batch.header().next_offset();
+        }
+    }
+}
+
+fn append(partition: &Partition, values: &[&str], acks: Acks) -> Appended {
+    partition.append(&batch(values), acks).unwrap()
+}
+
+/// Asks for an answer that has not come yet, or has.
+fn answer(ack: &mut Ack) -> Option<DurableResult> {
+    match ack {
+        Ack::Now => Some(Ok(())),
+        Ack::WhenDurable(receiver) => receiver.try_recv().ok(),
+    }
+}
+
+fn is_latched(ack: &mut Ack) -> bool {
+    matches!(answer(ack), Some(Err(PartitionError::Latched { .. })))
+}
