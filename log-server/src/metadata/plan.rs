@@ -3,9 +3,10 @@
 //! Nothing here changes anything or touches the disk; the controller replays the records once they are durable.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-use log_core::model::{ProducerId, TopicId};
+use log_core::model::TopicId;
 
 use super::error::ControllerError;
 use super::image::{MetadataImage, TopicImage};
@@ -18,7 +19,7 @@ use crate::config::keys::BrokerConfig;
 /// One request makes at most so many partitions: Kafka's limit, which keeps a slip of the hand from making a million.
 pub const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
 /// So many producer ids are set aside at a time, as in Kafka.
-pub const PRODUCER_ID_BLOCK: i64 = 1000;
+pub const PRODUCER_ID_BLOCK: usize = 1000;
 
 /// A topic to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +92,8 @@ pub enum Item {
     AlterTopic(String, Alteration),
     /// Change settings while brokers run.
     AlterBroker(BrokerScope, Alteration),
-    /// Set aside producer ids.
-    ProducerIds,
+    /// A producer id; the controller plans those of all requests together, by [`plan_producer_ids`].
+    ProducerId,
 }
 
 /// Plans the items of one request, one behind the other.
@@ -142,7 +143,7 @@ impl<'a> Planner<'a> {
             Item::AddPartitions(more) => self.add_partitions(image, more).map(Some),
             Item::AlterTopic(name, alteration) => self.alter_topic(image, name, alteration),
             Item::AlterBroker(scope, alteration) => self.alter_broker(image, *scope, alteration),
-            Item::ProducerIds => producer_ids(image).map(Some),
+            Item::ProducerId => Ok(None),
         }
     }
 
@@ -416,7 +417,7 @@ fn subject(item: &Item) -> Option<Subject> {
         Item::AddPartitions(more) => named(&more.topic),
         Item::AlterTopic(name, _) => named(name),
         Item::AlterBroker(scope, _) => Some(Subject::Broker(*scope)),
-        Item::ProducerIds => None,
+        Item::ProducerId => None,
     }
 }
 
@@ -426,14 +427,24 @@ fn find<'a>(image: &'a MetadataImage, name: &str) -> Result<&'a Arc<TopicImage>,
         .ok_or_else(|| ControllerError::UnknownTopic(name.to_owned()))
 }
 
-fn producer_ids(image: &MetadataImage) -> Result<MetadataRecord, ControllerError> {
-    let first: ProducerId = image.next_producer_id();
-    match first.get().checked_add(PRODUCER_ID_BLOCK) {
-        Some(next_producer_id) => Ok(MetadataRecord::ProducerIdBlock { next_producer_id }),
-        None => Err(ControllerError::InvalidRequest(
-            "all producer ids are used up".to_owned(),
-        )),
-    }
+/// So many producer ids or more that nobody had, in whole blocks, and the record that notes them as used.
+///
+/// # Errors
+/// When there are not so many left.
+pub fn plan_producer_ids(
+    image: &MetadataImage,
+    count: usize,
+) -> Result<(Range<i64>, MetadataRecord), ControllerError> {
+    let first = image.next_producer_id().get();
+    let blocks = count.div_ceil(PRODUCER_ID_BLOCK);
+    let end = i64::try_from(blocks.saturating_mul(PRODUCER_ID_BLOCK))
+        .ok()
+        .and_then(|count| first.checked_add(count))
+        .ok_or_else(|| ControllerError::InvalidRequest("all producer ids are used up".to_owned()))?;
+    let record = MetadataRecord::ProducerIdBlock {
+        next_producer_id: end,
+    };
+    Ok((first..end, record))
 }
 
 /// A random id of version 4 (RFC 9562).
@@ -738,8 +749,16 @@ mod tests {
 
     #[test]
     fn producer_ids_come_in_blocks() {
-        let planned = plan_all(&[Item::ProducerIds, Item::ProducerIds], &[]);
-        let block = |next_producer_id| Ok(Some(MetadataRecord::ProducerIdBlock { next_producer_id }));
-        assert_eq!(planned, [block(1000), block(2000)]);
+        let mut image = image();
+        for (count, expected) in [(1, 0..1000), (1000, 1000..2000), (1001, 2000..4000)] {
+            let (ids, record) = plan_producer_ids(&image, count).unwrap();
+            assert_eq!(ids, expected);
+            image.replay(&record).unwrap();
+        }
+        let next_producer_id = i64::MAX - 10;
+        image
+            .replay(&MetadataRecord::ProducerIdBlock { next_producer_id })
+            .unwrap();
+        assert!(plan_producer_ids(&image, 1).is_err());
     }
 }
