@@ -127,6 +127,8 @@ impl LogManager {
         let file_system = context.file_system.as_ref();
         file_system.create_directory(&data_dir)?;
         let lock = file_system.lock_directory(&data_dir)?;
+        // After a kill, names may be in the system's memory alone; what is read now must be what stays.
+        file_system.sync_directory(&data_dir)?;
         let recovery_points = read_checkpoint(
             &context,
             &data_dir,
@@ -345,6 +347,27 @@ impl LogManager {
         self.replace(RECOVERY_POINT_FILE, &merged)?;
         checkpoints.recovery_points = merged;
         Ok(())
+    }
+
+    /// Cuts off the end of a log. Durable when it returns; blocks.
+    ///
+    /// The recovery point goes back first: were it left behind the new end, the next opening would take the
+    /// cut for damage.
+    ///
+    /// # Errors
+    /// As [`Log::truncate_to`].
+    pub fn truncate(&self, log: &mut Log, offset: Offset) -> Result<Offset, LogError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let known = checkpoints.recovery_points.get(log.partition()).copied();
+        if known.is_some_and(|known| offset < known) {
+            // The beginning of the segment: the cut may fall back to the beginning of a batch.
+            let lowered = log.segment_base_at(offset);
+            checkpoints
+                .recovery_points
+                .insert(log.partition().clone(), lowered);
+            self.replace(RECOVERY_POINT_FILE, &checkpoints.recovery_points)?;
+        }
+        log.truncate_to(offset)
     }
 
     /// The last act of an orderly stop, after every log was closed and the recovery points were written.

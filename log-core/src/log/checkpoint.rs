@@ -90,11 +90,7 @@ impl Log {
     /// The first failure; what was acknowledged is on the disk all the same, and the next opening recovers.
     pub fn close(&mut self) -> Result<Offset, LogError> {
         self.flush()?;
-        for task in self.take_seal_tasks() {
-            let result = task.run();
-            self.finish_seal(task, &result);
-            result?;
-        }
+        self.seal_all()?;
         self.checkpoint_state()?.run()?;
         let segments = self.shared.segments();
         segments.active().seal();

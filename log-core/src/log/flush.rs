@@ -48,6 +48,11 @@ impl FlushState {
         }
     }
 
+    /// The next flush brings the names of files to the disk, whatever else it does.
+    pub(crate) fn distrust_names(&mut self) {
+        self.directory_dirty = true;
+    }
+
     pub(crate) fn flushed(&self) -> Place {
         self.flushed
     }
@@ -68,16 +73,8 @@ impl FlushState {
         self.unsealed.push((rolled, snapshot));
     }
 
-    /// Segments were taken out of the log; nothing of them needs to reach the disk any more.
-    pub(crate) fn forget(&mut self, gone: &[Arc<Segment>]) {
-        let is_gone = |base: Offset| gone.iter().any(|segment| segment.base_offset() == base);
-        self.dirty.retain(|(base, _)| !is_gone(*base));
-        self.unsealed
-            .retain(|(segment, _)| !is_gone(segment.base_offset()));
-    }
-
     /// The oldest segment that is rolled but not completed on disk.
-    fn oldest_unsealed(&self) -> Option<Offset> {
+    pub(crate) fn oldest_unsealed(&self) -> Option<Offset> {
         let waiting = self.unsealed.iter().map(|(segment, _)| segment.base_offset());
         waiting.chain(self.sealing.iter().copied()).min()
     }
@@ -259,14 +256,23 @@ impl Log {
     pub fn finish_seal(&mut self, task: SealTask, result: &Result<(), FsError>) {
         let base = task.segment.base_offset();
         self.flush.sealing.retain(|sealing| *sealing != base);
-        let is_here = self
-            .shared
-            .segments()
-            .iter()
-            .any(|segment| segment.base_offset() == base);
-        if result.is_err() && is_here {
+        if result.is_err() {
             self.flush.unsealed.push((task.segment, task.snapshot));
         }
+    }
+
+    /// Completes every rolled segment on this thread. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; the rest waits for the next time.
+    pub fn seal_all(&mut self) -> Result<(), FsError> {
+        let mut outcome = Ok(());
+        for task in self.take_seal_tasks() {
+            let result = task.run();
+            self.finish_seal(task, &result);
+            outcome = outcome.and(result);
+        }
+        outcome
     }
 
     /// Work to do in the background before the writer needs it, if any.

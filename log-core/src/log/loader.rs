@@ -5,12 +5,14 @@
 //! | what is found | decision | why |
 //! |---|---|---|
 //! | segment wholly below the log start | removed | a deletion was interrupted; the log start was durable first |
-//! | segment wholly below the recovery point | trusted, not opened | it was synced and trimmed before the point moved past it |
+//! | segment that ends before the recovery point | trusted, not opened | it was synced and trimmed before the point moved past its end |
+//! | segment that ends at the recovery point | scanned | it may have been the active one when the point was taken |
 //! | index missing, damaged, or at odds with the log | made again from the log | it is a hint |
 //! | index entry at or behind the recovery point | ignored | it may have reached the disk before its records |
 //! | batch behind the recovery point, in order, checksum right | kept, and synced before anybody sees it | it may have been acknowledged |
 //! | zeros behind the last good batch | cut quietly | prepared space |
 //! | anything else behind the last good batch | cut, reported, and the cut synced | a torn write; never acknowledged, because acknowledging syncs |
+//! | names of files, after an unclean stop | synced before records in them are seen or acknowledged | a kill leaves names in the system's memory alone |
 //! | segments behind a cut | removed, newest first, and reported | they follow on records that are not there |
 //! | anything but good batches before the recovery point | [`Damage`], nothing is touched | it was on the disk once: losing it silently is not ours to decide |
 //! | log ends before the recovery point | [`Damage`] | the same |
@@ -21,6 +23,7 @@
 //! | unclean stop where records may have been lost | the leader epoch rises | clients notice (KIP-320) |
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +39,7 @@ use crate::log::error::{Damage, LogError};
 use crate::log::flush::FlushState;
 use crate::log::log::{Log, LogContext, LogShared, roll_jitter, segment_settings};
 use crate::log::offsets::{Place, Positions};
+use crate::log::truncate::rewrite_prefix;
 use crate::model::{FilePosition, LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use crate::producer_state::manager::ProducerStateManager;
 use crate::producer_state::snapshot::Snapshot;
@@ -122,7 +126,7 @@ pub fn load(
     let loader = Loader::new(context, &Arc::from(directory), &config);
     let mut report = LoadReport::default();
     let mut found = loader.tidy()?;
-    loader.reclaim_below(&mut found, hints.log_start, &mut report)?;
+    let below = loader.take_below(&mut found, hints.log_start);
     let (mut segments, recovered) = loader.open_segments(&found, hints, &mut report)?;
 
     let end_offset = segments
@@ -149,18 +153,19 @@ pub fn load(
     };
 
     let mut unsealed = Vec::new();
-    let replay_end = |segment: &Segment| segment.next_offset();
     for segment in segments
         .iter()
         .filter(|one| recovered.contains(&one.base_offset()))
     {
         if segment.base_offset() != active.base_offset() {
-            let state = loader.replay_producers(&segments, log_start, replay_end(segment))?;
+            let state = loader.replay_producers(&below, &segments, segment.next_offset())?;
             segment.seal();
             unsealed.push((Arc::clone(segment), state.snapshot()));
         }
     }
-    let producers = loader.replay_producers(&segments, log_start, end.offset)?;
+    let producers = loader.replay_producers(&below, &segments, end.offset)?;
+    loader.reclaim(&below, &segments)?;
+    report.segments_reclaimed = below.len();
     let may_have_lost = !config.durable || !recovered.is_empty() || hints.cut_to.is_some();
     let epochs = loader.load_epochs(
         &segments,
@@ -171,7 +176,14 @@ pub fn load(
         &mut report,
     )?;
 
+    // After a kill the names of new segments may be in the system's memory alone.
+    if !hints.clean && !recovered.is_empty() {
+        context.file_system.sync_directory(directory)?;
+    }
     let mut flush = FlushState::new(end);
+    if !hints.clean {
+        flush.distrust_names();
+    }
     for (segment, snapshot) in unsealed {
         flush.note_roll(segment, snapshot);
     }
@@ -234,20 +246,36 @@ impl<'a> Loader<'a> {
         Ok(segments)
     }
 
-    /// Ends an interrupted deletion: the log start had been made durable before the first file went.
-    fn reclaim_below(
-        &self,
-        found: &mut BTreeMap<Offset, u64>,
-        log_start: Offset,
-        report: &mut LoadReport,
-    ) -> Result<(), FsError> {
+    /// Takes out the segments wholly below the log start, which an interrupted deletion left.
+    fn take_below(&self, found: &mut BTreeMap<Offset, u64>, log_start: Offset) -> Vec<Arc<Segment>> {
         let bases: Vec<Offset> = found.keys().copied().collect();
+        let mut below = Vec::new();
         for (base, next) in bases.iter().zip(bases.iter().skip(1)) {
             if *next <= log_start {
-                self.remove_files(*base)?;
-                found.remove(base);
-                report.segments_reclaimed = report.segments_reclaimed.saturating_add(1);
+                let length = found.remove(base).unwrap_or_default();
+                below.push(Arc::new(Segment::sealed(
+                    self.settings.clone(),
+                    *base,
+                    length,
+                    *next,
+                )));
             }
+        }
+        below
+    }
+
+    /// Ends the interrupted deletion. What the producers did in those segments is stored first, as it stood
+    /// where the kept ones begin.
+    fn reclaim(&self, below: &[Arc<Segment>], kept: &Segments) -> Result<(), LogError> {
+        if below.is_empty() {
+            return Ok(());
+        }
+        let start = kept.first().base_offset();
+        let producers = self.replay_producers(below, kept, start)?;
+        let path = segment_file(&self.directory, start, FileKind::ProducerSnapshot);
+        self.context.file_system.replace(&path, &producers.snapshot())?;
+        for segment in below {
+            self.remove_files(segment.base_offset())?;
         }
         Ok(())
     }
@@ -265,7 +293,7 @@ impl<'a> Loader<'a> {
         let mut rest = found.iter().peekable();
         while let Some((&base, &length)) = rest.next() {
             let next_base = rest.peek().map(|(next, _)| **next);
-            if let Some(next) = next_base.filter(|next| *next <= hints.recovery_point) {
+            if let Some(next) = next_base.filter(|next| *next < hints.recovery_point) {
                 segments.push(Arc::new(Segment::sealed(
                     self.settings.clone(),
                     base,
@@ -458,44 +486,48 @@ impl<'a> Loader<'a> {
     }
 
     fn cut_and_sync(&self, base: Offset, scanned: &Scanned) -> Result<(), FsError> {
-        let file = self
-            .context
-            .file_system
-            .open(&segment_file(&self.directory, base, FileKind::Log))?;
+        let path = segment_file(&self.directory, base, FileKind::Log);
+        let file = self.context.file_system.open(&path)?;
         if scanned.tail.is_some() {
-            file.set_length(scanned.end)?;
+            match file.set_length(scanned.end) {
+                // Readers of a log that is opened again may hold slices of what is cut.
+                Err(error) if error.kind == FsErrorKind::InUse => {
+                    return rewrite_prefix(self.context.file_system.as_ref(), &path, scanned.end);
+                }
+                result => result?,
+            }
         }
         file.sync_data()
     }
 
     /// The producers' state at `end`, from the newest snapshot that can be used and the batches behind it.
+    ///
+    /// Without a snapshot everything that is still there is replayed, records `below` the log start included:
+    /// their producers may send them again. Those may be incomplete.
     pub(crate) fn replay_producers(
         &self,
+        below: &[Arc<Segment>],
         segments: &Segments,
-        log_start: Offset,
         end: Offset,
     ) -> Result<ProducerStateManager, LogError> {
-        let mut state = self.newest_snapshot(segments.active().next_offset(), end)?;
-        let from = state
-            .as_ref()
-            .map_or(log_start, ProducerStateManager::map_end_offset);
-        let mut manager = state
-            .take()
-            .unwrap_or_else(|| ProducerStateManager::new(log_start));
+        let first = below.first().unwrap_or(segments.first()).base_offset();
+        let snapshot = self.newest_snapshot(segments.active().next_offset(), end)?;
+        let mut manager = snapshot.unwrap_or_else(|| ProducerStateManager::new(first));
+        let from = manager.map_end_offset();
+        for segment in below {
+            // From its beginning: it may never have been sealed, and its indexes are not to be relied on.
+            match replay_segment(segment, FilePosition::ZERO, from..end, &mut manager) {
+                Ok(()) | Err(ScanError::Malformed { .. } | ScanError::Incomplete { .. }) => {}
+                Err(ScanError::Storage(error)) if error.kind == FsErrorKind::NotFound => {}
+                Err(ScanError::Storage(error)) => return Err(error.into()),
+            }
+        }
         for segment in segments.from_offset(from) {
-            if end <= segment.base_offset() || segment.size() == 0 {
-                continue;
-            }
             let path = segment_file(&self.directory, segment.base_offset(), FileKind::Log);
-            let broken = |error: ScanError| damage(path.clone(), &error, from, end);
-            let start = segment.place_before(from).map_err(broken)?;
-            let open = segment.open()?;
-            let mut walk = Walk::scan(open.view(), start, segment.size());
-            while let Some((_, header)) = walk.next_header().map_err(broken)? {
-                if from <= header.base_offset && header.last_offset() < end {
-                    manager.update(&header);
-                }
-            }
+            segment
+                .place_before(from)
+                .and_then(|start| replay_segment(segment, start, from..end, &mut manager))
+                .map_err(|error| damage(path, &error, from, end))?;
         }
         Ok(manager)
     }
@@ -511,15 +543,21 @@ impl<'a> Loader<'a> {
             .map(|(offset, _)| offset)
             .collect();
         offsets.sort_unstable();
-        for offset in offsets.into_iter().rev() {
+        let (kept, stale): (Vec<Offset>, Vec<Offset>) =
+            offsets.iter().partition(|offset| **offset <= log_end);
+        for offset in &stale {
+            file_system.remove_file(&segment_file(
+                &self.directory,
+                *offset,
+                FileKind::ProducerSnapshot,
+            ))?;
+        }
+        if !stale.is_empty() {
+            // Should one come back after a power cut, it would speak of other records than the log then holds.
+            file_system.sync_directory(&self.directory)?;
+        }
+        for offset in kept.into_iter().rev().filter(|offset| *offset <= end) {
             let path = segment_file(&self.directory, offset, FileKind::ProducerSnapshot);
-            if log_end < offset {
-                file_system.remove_file(&path)?;
-                continue;
-            }
-            if end < offset {
-                continue;
-            }
             let bytes = file_system.read(&path, SMALL_FILE_BYTES_MAX)?;
             if let Ok(snapshot) = Snapshot::parse(&bytes, offset)
                 && snapshot.is_complete
@@ -552,14 +590,16 @@ impl<'a> Loader<'a> {
             self.epochs_from_batches(segments, &mut epochs)?;
         }
         let mut changed = is_new;
+        // An epoch that anybody may have seen is never used for other records.
+        let seen = epochs.latest().map(|entry| entry.epoch);
         // The epoch that begins at the log end has no records yet, and stays.
         changed |= epochs.truncate_from_end(end.plus(1));
         changed |= epochs.truncate_from_start(log_start);
         let latest = epochs.latest().map(|entry| entry.epoch);
-        match latest {
+        match seen {
             None => changed |= epochs.assign(LeaderEpoch::FIRST, end),
-            Some(latest) if !clean && may_have_lost => {
-                report.epoch_raised = epochs.assign(latest.next(), end);
+            Some(seen) if latest != Some(seen) || (!clean && may_have_lost) => {
+                report.epoch_raised = epochs.assign(seen.next(), end);
                 changed |= report.epoch_raised;
             }
             Some(_) => {}
@@ -640,6 +680,27 @@ impl<'a> Loader<'a> {
         }
         Ok(())
     }
+}
+
+/// Takes the batches of `offsets` into the producers' state, from position `start` on.
+fn replay_segment(
+    segment: &Segment,
+    start: FilePosition,
+    offsets: Range<Offset>,
+    manager: &mut ProducerStateManager,
+) -> Result<(), ScanError> {
+    let outside = offsets.end <= segment.base_offset() || segment.next_offset() <= offsets.start;
+    if outside || segment.size() == 0 {
+        return Ok(());
+    }
+    let open = segment.open()?;
+    let mut walk = Walk::scan(open.view(), start, segment.size());
+    while let Some((_, header)) = walk.next_header()? {
+        if offsets.start <= header.base_offset && header.last_offset() < offsets.end {
+            manager.update(&header);
+        }
+    }
+    Ok(())
 }
 
 /// What a scan has seen so far of one segment.
@@ -726,7 +787,7 @@ pub(crate) fn damage(file: PathBuf, error: &ScanError, offset: Offset, recovery_
     })
 }
 
-fn is_zero(view: &View, range: std::ops::Range<u64>) -> Result<bool, FsError> {
+fn is_zero(view: &View, range: Range<u64>) -> Result<bool, FsError> {
     let mut position = range.start;
     while position < range.end {
         let end = position.saturating_add(WINDOW_SCAN).min(range.end);

@@ -14,7 +14,7 @@ use crate::log::error::LatchReason;
 use crate::log::flush::FlushState;
 use crate::log::offsets::{LogOffsets, Place, Positions};
 use crate::log::read::LogReader;
-use crate::model::{LeaderEpoch, TimestampMs, TopicId, TopicPartition};
+use crate::model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use crate::producer_state::manager::ProducerStateManager;
 use crate::segment::segment::SegmentSettings;
 use crate::segment::segments::Segments;
@@ -122,6 +122,16 @@ impl Log {
             .read()
             .latest()
             .map_or(LeaderEpoch::FIRST, |entry| entry.epoch)
+    }
+
+    /// The base offset of the segment that holds `offset`, or would.
+    #[must_use]
+    pub fn segment_base_at(&self, offset: Offset) -> Offset {
+        let segments = self.shared.segments();
+        let mut holding = segments.from_offset(offset);
+        holding
+            .next()
+            .map_or(offset, |segment| segment.base_offset().min(offset))
     }
 
     /// Why it refuses everything, if it does.

@@ -2,6 +2,7 @@
 //!
 //! A reader takes the row of segments and the offsets as they are published and never waits for the writer.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -154,13 +155,7 @@ impl LogReader {
             let from = segment
                 .offset_before_time(target)
                 .map_err(|error| corrupt(segment, error))?;
-            let found = first_record(
-                segment,
-                from.max(start),
-                end,
-                |header_max| target <= header_max,
-                target,
-            )?;
+            let found = first_record(segment, from.max(start), start..end, target)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -186,20 +181,15 @@ impl LogReader {
             return Ok(None);
         };
         if last_offset < end && start <= last_offset {
-            return first_record(
-                &segment,
-                last_offset,
-                end,
-                |header_max| timestamp <= header_max,
-                timestamp,
-            );
+            let found = first_record(&segment, last_offset, start..end, timestamp)?;
+            if found.is_some() {
+                return Ok(found);
+            }
         }
-        // The largest lies outside of what may be seen: look at every batch inside.
+        // The largest lies outside of what may be seen: look at everything inside.
         let mut visible = TimestampMs::NONE;
         for segment in self.shared.segments().from_offset(start) {
-            for_each_header(segment, start, end, |place| {
-                visible = visible.max(place.header.max_timestamp);
-            })?;
+            visible = visible.max(largest_timestamp(segment, &(start..end))?);
         }
         if visible == TimestampMs::NONE {
             Ok(None)
@@ -317,70 +307,87 @@ fn slice(segment: &Segment, first: BatchPlace, end: u64, request: &ReadRequest) 
         .ok_or(ReadError::WouldBlock)
 }
 
-/// The first record from `from` on, below `end`, that is `target` or younger, in a batch that may hold such.
+/// The first record of `visible` that is `target` or younger, in the batch that holds `from` or behind it.
 fn first_record(
     segment: &Arc<Segment>,
     from: Offset,
-    end: Offset,
-    may_hold: impl Fn(TimestampMs) -> bool,
+    visible: Range<Offset>,
     target: TimestampMs,
 ) -> Result<Option<OffsetAndTimestamp>, ReadError> {
-    let path = log_path(segment);
     let open = segment.open()?;
-    let size = segment.size();
     let position = segment
         .place_before(from)
         .map_err(|error| corrupt(segment, error))?;
-    let mut walk = Walk::scan(open.view(), position, size);
-    let mut scratch = Vec::new();
-    loop {
-        let next = walk.next_header().map_err(|error| corrupt(segment, error))?;
-        let Some((position, header)) = next else {
-            return Ok(None);
-        };
-        if end <= header.base_offset {
-            return Ok(None);
+    let mut walk = Walk::scan(open.view(), position, segment.size());
+    while let Some((position, header)) = walk.next_header().map_err(|error| corrupt(segment, error))? {
+        if visible.end <= header.base_offset {
+            break;
         }
-        if header.last_offset() < from || !may_hold(header.max_timestamp) {
+        if header.last_offset() < from || header.max_timestamp < target {
             continue;
         }
         let bytes = walk.batch_bytes(position, &header)?;
-        let bad = |cause: String| ReadError::BadBatch {
-            file: path.clone(),
-            offset: header.base_offset,
-            cause,
-        };
-        let batch = Batch::parse(&bytes).map_err(|error| bad(error.to_string()))?;
-        let records = batch
-            .records(&mut scratch, DECOMPRESSED_BYTES_MAX)
-            .map_err(|error| bad(error.to_string()))?;
-        for record in records {
-            let record = record.map_err(|error| bad(error.to_string()))?;
-            if from <= record.offset && target <= record.timestamp {
+        let mut found = None;
+        each_record(segment, &bytes, |offset, timestamp| {
+            let matches = visible.start <= offset && target <= timestamp && found.is_none();
+            if matches {
                 let leader_epoch = header.leader_epoch;
-                let found = OffsetAndTimestamp {
-                    offset: record.offset,
-                    timestamp: record.timestamp,
+                found = Some(OffsetAndTimestamp {
+                    offset,
+                    timestamp,
                     leader_epoch,
-                };
-                return Ok((record.offset < end).then_some(found));
+                });
             }
+        })?;
+        if found.is_some() {
+            return Ok(found.filter(|found| found.offset < visible.end));
         }
     }
+    Ok(None)
 }
 
-fn for_each_header(
-    segment: &Arc<Segment>,
-    from: Offset,
-    end: Offset,
-    mut visit: impl FnMut(BatchPlace),
-) -> Result<(), ReadError> {
+/// The largest timestamp of the visible records. Only a batch that reaches below the log start is looked into.
+fn largest_timestamp(segment: &Arc<Segment>, visible: &Range<Offset>) -> Result<TimestampMs, ReadError> {
     let open = segment.open()?;
     let mut walk = Walk::scan(open.view(), FilePosition::ZERO, segment.size());
+    let mut largest = TimestampMs::NONE;
     while let Some((position, header)) = walk.next_header().map_err(|error| corrupt(segment, error))? {
-        if from <= header.last_offset() && header.last_offset() < end {
-            visit(BatchPlace { position, header });
+        if header.last_offset() < visible.start || visible.end <= header.last_offset() {
+            continue;
         }
+        if visible.start <= header.base_offset {
+            largest = largest.max(header.max_timestamp);
+            continue;
+        }
+        let bytes = walk.batch_bytes(position, &header)?;
+        each_record(segment, &bytes, |offset, timestamp| {
+            if visible.start <= offset {
+                largest = largest.max(timestamp);
+            }
+        })?;
+    }
+    Ok(largest)
+}
+
+fn each_record(
+    segment: &Segment,
+    bytes: &Bytes,
+    mut visit: impl FnMut(Offset, TimestampMs),
+) -> Result<(), ReadError> {
+    let bad = |offset: Offset, cause: String| ReadError::BadBatch {
+        file: log_path(segment),
+        offset,
+        cause,
+    };
+    let batch = Batch::parse(bytes).map_err(|error| bad(segment.base_offset(), error.to_string()))?;
+    let base_offset = batch.header().base_offset;
+    let mut scratch = Vec::new();
+    let records = batch
+        .records(&mut scratch, DECOMPRESSED_BYTES_MAX)
+        .map_err(|error| bad(base_offset, error.to_string()))?;
+    for record in records {
+        let record = record.map_err(|error| bad(base_offset, error.to_string()))?;
+        visit(record.offset, record.timestamp);
     }
     Ok(())
 }

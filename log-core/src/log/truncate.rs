@@ -4,9 +4,10 @@
 //! is cut in the middle is written anew, and the old file goes on living under the slices until they are gone.
 
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::fs::FsError;
+use crate::fs::{FileSystem, FsError, FsErrorKind, FsOperation};
 use crate::log::error::LogError;
 use crate::log::flush::FlushState;
 use crate::log::loader::{Loader, store_epochs};
@@ -18,14 +19,15 @@ use crate::segment::segment::{Patience, Segment};
 use crate::segment::segments::Segments;
 
 /// How much is copied at a time.
-const COPY_CHUNK: u64 = 1 << 20;
+const COPY_CHUNK: usize = 1 << 20;
 
 impl Log {
     /// Drops every batch that holds `offset` or lies behind it, and returns the new log end: `offset`, or
     /// the beginning of the batch that held it. Durable when it returns. Blocks.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` outside of log start and log end. A file system error latches the log.
+    /// `OffsetOutOfRange` outside of log start and log end, or in a batch that begins before the log start
+    /// (the log would have to start earlier again). A file system error latches the log.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, LogError> {
         self.check_latch()?;
         let offsets = self.offsets();
@@ -33,10 +35,11 @@ impl Log {
             let (low, high) = (offsets.log_start, offsets.log_end);
             return Err(LogError::OffsetOutOfRange { offset, low, high });
         }
+        self.flush()?;
+        self.seal_all()?;
         if offset == offsets.log_end {
             return Ok(offset);
         }
-        self.flush()?;
         match self.cut(offset) {
             Ok(end) => Ok(end),
             Err(LogError::Storage(error)) => Err(self.latch("truncate", &error).into()),
@@ -64,20 +67,38 @@ impl Log {
             None => (last.size(), last.next_offset()),
         };
 
+        let (low, high) = (self.offsets().log_start, self.offsets().log_end);
+        if end < low {
+            return Err(LogError::OffsetOutOfRange { offset, low, high });
+        }
+
         // Newest first: a crash in between leaves a shorter log, never one with a hole.
         for segment in dropped.iter().rev() {
             remove_files(self, segment)?;
         }
-        rewrite_prefix(self, &last, position)?;
-        self.context.file_system.sync_directory(&self.directory)?;
+        // The indexes name positions behind the new end; they are made again.
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            let index = segment_file(&self.directory, last.base_offset(), kind);
+            if self.context.file_system.exists(&index)? {
+                self.context.file_system.remove_file(&index)?;
+            }
+        }
+        let path = segment_file(&self.directory, last.base_offset(), FileKind::Log);
+        rewrite_prefix(self.context.file_system.as_ref(), &path, position)?;
 
         let loader = Loader::new(&self.context, &self.directory, &self.config);
         let active = Arc::new(loader.resume_at(last.base_offset(), position, end)?);
         kept.push(Arc::clone(&active));
         let segments = Segments::new(kept);
-        self.producers = loader.replay_producers(&segments, self.offsets().log_start, end)?;
-        self.shared.epochs.write().truncate_from_end(end);
-        store_epochs(&self.context, &self.directory, &self.shared.epochs.read())?;
+        self.producers = loader.replay_producers(&[], &segments, end)?;
+        {
+            // What was cut may have been seen: what follows is of another epoch.
+            let next = self.leader_epoch().next();
+            let mut epochs = self.shared.epochs.write();
+            epochs.truncate_from_end(end);
+            epochs.assign(next, end);
+            store_epochs(&self.context, &self.directory, &epochs)?;
+        }
         *self.shared.segments.write() = segments;
         let place = Place {
             offset: end,
@@ -100,31 +121,38 @@ fn remove_files(log: &Log, segment: &Segment) -> Result<(), FsError> {
     file_system.sync_directory(&log.directory)
 }
 
-/// Puts a file with the first `length` bytes of the segment in its place, synced.
-fn rewrite_prefix(log: &Log, segment: &Segment, length: u64) -> Result<(), FsError> {
-    let path = segment_file(&log.directory, segment.base_offset(), FileKind::Log);
+/// Puts a file with the first `length` bytes of this one in its place, durably. Maps of the former file go
+/// on showing what they showed.
+pub(crate) fn rewrite_prefix(file_system: &dyn FileSystem, path: &Path, length: u64) -> Result<(), FsError> {
     let aside = path.with_extension("log.tmp");
-    let file_system = &log.context.file_system;
     if file_system.exists(&aside)? {
         file_system.remove_file(&aside)?;
     }
-    let file = file_system.create(&aside)?;
+    let source = file_system.open_read_only(path)?;
+    let target = file_system.create(&aside)?;
+    let mut buffer = vec![0; COPY_CHUNK];
     let mut position = 0;
     while position < length {
-        let end = position.saturating_add(COPY_CHUNK).min(length);
-        let chunk = segment.slice(position..end, Patience::MayBlock)?;
-        let chunk = chunk.expect("a patient read gives the bytes");
-        file.write_at(position, &[IoSlice::new(&chunk)])?;
-        position = end;
-    }
-    file.sync_data()?;
-    file_system.rename(&aside, &path)?;
-    // The indexes name positions behind the new end; they are made again.
-    for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
-        let index = segment_file(&log.directory, segment.base_offset(), kind);
-        if file_system.exists(&index)? {
-            file_system.remove_file(&index)?;
+        let left = usize::try_from(length.saturating_sub(position)).unwrap_or(COPY_CHUNK);
+        let (chunk, _) = buffer.split_at_mut(left.min(COPY_CHUNK));
+        let count = source.read_at(position, chunk)?;
+        if count == 0 {
+            return Err(ends_early(path, position, length));
         }
+        let (read, _) = chunk.split_at(count);
+        target.write_at(position, &[IoSlice::new(read)])?;
+        position = position.saturating_add(u64::try_from(count).expect("usize fits u64"));
     }
-    Ok(())
+    target.sync_data()?;
+    file_system.rename(&aside, path)?;
+    file_system.sync_directory(path.parent().unwrap_or(path))
+}
+
+fn ends_early(path: &Path, position: u64, length: u64) -> FsError {
+    FsError {
+        operation: FsOperation::Read,
+        path: path.to_path_buf(),
+        kind: FsErrorKind::UnexpectedEnd,
+        source: std::io::Error::other(format!("ends at {position}, before {length}")),
+    }
 }

@@ -36,6 +36,15 @@ impl Segments {
         self.row.last().expect("a log has at least one segment")
     }
 
+    /// The oldest.
+    ///
+    /// # Panics
+    /// Never: a row is not empty.
+    #[must_use]
+    pub fn first(&self) -> &Arc<Segment> {
+        self.row.first().expect("a log has at least one segment")
+    }
+
     /// All of them, oldest first.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<Segment>> {
         self.row.iter()

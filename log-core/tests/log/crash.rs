@@ -1,0 +1,117 @@
+//! A scripted workload is stopped at every write, sync, allocation and change of a directory it makes; what
+//! a crash leaves is opened, compared, written to, stopped again in other ways, and compared again.
+//!
+//! `STRATALOG_CRASH_SEEDS=n` tries n random survivals of the unsynced pages at each point (default 2).
+
+use crate::support::{World, small_config};
+use log_core::fs::mem::crash::CrashMode;
+use log_core::fs::mem::fault::FaultPlan;
+use log_core::model::ProducerId;
+use log_core::record::compression::Compression;
+
+/// Appends, group commits, rolls, seals, checkpoints, retries, deletions, retention and an orderly restart.
+fn workload(world: &mut World) -> Result<(), String> {
+    let producer = Some(ProducerId::new(7));
+    for round in 0..4 {
+        for batch in 0..6 {
+            let codec = if batch % 2 == 0 {
+                Compression::None
+            } else {
+                Compression::Lz4
+            };
+            world.append(1 + batch % 3, 120, codec, producer)?;
+            if batch % 2 == 1 {
+                world.flush()?;
+            }
+            world.append(2, 300, Compression::None, None)?;
+        }
+        world.flush()?;
+        world.seal()?;
+        if round % 2 == 0 {
+            world.checkpoint()?;
+        }
+        world.append(3, 100, Compression::Zstd, producer)?;
+        let visible = world.log().offsets().high_watermark.get();
+        world.delete_records(i64::midpoint(world.log_start, visible))?;
+        world.clock.advance(1000);
+        world.apply_retention()?;
+        if round == 2 {
+            world.restart()?;
+        }
+    }
+    world.flush()
+}
+
+fn world() -> World {
+    let config = log_core::config::LogConfig {
+        retention_bytes: Some(9000),
+        segment_bytes_max: 3000,
+        ..small_config()
+    };
+    World::new(config)
+}
+
+/// After any crash the log goes on as if nothing had been: it takes records, keeps them over a power cut
+/// and an orderly stop, and still recognises what a producer sends again.
+fn live_on(world: &mut World) {
+    let producer = ProducerId::new(7);
+    let recent: Vec<_> = world.sent.iter().rev().take(5).cloned().collect();
+    for sent in recent {
+        world.retry(&sent).expect("a retry is recognised after a crash");
+    }
+    world
+        .append(2, 64, Compression::None, Some(producer))
+        .expect("append after a crash");
+    world.flush().expect("flush after a crash");
+    let image = world.files.crash(CrashMode::SyncedOnly);
+    world.recover_on(image);
+    world
+        .append(1, 64, Compression::None, Some(producer))
+        .expect("append after two crashes");
+    world.restart().expect("an orderly restart after two crashes");
+}
+
+#[test]
+fn every_stopping_point_keeps_what_was_acknowledged() {
+    let operations = {
+        let mut world = world();
+        let before = world.files.counters().operations();
+        workload(&mut world).expect("the workload runs through");
+        world.check();
+        world.files.counters().operations() - before
+    };
+    assert!(
+        300 < operations,
+        "the workload became too small to mean anything: {operations} operations"
+    );
+    let seeds = std::env::var("STRATALOG_CRASH_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2);
+    for stop_at in 1..=operations + 1 {
+        let modes = [CrashMode::SyncedOnly, CrashMode::All]
+            .into_iter()
+            .chain((0..seeds).map(|index| CrashMode::Random {
+                seed: stop_at * 1000 + index,
+            }));
+        for mode in modes {
+            let run = std::panic::catch_unwind(|| {
+                let mut world = world();
+                world.files.set_faults(FaultPlan::new().stop_at(stop_at));
+                let outcome = workload(&mut world);
+                assert_eq!(outcome.is_ok(), stop_at > operations, "{outcome:?}");
+                let image = world.files.crash(mode);
+                world.recover_on(image);
+                live_on(&mut world);
+            });
+            assert!(
+                run.is_ok(),
+                "failed when stopped at operation {stop_at} of {operations}, {mode:?}"
+            );
+        }
+    }
+    println!(
+        "{operations} stopping points, {} crashes each, 0 violations",
+        2 + seeds
+    );
+}

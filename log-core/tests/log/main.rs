@@ -1,0 +1,15 @@
+//! The log against a model: random sequences, and a stop at every write and sync of a workload.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, its helpers too; its size comes from the environment"
+)]
+
+mod crash;
+mod model;
+mod support;
