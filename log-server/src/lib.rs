@@ -9,6 +9,7 @@
 //! | [`logging`] | log lines: where they go and how they look |
 //! | [`metadata`] | topics, settings and producer ids |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
+//! | [`partition_directory`] | the partitions as the metadata's controller sees them |
 //! | [`shutdown`] | the word "stop" and who says it |
 //! | [`system`] | the machine: its time, its limits, its kernel |
 //!
@@ -21,5 +22,6 @@ pub mod kafka;
 pub mod logging;
 pub mod metadata;
 pub mod partition;
+pub mod partition_directory;
 pub mod shutdown;
 pub mod system;
