@@ -17,8 +17,17 @@ use super::value::{ValueError, canonical};
 pub const VARIABLE_PREFIX: &str = "STRATALOG_";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "STRATALOG_CONFIG";
-/// Variables of ours that are no settings: seeds and switches of the tests.
-const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "STRATALOG_SEED", "STRATALOG_UPDATE"];
+/// Variables of ours that are no settings: what tests and tools go by. A broker that they start inherits them.
+const OTHER_VARIABLES: [&str; 6] = [
+    FILE_VARIABLE,
+    "STRATALOG_BIN",
+    "STRATALOG_FEEDS",
+    "STRATALOG_SEED",
+    "STRATALOG_SEQUENCES",
+    "STRATALOG_UPDATE",
+];
+/// What more of them begin with.
+const OTHER_PREFIXES: [&str; 3] = ["STRATALOG_CRASH_", "STRATALOG_FUZZ_", "STRATALOG_TEST_"];
 
 /// Where a setting was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -306,6 +315,7 @@ fn is_no_setting(name: &str) -> bool {
         return true;
     };
     OTHER_VARIABLES.contains(&name)
+        || OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || rest == "PORT"
         || rest == "SERVICE_HOST"
         || rest.starts_with("SERVICE_PORT")
@@ -423,6 +433,7 @@ mod tests {
             ("STRATALOG_PORT_9092_TCP_ADDR", "10.0.0.1"),
             ("STRATALOG_SERVICE_HOST", "10.0.0.1"),
             ("STRATALOG_SEED", "1"),
+            ("STRATALOG_TEST_BOOTSTRAP", "127.0.0.1:1"),
         ];
         let report = load(
             "num.partitons = 3\n\nlog.segment.bytes = 1\nnode.id = 1979-05-27\n",

@@ -155,7 +155,6 @@ async fn a_topic_whose_files_cannot_be_made_does_not_exist() {
 }
 
 #[tokio::test]
-#[ignore = "a log whose end was scanned through a map cannot be cut yet"]
 async fn what_did_not_reach_the_disk_is_refused_and_not_in_force() {
     let file_system = MemFileSystem::new();
     let node = Node::start(&file_system).unwrap();

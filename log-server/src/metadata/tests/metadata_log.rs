@@ -180,7 +180,6 @@ fn a_record_of_a_later_version_is_refused_by_its_offset() {
 }
 
 #[test]
-#[ignore = "a log whose end was scanned through a map cannot be cut yet"]
 fn after_a_failure_the_next_append_finds_the_log_as_it_was_promised() {
     for (target, kind) in [
         (FaultTarget::Sync, FaultKind::Io),
