@@ -1,7 +1,8 @@
 """Starts and stops the brokers that the outside tests talk to: ours, and a real Apache Kafka from its jars.
 
 Both are context managers with the same face: `bootstrap`, `data_dir`, `pid`, `kill()`, `stop()`, `start()`.
-As a command, `brokers.py kafka|stratalog --data-dir DIR` serves in the foreground until it is interrupted.
+As a command, `brokers.py kafka|stratalog [--data-dir DIR]` serves in the foreground until it is interrupted, and with
+`--run COMMAND…` as long as the command runs, which finds the address in STRATALOG_TEST_BOOTSTRAP.
 """
 
 import argparse
@@ -123,7 +124,11 @@ class Stratalog(Broker):
         ready_file.unlink(missing_ok=True)
         command = [self.binary, "serve", "--data-dir", self.data_dir, "--kafka-listen", f"127.0.0.1:{port}",
                    "--http-listen", "127.0.0.1:0", "--ready-file", ready_file, *self.arguments]
-        self.spawn([str(part) for part in command])
+        # A variable of the tests is no setting of the server, which refuses names that it does not know.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("STRATALOG_")}
+        env.update((f"STRATALOG_{name.replace('.', '_').replace('-', '_').upper()}", value)
+                   for name, value in self.settings.items())
+        self.spawn([str(part) for part in command], env=env)
         self.wait_until(lambda: ready_file.exists() and ready_file.read_text().endswith("\n"))
         ready = json.loads(ready_file.read_text())
         self.bootstrap, self.http = ready["kafka"], ready.get("http")
@@ -193,14 +198,18 @@ def run_kafka_tool(*arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("broker", choices=("kafka", "stratalog"))
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a Kafka broker setting")
+    parser.add_argument("--data-dir", help="kept afterwards; without it, a temporary one")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a broker setting")
+    parser.add_argument("--run", nargs=argparse.REMAINDER, metavar="COMMAND")
     arguments = parser.parse_args()
     kind = {"kafka": Kafka, "stratalog": Stratalog}[arguments.broker]
     broker = kind(arguments.data_dir, dict(pair.split("=", 1) for pair in arguments.set))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with broker:
         print(broker.bootstrap, flush=True)
+        if arguments.run:
+            env = {**os.environ, "STRATALOG_TEST_BOOTSTRAP": broker.bootstrap}
+            sys.exit(subprocess.run(arguments.run, env=env, check=False).returncode)
         try:
             broker.process.wait()
         except KeyboardInterrupt:

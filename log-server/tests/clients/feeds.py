@@ -1,0 +1,225 @@
+"""Two feeds go in through three programs with each codec, and come back bit-exact through each of the three.
+
+    feeds.py                       our server, made-up feeds of a few hundred lines
+    feeds.py --lines 5000          larger made-up feeds
+    feeds.py --feeds DIRECTORY     web-access.log and earthquakes.csv from there (or STRATALOG_FEEDS=DIRECTORY)
+    feeds.py --bootstrap HOST:PORT --writers kcat,confluent    any broker
+
+Web access lines are keyed by their client address; earthquakes are keyed by their event id and carry the event's own
+time as the record's timestamp (kcat cannot set a timestamp, so through it they get the time of sending). Every topic
+has 6 partitions. Each program reads every partition from offset 0, from a middle offset and from a timestamp.
+
+A key's records lie in one partition, and every partition holds its keys' records in the order of the feed: so what
+must come back follows from which keys a partition has, whatever the partitioner.
+"""
+
+import argparse
+import bisect
+import datetime
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import brokers
+import toolbox
+
+HERE = pathlib.Path(__file__).resolve().parent
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+PARTITIONS = 6
+SEPARATOR = "\x1f"
+SECONDS_MAX = 300
+
+
+# -- the feeds: lists of (key, value, timestamp or None)
+
+def web_access(lines):
+    return [(line.split(" ", 1)[0], line, None) for line in lines]
+
+
+def earthquakes(lines):
+    feed = []
+    for line in lines:
+        cells = line.split(",")
+        at = datetime.datetime.strptime(cells[0], "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=datetime.timezone.utc)
+        feed.append((cells[-1], line, round(at.timestamp() * 1000)))
+    return feed
+
+
+def made_up_web_access(count, random_):
+    addresses = [".".join(str(random_.randrange(1, 255)) for _ in range(4)) for _ in range(max(3, count // 6))]
+    at = datetime.datetime(2015, 5, 17, 10, 5, 3)
+    for _ in range(count):
+        at += datetime.timedelta(seconds=random_.randrange(40))
+        path = "/".join(random_.choice(("blog", "images", "style.css", "projekt", "ü", "a b", "q?x=1&y=\"2\""))
+                        for _ in range(random_.randrange(1, 6)))
+        agent = "Mozilla/5.0 " + "(X11; Linux) " * random_.choice((1, 1, 1, 2, 80))
+        yield (f'{random_.choice(addresses)} - - [{at:%d/%b/%Y:%H:%M:%S} +0000] "GET /{path} HTTP/1.1" '
+               f'{random_.choice((200, 200, 304, 404))} {random_.randrange(100000)} "-" "{agent}"')
+
+
+def made_up_earthquakes(count, random_):
+    at = datetime.datetime(2016, 1, 1, 0, 30, 4)
+    for number in range(count):
+        at += datetime.timedelta(milliseconds=10 * random_.randrange(1, 90000))
+        yield (f"{at:%Y/%m/%d %H:%M:%S}.{at.microsecond // 10000:02},{random_.uniform(-90, 90):.4f},"
+               f"{random_.uniform(-180, 180):.4f},{random_.uniform(0, 600):.2f},{random_.uniform(0, 9):.2f},"
+               f"Md,,{random_.randrange(360)},0,0.{random_.randrange(100):02},{random_.choice(('pr', 'NN', 'us'))},"
+               f"{201600000000 + number}")
+
+
+def feeds(arguments):
+    if arguments.feeds:
+        directory = pathlib.Path(arguments.feeds)
+        access = (directory / "web-access.log").read_text().splitlines()
+        quakes = (directory / "earthquakes.csv").read_text().splitlines()[1:]
+    else:
+        print(f"made-up feeds of {arguments.lines} lines, seed {arguments.seed}")
+        random_ = random.Random(arguments.seed)
+        access = list(made_up_web_access(arguments.lines, random_))
+        quakes = list(made_up_earthquakes(arguments.lines, random_))
+    return {"web-access": web_access(access), "earthquakes": earthquakes(quakes)}
+
+
+# -- the three programs: each writes a feed, and reads one partition as (offset, timestamp, key, value)
+
+def command(*parts, lines=None):
+    done = subprocess.run([str(part) for part in parts], input=lines and lines.encode(), capture_output=True,
+                          timeout=SECONDS_MAX, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{pathlib.Path(str(parts[0])).name} ended with {done.returncode}: "
+                           f"{done.stderr.decode(errors='replace')[-800:]}")
+    return done.stdout
+
+
+class Kcat:
+    """kcat, one run per feed and per reading."""
+
+    sets_timestamps = False
+
+    def __init__(self, bootstrap):
+        # At the end of a partition kcat waits for one more answer.
+        self.base = [toolbox.kcat(), "-b", bootstrap, "-q", "-X", "fetch.wait.max.ms=10"]
+
+    def write(self, topic, codec, feed):
+        lines = "".join(f"{key}{SEPARATOR}{value}\n" for key, value, _ in feed)
+        command(*self.base, "-P", "-t", topic, "-K", SEPARATOR, "-z", codec, "-X", "enable.idempotence=true",
+                "-X", "topic.partitioner=murmur2_random", lines=lines)
+
+    def read(self, topic, partition, position, at):
+        offset = {"offset": str(at), "time": f"s@{at}"}[position]
+        out = command(*self.base, "-C", "-t", topic, "-p", partition, "-o", offset, "-e", "-X", "check.crcs=true",
+                      "-f", f"%o{SEPARATOR}%T{SEPARATOR}%k{SEPARATOR}%s\\n")
+        rows = (line.split(SEPARATOR, 3) for line in out.decode().split("\n") if line)
+        return [(int(offset), int(timestamp), key, value) for offset, timestamp, key, value in rows]
+
+
+class Confluent:
+    """confluent-kafka, through `python/feed.py` in the environment of the Python clients."""
+
+    sets_timestamps = True
+
+    def __init__(self, bootstrap):
+        self.base = [toolbox.python(), HERE / "python/feed.py", bootstrap]
+
+    def write(self, topic, codec, feed):
+        lines = "".join(f"{key}{SEPARATOR}{'' if at is None else at}{SEPARATOR}{value}\n" for key, value, at in feed)
+        command(*self.base, "write", topic, codec, lines=lines)
+
+    def read(self, topic, partition, position, at):
+        out = command(*self.base, "read", topic, partition, position, at)
+        rows = (line.split(SEPARATOR, 3) for line in out.decode().split("\n") if line)
+        return [(int(offset), int(timestamp), key, value) for offset, timestamp, key, value in rows]
+
+
+PROGRAMS = {"kcat": Kcat, "confluent": Confluent}
+
+
+# -- the comparison
+
+def create(bootstrap, topic):
+    command(toolbox.python(), HERE / "python/feed.py", bootstrap, "create", topic, PARTITIONS)
+
+
+def check(feed, reader, topic, stamped):
+    """Complaints about what one program reads of one topic."""
+    complaints, key_places, total = [], {}, 0
+    for partition in range(PARTITIONS):
+        whole = reader.read(topic, partition, "offset", 0)
+        total += len(whole)
+        for key in {row[2] for row in whole}:
+            if key_places.setdefault(key, partition) != partition:
+                complaints.append(f"key {key} lies in partitions {key_places[key]} and {partition}")
+        keys = {row[2] for row in whole}
+        expected = [(key, value, at) for key, value, at in feed if key in keys]
+        if [(key, value) for key, value, _ in expected] != [row[2:] for row in whole]:
+            complaints.append(f"partition {partition}: {len(whole)} records differ from the feed's {len(expected)}")
+        if [row[0] for row in whole] != list(range(len(whole))):
+            complaints.append(f"partition {partition}: offsets are not 0 to {len(whole) - 1}")
+        if stamped and [at for _, _, at in expected] != [row[1] for row in whole]:
+            complaints.append(f"partition {partition}: timestamps are not those of the events")
+        if not whole:
+            continue
+        middle = len(whole) // 2
+        if reader.read(topic, partition, "offset", middle) != whole[middle:]:
+            complaints.append(f"partition {partition}: other records from offset {middle} on")
+        # A time between two records' times, where there is one: the first record at or after it must come first.
+        at = whole[2 * len(whole) // 3][1]
+        first = next(row[0] for row in whole if row[1] >= at)
+        if reader.read(topic, partition, "time", at) != whole[first:]:
+            complaints.append(f"partition {partition}: other records from time {at} on, first should be {first}")
+        if stamped and first:
+            times = sorted(row[1] for row in whole)
+            between = times[bisect.bisect_left(times, at) - 1] + 1
+            first = next(row[0] for row in whole if row[1] >= between)
+            if reader.read(topic, partition, "time", between) != whole[first:]:
+                complaints.append(f"partition {partition}: other records from time {between} on")
+    if total != len(feed):
+        complaints.append(f"{total} records instead of {len(feed)}")
+    return complaints
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bootstrap", help="a running broker instead of our server, started for this run")
+    parser.add_argument("--feeds", default=os.environ.get("STRATALOG_FEEDS"), help="directory with the two files")
+    parser.add_argument("--lines", type=int, default=400, help="lines of a made-up feed")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--codecs", default=",".join(CODECS))
+    parser.add_argument("--writers", default=",".join(PROGRAMS))
+    parser.add_argument("--readers", default=",".join(PROGRAMS))
+    arguments = parser.parse_args()
+    if arguments.bootstrap:
+        return run(arguments, arguments.bootstrap)
+    with brokers.Stratalog() as broker:
+        return run(arguments, broker.bootstrap)
+
+
+def run(arguments, bootstrap):
+    programs = {name: kind(bootstrap) for name, kind in PROGRAMS.items()}
+    passed = failed = 0
+    for feed_name, feed in feeds(arguments).items():
+        for codec in arguments.codecs.split(","):
+            for writer in arguments.writers.split(","):
+                topic = f"{feed_name}-{codec}-{writer}-{os.getpid()}"
+                began = time.monotonic()
+                create(bootstrap, topic)
+                programs[writer].write(topic, codec, feed)
+                wrote = time.monotonic() - began
+                for reader in arguments.readers.split(","):
+                    began = time.monotonic()
+                    stamped = programs[writer].sets_timestamps and feed[0][2] is not None
+                    complaints = check(feed, programs[reader], topic, stamped)
+                    took = time.monotonic() - began
+                    print(f"{feed_name:12} {codec:7} {writer:10} -> {reader:10} {len(feed):6} records  "
+                          f"{'ok' if not complaints else 'FAILED'}  in {wrote:.1f} s, out {took:.1f} s", flush=True)
+                    print("\n".join(f"  {line}" for line in complaints), end="\n" if complaints else "")
+                    passed, failed = passed + (not complaints), failed + bool(complaints)
+    print(f"feeds: {passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

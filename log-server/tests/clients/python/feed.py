@@ -1,0 +1,54 @@
+"""Feeds through confluent-kafka: `feed.py BOOTSTRAP create TOPIC PARTITIONS`, `write TOPIC CODEC` from standard input,
+`read TOPIC PARTITION offset|time AT` to standard output. Fields are separated by the unit separator.
+"""
+
+import sys
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+SEPARATOR = "\x1f"
+SECONDS_MAX = 60
+
+
+def create(bootstrap, topic, partitions):
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    new = NewTopic(topic, int(partitions), 1, config={"retention.ms": "-1"})
+    admin.create_topics([new])[topic].result(SECONDS_MAX)
+
+
+def write(bootstrap, topic, codec):
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": codec, "enable.idempotence": True,
+                         "partitioner": "murmur2_random", "queue.buffering.max.messages": 1_000_000})
+    failures = []
+    for line in sys.stdin.buffer.read().decode().split("\n"):
+        if line:
+            key, at, value = line.split(SEPARATOR, 2)
+            more = {"timestamp": int(at)} if at else {}
+            producer.produce(topic, value, key, on_delivery=lambda error, _: error and failures.append(error), **more)
+            producer.poll(0)
+    if producer.flush(SECONDS_MAX) or failures:
+        raise SystemExit(f"not delivered: {failures[:3]}")
+
+
+def read(bootstrap, topic, partition, position, at):
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False,
+                         "auto.offset.reset": "error", "check.crcs": True})
+    where = TopicPartition(topic, int(partition), int(at))
+    if position == "time":
+        [where] = consumer.offsets_for_times([where], SECONDS_MAX)
+    _, end = consumer.get_watermark_offsets(TopicPartition(topic, int(partition)), SECONDS_MAX)
+    next_offset = where.offset
+    if 0 <= next_offset < end:
+        consumer.assign([where])
+    while 0 <= next_offset < end:
+        message = consumer.poll(SECONDS_MAX)
+        if message is None or message.error():
+            raise SystemExit(f"cannot read {topic}: {message and message.error()}")
+        parts = (str(message.offset()), str(message.timestamp()[1]), message.key().decode(), message.value().decode())
+        sys.stdout.buffer.write((SEPARATOR.join(parts) + "\n").encode())
+        next_offset = message.offset() + 1
+    consumer.close()
+
+
+{"create": create, "write": write, "read": read}[sys.argv[2]](sys.argv[1], *sys.argv[3:])

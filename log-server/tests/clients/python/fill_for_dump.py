@@ -1,0 +1,64 @@
+"""Fills topics with what a data directory can hold: `fill_for_dump.py BOOTSTRAP [again] [without-small-index]`.
+
+Each codec, idempotent and plain producers, small segments with dense indexes, append time, nulls and headers,
+deleted records. With `again` it only adds to the topics that a first call made. A real Kafka cannot recover a segment
+whose index is full (it does not start any more), hence the other word. Prints {topic: record count}.
+"""
+
+import json
+import sys
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+SMALL = {"segment.bytes": "1048576", "index.interval.bytes": "512", "retention.ms": "-1"}
+TOPICS = {
+    **{f"dump-{codec}": SMALL for codec in CODECS},
+    "dump-plain": SMALL,
+    "dump-append-time": {**SMALL, "message.timestamp.type": "LogAppendTime"},
+    "dump-deleted": SMALL,
+    "dump-small-index": {**SMALL, "segment.index.bytes": "256"},
+    "dump-empty": {},
+}
+RECORDS = 4000
+FIRST_TIMESTAMP = 1_700_000_000_000
+
+
+def fill(bootstrap, topic):
+    codec = topic.removeprefix("dump-") if topic.removeprefix("dump-") in CODECS else "none"
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": codec, "batch.num.messages": 50,
+                         "enable.idempotence": topic != "dump-plain", "linger.ms": 2, "queue.buffering.max.messages": 0})
+    for i in range(RECORDS):
+        key = None if i % 7 == 0 else f"key-{i % 100}"
+        value = None if i % 11 == 0 else f"{topic} {i} " + "abcdefgh"[i % 8] * (i * 37 % 1200)
+        headers = [("n", str(i)), ("null", None)] if i % 3 == 0 else []
+        producer.produce(topic, value, key, partition=i % 2, timestamp=FIRST_TIMESTAMP + 10 * i, headers=headers,
+                         on_delivery=fail_on_error)
+        producer.poll(0)
+    producer.flush(60)
+
+
+def fail_on_error(error, _):
+    if error:
+        raise SystemExit(f"not delivered: {error}")
+
+
+def main():
+    bootstrap = sys.argv[1]
+    if "without-small-index" in sys.argv:
+        del TOPICS["dump-small-index"]
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    if "again" not in sys.argv:
+        made = admin.create_topics([NewTopic(name, 2, 1, config=config) for name, config in TOPICS.items()])
+        for future in made.values():
+            future.result(30)
+    filled = [topic for topic in TOPICS if topic != "dump-empty"]
+    for topic in filled:
+        fill(bootstrap, topic)
+    for future in admin.delete_records([TopicPartition("dump-deleted", 0, 1500)]).values():
+        future.result(30)
+    print(json.dumps(dict.fromkeys(filled, RECORDS)))
+
+
+main()
