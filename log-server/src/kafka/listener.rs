@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::config::keys::BrokerConfig;
 use crate::kafka::connection::{self, CloseReason, ConnectionSettings, Dispatch, End};
+use crate::kafka::dispatch::Dispatcher;
 use crate::kafka::frame::{FrameError, FrameLimits};
 use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::{ConnectionInfo, Endpoint};
+use crate::kafka::services::Services;
+use crate::shutdown::ShutdownSignal;
 
 /// How long to wait when the system gives no connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,6 +51,33 @@ pub struct ListenerSettings {
     pub frame_timeout: Duration,
     /// How long answers may take to leave when the broker stops.
     pub drain_timeout: Duration,
+}
+
+impl ListenerSettings {
+    /// As the broker's configuration says.
+    #[must_use]
+    pub fn from_config(
+        config: &BrokerConfig,
+        advertised: Option<Endpoint>,
+        http_address: Option<String>,
+    ) -> Self {
+        let base = Self::default();
+        Self {
+            advertised,
+            http_address,
+            records_frame_bytes_max: config.socket_request_max_bytes,
+            structure_frame_bytes_max: base
+                .structure_frame_bytes_max
+                .min(config.socket_request_max_bytes),
+            // -1 is "no limit".
+            request_memory_bytes: u64::try_from(config.queued_max_request_bytes).unwrap_or(u64::MAX),
+            connections_max: config.max_connections,
+            in_flight_per_connection_max: config.connection_requests_max,
+            idle_timeout: config.connections_max_idle,
+            frame_timeout: config.request_receive_timeout,
+            ..base
+        }
+    }
 }
 
 impl Default for ListenerSettings {
@@ -93,8 +123,15 @@ impl KafkaListener {
         self.socket.local_addr()
     }
 
-    /// Serves until `shutdown` changes, then until every connection has ended.
-    pub(crate) async fn serve_with<D: Dispatch>(self, dispatch: Arc<D>, mut shutdown: watch::Receiver<bool>) {
+    /// Serves these services until "stop" is said, then until every connection has ended.
+    pub async fn serve(self, services: Arc<Services>) {
+        let shutdown = services.shutdown.clone();
+        self.serve_with(Arc::new(Dispatcher::new(services)), shutdown)
+            .await;
+    }
+
+    /// Serves until "stop" is said, then until every connection has ended.
+    pub(crate) async fn serve_with<D: Dispatch>(self, dispatch: Arc<D>, mut shutdown: ShutdownSignal) {
         let service = Arc::new(Service::new(&self.settings, dispatch, shutdown.clone()));
         let counts = Arc::new(ConnectionCounts::new(&self.settings));
         let mut tasks = JoinSet::new();
@@ -102,7 +139,7 @@ impl KafkaListener {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = shutdown.changed() => break,
+                _ = shutdown.requested() => break,
                 ended = tasks.join_next(), if !tasks.is_empty() => {
                     report_panic(ended);
                     continue;
@@ -148,11 +185,11 @@ struct Service<D> {
     settings: ConnectionSettings,
     memory: RequestMemory,
     advertised: Option<Endpoint>,
-    shutdown: watch::Receiver<bool>,
+    shutdown: ShutdownSignal,
 }
 
 impl<D: Dispatch> Service<D> {
-    fn new(settings: &ListenerSettings, dispatch: Arc<D>, shutdown: watch::Receiver<bool>) -> Self {
+    fn new(settings: &ListenerSettings, dispatch: Arc<D>, shutdown: ShutdownSignal) -> Self {
         let frames = FrameLimits {
             records_frame_bytes_max: settings.records_frame_bytes_max,
             structure_frame_bytes_max: settings.structure_frame_bytes_max,

@@ -19,9 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use log_core::protocol::CodecError;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::kafka::frame::{Frame, FrameError, FrameLimits, FrameReader};
@@ -29,6 +28,7 @@ use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::ConnectionInfo;
 use crate::kafka::response::{OutQueue, Response, ResponseError};
 use crate::kafka::wrong_protocol::WrongProtocol;
+use crate::shutdown::ShutdownSignal;
 
 /// Answers are gathered for one write up to this many bytes or
 const GATHER_BYTES: usize = 256 << 10;
@@ -98,24 +98,14 @@ impl Answer {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CloseReason {
     /// Its bytes are not what its API and version say.
-    #[error("malformed request (API key {api_key}, version {api_version}): {error}")]
+    #[error("malformed request (API key {api_key}, version {api_version}): {reason}")]
     Malformed {
         /// Which API.
         api_key: i16,
         /// Which version.
         api_version: i16,
         /// What is wrong.
-        error: CodecError,
-    },
-    /// More array elements than any sensible request of its size has.
-    #[error("a request (API key {api_key}) with {count} array elements in {bytes} bytes")]
-    TooManyElements {
-        /// Which API.
-        api_key: i16,
-        /// How many were announced.
-        count: usize,
-        /// The request's size.
-        bytes: usize,
+        reason: String,
     },
     /// A client that wants no answers can be told of an error in no other way.
     #[error("produce with acks=0 failed: {0}")]
@@ -161,7 +151,7 @@ pub(crate) async fn run<R, W, D>(
     connection: Arc<ConnectionInfo>,
     settings: &ConnectionSettings,
     memory: RequestMemory,
-    shutdown: watch::Receiver<bool>,
+    shutdown: ShutdownSignal,
 ) -> End
 where
     R: AsyncRead + Unpin,
@@ -213,7 +203,7 @@ struct Reading<'a, R, D> {
     dispatch: &'a D,
     connection: &'a Arc<ConnectionInfo>,
     in_flight: &'a AtomicUsize,
-    shutdown: watch::Receiver<bool>,
+    shutdown: ShutdownSignal,
 }
 
 impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
@@ -249,7 +239,7 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
 
     async fn next_frame(&mut self) -> Result<Frame, End> {
         // Seen here too, because a client that never pauses never lets the select below look.
-        if self.shutdown.has_changed().unwrap_or(true) {
+        if self.shutdown.is_requested() {
             return Err(End::Shutdown);
         }
         let in_flight = self.in_flight;
@@ -257,8 +247,7 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
         tokio::select! {
             biased;
             frame = self.frames.next(is_busy) => frame?.ok_or(End::ByClient),
-            // Also when the broker that would say so is gone.
-            _ = self.shutdown.changed() => Err(End::Shutdown),
+            _ = self.shutdown.requested() => Err(End::Shutdown),
         }
     }
 }

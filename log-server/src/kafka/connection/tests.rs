@@ -15,6 +15,7 @@ use super::*;
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
 use crate::kafka::test_support::{frame, fuzz};
+use crate::shutdown::{Shutdown, StopReason};
 
 const NOW: u8 = b'n';
 const LATER: u8 = b'l';
@@ -102,14 +103,15 @@ struct Client {
     read: ReadHalf<DuplexStream>,
     write: Option<WriteHalf<DuplexStream>>,
     end: JoinHandle<End>,
-    shutdown: watch::Sender<bool>,
+    shutdown: Shutdown,
 }
 
 impl Client {
     fn connect(script: &Arc<Script>, in_flight_max: usize) -> Self {
         let (far, near) = tokio::io::duplex(64 << 10);
         let (read, write) = tokio::io::split(far);
-        let (shutdown, stopping) = watch::channel(false);
+        let shutdown = Shutdown::new();
+        let stopping = shutdown.signal();
         let script = Arc::clone(script);
         let end = tokio::spawn(async move {
             let (reader, writer) = tokio::io::split(near);
@@ -288,7 +290,7 @@ async fn a_stop_lets_answers_leave_and_takes_nothing_more() {
     let mut client = Client::connect(&script, 16);
     client.send(&[(1, LATER), (2, BARRIER)]).await;
     script.until_begun(2).await;
-    client.shutdown.send(true).unwrap();
+    client.shutdown.request(StopReason::Asked);
     client.send(&[(3, NOW)]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     script.release(2);
@@ -308,7 +310,7 @@ async fn a_stop_does_not_wait_for_ever() {
     client.send(&[(1, LATER)]).await;
     script.until_begun(1).await;
     let begin = Instant::now();
-    client.shutdown.send(true).unwrap();
+    client.shutdown.request(StopReason::Asked);
     assert!(matches!(client.end.await.unwrap(), End::Shutdown));
     assert_eq!(begin.elapsed(), Duration::from_secs(5));
 }
@@ -369,7 +371,7 @@ fn random_pipelines_keep_their_order() {
 
 struct Served {
     address: std::net::SocketAddr,
-    stop: watch::Sender<bool>,
+    stop: Shutdown,
     task: JoinHandle<()>,
 }
 
@@ -378,7 +380,8 @@ async fn serve(script: &Arc<Script>, settings: ListenerSettings) -> Served {
         .await
         .unwrap();
     let address = listener.local_address().unwrap();
-    let (stop, stopping) = watch::channel(false);
+    let stop = Shutdown::new();
+    let stopping = stop.signal();
     let task = tokio::spawn(listener.serve_with(Arc::new(Arc::clone(script)), stopping));
     Served { address, stop, task }
 }
@@ -393,7 +396,7 @@ async fn over_loopback_with_large_answers_and_a_stop_at_the_end() {
     for id in 0..20 {
         assert_eq!(read_answer(&mut socket).await, Some(id));
     }
-    served.stop.send(true).unwrap();
+    served.stop.request(StopReason::Asked);
     assert_eq!(read_answer(&mut socket).await, None);
     served.task.await.unwrap();
     assert!(tokio::net::TcpStream::connect(served.address).await.is_err());

@@ -17,6 +17,8 @@
 //! | tags 0 diverging epoch, 1 current leader | i32 and i64, i32 and i32 | 12 and later |
 //! | tag 0 node endpoints | array of node id, host, port, rack | 16 and later |
 
+use std::sync::Arc;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use log_core::model::TopicId;
 use log_core::protocol::RequestPrefix;
@@ -28,16 +30,16 @@ const FLEXIBLE: i16 = 12;
 /// The first version that names topics by id.
 const BY_ID: i16 = 13;
 
-/// The topic of a row: its name, its id, or both; the version chooses.
+/// The topic of a row. By id from version 13 on; then the name is known only if the topic is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RowTopic<'a> {
-    /// The name; empty when only the id is known.
-    pub(crate) name: &'a str,
-    /// The id; zero in versions that do not have it.
+pub(crate) struct FetchTopic {
+    /// Zero before version 13.
     pub(crate) id: TopicId,
+    /// `None` for an id that is not known.
+    pub(crate) name: Option<Arc<str>>,
 }
 
-/// An epoch and an offset or a leader, in the fields that are there only when something is wrong.
+/// Where the client's log and ours part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DivergingEpoch {
     /// The largest epoch the log has that is not above the client's.
@@ -49,6 +51,8 @@ pub(crate) struct DivergingEpoch {
 /// What the response says about one partition.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PartitionRow {
+    /// Of which topic.
+    pub(crate) topic: FetchTopic,
     /// Which partition.
     pub(crate) partition: i32,
     /// An error code, or 0.
@@ -93,7 +97,7 @@ pub(crate) struct FetchHead {
 pub(crate) fn encode(
     prefix: RequestPrefix,
     head: FetchHead,
-    rows: &mut [(RowTopic<'_>, PartitionRow)],
+    rows: &mut [PartitionRow],
     endpoints: &[NodeEndpoint<'_>],
 ) -> Result<Response, ResponseError> {
     let version = prefix.api_version;
@@ -107,9 +111,9 @@ pub(crate) fn encode(
         writer.buffer.put_i16(head.error_code);
         writer.buffer.put_i32(head.session_id);
     }
-    let topics = || rows.chunk_by(|a, b| a.0 == b.0);
-    writer.array_length(Some(topics().count()));
-    for topic in rows.chunk_by_mut(|a, b| a.0 == b.0) {
+    let is_same = |a: &PartitionRow, b: &PartitionRow| a.topic == b.topic;
+    writer.array_length(Some(rows.chunk_by(is_same).count()));
+    for topic in rows.chunk_by_mut(is_same) {
         writer.topic(topic);
     }
     writer.end(endpoints);
@@ -127,17 +131,17 @@ impl Writer {
         FLEXIBLE <= self.version
     }
 
-    fn topic(&mut self, rows: &mut [(RowTopic<'_>, PartitionRow)]) {
-        let Some((topic, _)) = rows.first() else {
+    fn topic(&mut self, rows: &mut [PartitionRow]) {
+        let Some(PartitionRow { topic, .. }) = rows.first() else {
             return;
         };
         if BY_ID <= self.version {
             self.buffer.put_slice(&topic.id.to_bytes());
         } else {
-            self.string(topic.name);
+            self.string(topic.name.as_deref().unwrap_or(""));
         }
         self.array_length(Some(rows.len()));
-        for (_, row) in rows {
+        for row in rows {
             self.partition(row);
         }
         self.no_tags();

@@ -11,13 +11,12 @@ use super::*;
 use crate::kafka::apis;
 use crate::kafka::test_support::fuzz;
 
-type Rows = Vec<(RowTopic<'static>, PartitionRow)>;
-
 const NAMES: [&str; 4] = ["", "a", "orders", "a-topic.with_a-longer-name"];
 
-fn random_row(rng: &mut fastrand::Rng) -> PartitionRow {
+fn random_row(topic: &FetchTopic, rng: &mut fastrand::Rng) -> PartitionRow {
     let record_bytes = [0, 0, 1, 126, 127, 128, 5_000, 70_000][rng.usize(..8)];
     PartitionRow {
+        topic: topic.clone(),
         partition: rng.i32(0..20_000),
         error_code: rng.i16(-1..120),
         high_watermark: rng.i64(..),
@@ -36,11 +35,11 @@ fn random_row(rng: &mut fastrand::Rng) -> PartitionRow {
 }
 
 /// Rows grouped by topic, as the handler has them; at times more than the 127 that one length byte can say.
-fn random_rows(rng: &mut fastrand::Rng) -> Rows {
-    let mut rows = Rows::new();
+fn random_rows(rng: &mut fastrand::Rng) -> Vec<PartitionRow> {
+    let mut rows = Vec::new();
     for (number, name) in (0_u8..).zip(NAMES).take(rng.usize(..=NAMES.len())) {
-        let topic = RowTopic {
-            name,
+        let topic = FetchTopic {
+            name: Some(name.into()),
             id: TopicId::from_bytes([number; 16]),
         };
         let count = if rng.u8(..20) == 0 {
@@ -48,7 +47,7 @@ fn random_rows(rng: &mut fastrand::Rng) -> Rows {
         } else {
             rng.usize(1..4)
         };
-        rows.extend((0..count).map(|_| (topic.clone(), random_row(rng))));
+        rows.extend((0..count).map(|_| random_row(&topic, rng)));
     }
     rows
 }
@@ -56,7 +55,7 @@ fn random_rows(rng: &mut fastrand::Rng) -> Rows {
 fn by_the_codec(
     head: FetchHead,
     version: i16,
-    rows: &Rows,
+    rows: &[PartitionRow],
     endpoints: &[NodeEndpoint<'_>],
 ) -> FetchResponseData {
     let string = |text: &str| KafkaString::from(text.to_owned());
@@ -92,11 +91,11 @@ fn by_the_codec(
         ..PartitionData::default()
     };
     let responses = rows
-        .chunk_by(|a, b| a.0 == b.0)
+        .chunk_by(|a, b| a.topic == b.topic)
         .map(|topic| FetchableTopicResponse {
-            topic: string(topic[0].0.name),
-            topic_id: KafkaUuid::from(topic[0].0.id),
-            partitions: topic.iter().map(|(_, row)| partition(row)).collect(),
+            topic: string(topic[0].topic.name.as_deref().unwrap()),
+            topic_id: KafkaUuid::from(topic[0].topic.id),
+            partitions: topic.iter().map(partition).collect(),
             ..FetchableTopicResponse::default()
         });
     let endpoints = endpoints.iter().map(|endpoint| CodecEndpoint {
@@ -159,16 +158,14 @@ fn the_same_bytes_as_the_codec_in_every_version() {
 #[test]
 fn records_are_handed_on_where_they_lie() {
     let records = Bytes::from(vec![7; 100_000]);
-    let mut rows = vec![(
-        RowTopic {
-            name: "a",
-            id: TopicId::ZERO,
-        },
-        PartitionRow {
-            records: records.clone(),
-            ..random_row(&mut fastrand::Rng::with_seed(1))
-        },
-    )];
+    let topic = FetchTopic {
+        name: Some("a".into()),
+        id: TopicId::ZERO,
+    };
+    let mut rows = vec![PartitionRow {
+        records: records.clone(),
+        ..random_row(&topic, &mut fastrand::Rng::with_seed(1))
+    }];
     let prefix = RequestPrefix {
         api_key: 1,
         api_version: 12,

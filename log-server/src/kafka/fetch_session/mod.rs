@@ -25,7 +25,7 @@ use log_core::model::TopicId;
 use log_core::protocol::ErrorCode;
 use parking_lot::Mutex;
 
-use crate::kafka::fetch_response::PartitionRow;
+use crate::kafka::fetch_response::{FetchTopic, PartitionRow};
 
 /// "No session".
 const NO_SESSION: i32 = 0;
@@ -41,15 +41,6 @@ fn next_epoch(epoch: i32) -> i32 {
         i32::MAX => 1,
         _ => epoch + 1,
     }
-}
-
-/// The topic a fetch names. By id from version 13 on; then the name is known only if the topic is.
-#[derive(Debug, Clone)]
-pub(crate) struct FetchTopic {
-    /// Zero before version 13.
-    pub(crate) id: TopicId,
-    /// `None` for an id that is not known.
-    pub(crate) name: Option<Arc<str>>,
 }
 
 /// What a fetch asks of one partition.
@@ -187,8 +178,8 @@ impl FetchSession {
     }
 
     /// Decides whether a row is told, and remembers that it was.
-    fn must_tell(&mut self, topic: &FetchTopic, row: &PartitionRow) -> bool {
-        let key = PartitionKey::new(topic, row.partition);
+    fn must_tell(&mut self, row: &PartitionRow) -> bool {
+        let key = PartitionKey::new(&row.topic, row.partition);
         let Some(place) = self.places.get(&key).copied() else {
             // Forgotten by a later request of the same client: an answer does no harm.
             return true;
@@ -340,12 +331,13 @@ impl FetchSessions {
 
     /// Ends a request: drops the rows that need not be told, and gives the response's error and session id.
     ///
-    /// `epoch` is the request's; rows stand beside the targets they answer.
+    /// Each row answers the target at the same place.
     pub(crate) fn close(
         &self,
         context: &FetchContext,
         request: ClosingRequest,
-        rows: &mut Vec<(FetchTarget, PartitionRow)>,
+        targets: &[FetchTarget],
+        rows: &mut Vec<PartitionRow>,
         now_ms: i64,
     ) -> (ErrorCode, i32) {
         match context {
@@ -353,7 +345,7 @@ impl FetchSessions {
             FetchContext::Sessionless => (ErrorCode::None, NO_SESSION),
             FetchContext::Full => {
                 let mut cache = self.cache.lock();
-                let id = cache.create(&self.limits, request.by_id, rows, now_ms);
+                let id = cache.create(&self.limits, request.by_id, targets.iter().zip(rows), now_ms);
                 (ErrorCode::None, id)
             }
             FetchContext::Incremental(session) => {
@@ -363,13 +355,14 @@ impl FetchSessions {
                     rows.clear();
                     return (ErrorCode::InvalidFetchSessionEpoch, session.id);
                 }
-                rows.retain(|(target, row)| session.must_tell(&target.topic, row));
+                rows.retain(|row| session.must_tell(row));
                 (ErrorCode::None, session.id)
             }
         }
     }
 
     /// How many sessions there are, and how many partitions in them.
+    #[cfg(test)]
     pub(crate) fn size(&self) -> (usize, usize) {
         let cache = self.cache.lock();
         (cache.entries.len(), cache.partition_count)
@@ -387,21 +380,20 @@ pub(crate) struct ClosingRequest {
 
 impl Cache {
     /// Makes a session of what a full request asked and was told; its id, or 0 when there is no room.
-    fn create(
+    fn create<'a>(
         &mut self,
         limits: &SessionLimits,
         by_id: bool,
-        rows: &[(FetchTarget, PartitionRow)],
+        told: impl ExactSizeIterator<Item = (&'a FetchTarget, &'a mut PartitionRow)>,
         now_ms: i64,
     ) -> i32 {
-        if limits.partitions_max < self.partition_count + rows.len()
-            || !self.make_room(limits, rows.len(), now_ms)
-        {
+        let size = told.len();
+        if limits.partitions_max < self.partition_count + size || !self.make_room(limits, size, now_ms) {
             return NO_SESSION;
         }
         let id = self.unused_id();
         let mut session = FetchSession::new(id, by_id);
-        for (target, row) in rows {
+        for (target, row) in told {
             let key = PartitionKey::new(&target.topic, target.partition);
             session.put_last(
                 key,
@@ -421,7 +413,7 @@ impl Cache {
                 size: 0,
             },
         );
-        self.touch(id, rows.len(), now_ms, limits.eviction_ms);
+        self.touch(id, size, now_ms, limits.eviction_ms);
         id
     }
 

@@ -35,6 +35,7 @@ fn target(topic: FetchTopic, partition: i32, offset: i64) -> FetchTarget {
 
 fn row(partition: i32, high_watermark: i64, records: &'static str) -> PartitionRow {
     PartitionRow {
+        topic: name("a"),
         partition,
         error_code: 0,
         high_watermark,
@@ -95,25 +96,28 @@ impl<'a> Client<'a> {
         answer: impl Fn(&FetchTarget) -> PartitionRow,
     ) -> (ErrorCode, i32, Vec<i32>) {
         let (context, targets) = self.open(session, targets, forgotten);
-        let rows = targets.into_iter().map(|target| {
-            let row = answer(&target);
-            (target, row)
+        let rows = targets.iter().map(|target| PartitionRow {
+            topic: target.topic.clone(),
+            ..answer(target)
         });
-        self.close(&context, session.1, rows.collect())
+        self.close(&context, session.1, &targets, rows.collect())
     }
 
     fn close(
         &self,
         context: &FetchContext,
         epoch: i32,
-        mut rows: Vec<(FetchTarget, PartitionRow)>,
+        targets: &[FetchTarget],
+        mut rows: Vec<PartitionRow>,
     ) -> (ErrorCode, i32, Vec<i32>) {
         let request = ClosingRequest {
             epoch,
             by_id: self.by_id,
         };
-        let (error, id) = self.sessions.close(context, request, &mut rows, self.now_ms);
-        (error, id, rows.iter().map(|(_, row)| row.partition).collect())
+        let (error, id) = self
+            .sessions
+            .close(context, request, targets, &mut rows, self.now_ms);
+        (error, id, rows.iter().map(|row| row.partition).collect())
     }
 
     /// A session of partitions 0 to `count` − 1 of topic "a", all at high watermark 5.
@@ -271,12 +275,15 @@ fn the_answer_to_an_overtaken_request_is_an_error_that_keeps_the_session() {
     let id = client.session_of(1);
     let (first, targets) = client.open((id, 1), vec![], vec![]);
     let (second, _) = client.open((id, 2), vec![], vec![]);
-    let rows = vec![(targets[0].clone(), row(0, 9, "records"))];
+    let rows = vec![row(0, 9, "records")];
     assert_eq!(
-        client.close(&first, 1, rows),
+        client.close(&first, 1, &targets, rows),
         (ErrorCode::InvalidFetchSessionEpoch, id, vec![])
     );
-    assert_eq!(client.close(&second, 2, vec![]), (ErrorCode::None, id, vec![]));
+    assert_eq!(
+        client.close(&second, 2, &[], vec![]),
+        (ErrorCode::None, id, vec![])
+    );
 }
 
 #[test]

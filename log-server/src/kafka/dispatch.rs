@@ -1,0 +1,238 @@
+//! From a frame to its handler: header, body, and how far the request is when `dispatch` returns.
+//!
+//! | API | carried out | answered |
+//! |---|---|---|
+//! | Produce | at once | when its records are on the disk, beside later requests |
+//! | Fetch | at once | at once, or when records come, beside later requests |
+//! | all others | before the next request begins | when done |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use log_core::protocol::{
+    ApiKey, CodecError, Message, Request, RequestPrefix, messages::AlterConfigsRequestData,
+    messages::ApiVersionsRequestData, messages::CreatePartitionsRequestData,
+    messages::CreateTopicsRequestData, messages::DeleteRecordsRequestData, messages::DeleteTopicsRequestData,
+    messages::DescribeClusterRequestData, messages::DescribeConfigsRequestData,
+    messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
+    messages::FetchRequestData, messages::FindCoordinatorRequestData,
+    messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
+    messages::ListOffsetsRequestData, messages::MetadataRequestData,
+    messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData, read_request_header,
+};
+
+use crate::kafka::apis::Admission;
+use crate::kafka::connection::{Answer, CloseReason, Dispatch, Dispatched};
+use crate::kafka::frame::Frame;
+use crate::kafka::handlers;
+use crate::kafka::memory::MemoryPermit;
+use crate::kafka::produce_guard;
+use crate::kafka::request_context::{ConnectionInfo, RequestContext};
+use crate::kafka::response::Response;
+use crate::kafka::services::Services;
+
+/// A header is two numbers, a client id of at most 32 KiB, and tags. It is read from this much of a frame, because the memory
+/// that reading tags may take grows with what is there.
+const HEADER_BYTES_MAX: usize = 40 << 10;
+
+/// Carries out requests by the broker's services.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    services: Arc<Services>,
+}
+
+/// A request whose header has been read.
+struct Incoming {
+    context: RequestContext,
+    body: Bytes,
+    memory: MemoryPermit,
+}
+
+impl Dispatcher {
+    /// A dispatcher to these services.
+    pub(crate) fn new(services: Arc<Services>) -> Self {
+        Self { services }
+    }
+
+    fn carry_out(&self, api: ApiKey, request: Incoming) -> Result<Dispatched, CloseReason> {
+        use handlers as h;
+        match api {
+            ApiKey::Produce => {
+                produce_guard::check(&request.body, request.context.version())?;
+                let body: ProduceRequestData = decode(&request.context, request.body)?;
+                Ok(h::produce::handle(&self.services, &request.context, body))
+            }
+            ApiKey::Fetch => {
+                let body: FetchRequestData = decode(&request.context, request.body)?;
+                Ok(h::fetch::handle(&self.services, &request.context, &body))
+            }
+            ApiKey::ApiVersions => now(request, |context, body: ApiVersionsRequestData| {
+                h::api_versions::handle(context, &body)
+            }),
+            ApiKey::FindCoordinator => now(request, |context, body: FindCoordinatorRequestData| {
+                h::find_coordinator::handle(&self.services, context, body)
+            }),
+            ApiKey::DescribeCluster => now(request, |context, body: DescribeClusterRequestData| {
+                h::describe_cluster::handle(&self.services, context, &body)
+            }),
+            ApiKey::DescribeConfigs => now(request, |_, body: DescribeConfigsRequestData| {
+                h::describe_configs::handle(&self.services, body)
+            }),
+            ApiKey::DescribeTopicPartitions => now(request, |_, body: DescribeTopicPartitionsRequestData| {
+                h::describe_topic_partitions::handle(&self.services, &body)
+            }),
+            ApiKey::OffsetForLeaderEpoch => now(request, |_, body: OffsetForLeaderEpochRequestData| {
+                h::offset_for_leader_epoch::handle(&self.services, body)
+            }),
+            ApiKey::Metadata => self.barrier(
+                request,
+                |services, context, body: MetadataRequestData| async move {
+                    h::metadata::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::ListOffsets => self.barrier(
+                request,
+                |services, context, body: ListOffsetsRequestData| async move {
+                    h::list_offsets::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::DeleteRecords => self.barrier(
+                request,
+                |services, _, body: DeleteRecordsRequestData| async move {
+                    h::delete_records::handle(&services, body).await
+                },
+            ),
+            ApiKey::CreateTopics => {
+                self.barrier(request, |services, _, body: CreateTopicsRequestData| async move {
+                    h::create_topics::handle(&services, body).await
+                })
+            }
+            ApiKey::DeleteTopics => self.barrier(
+                request,
+                |services, context, body: DeleteTopicsRequestData| async move {
+                    h::delete_topics::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::CreatePartitions => self.barrier(
+                request,
+                |services, _, body: CreatePartitionsRequestData| async move {
+                    h::create_partitions::handle(&services, body).await
+                },
+            ),
+            ApiKey::InitProducerId => self.barrier(
+                request,
+                |services, _, body: InitProducerIdRequestData| async move {
+                    h::init_producer_id::handle(&services, &body).await
+                },
+            ),
+            ApiKey::AlterConfigs => {
+                self.barrier(request, |services, _, body: AlterConfigsRequestData| async move {
+                    h::alter_configs::handle(&services, body).await
+                })
+            }
+            ApiKey::IncrementalAlterConfigs => self.barrier(
+                request,
+                |services, _, body: IncrementalAlterConfigsRequestData| async move {
+                    h::incremental_alter_configs::handle(&services, body).await
+                },
+            ),
+            ApiKey::DescribeLogDirs => self.barrier(
+                request,
+                |services, _, body: DescribeLogDirsRequestData| async move {
+                    h::describe_log_dirs::handle(&services, body).await
+                },
+            ),
+            other => unreachable!("{other:?} is not in the table of APIs"),
+        }
+    }
+
+    /// Decodes the body and hands it to `handle`, whose future must end before the next request begins.
+    fn barrier<M, F, A>(&self, request: Incoming, handle: F) -> Result<Dispatched, CloseReason>
+    where
+        M: Request + Send + 'static,
+        M::Response: Send,
+        F: FnOnce(Arc<Services>, RequestContext, M) -> A,
+        A: Future<Output = M::Response> + Send + 'static,
+    {
+        let Incoming {
+            context,
+            body,
+            memory,
+        } = request;
+        let prefix = context.prefix;
+        let body = decode(&context, body)?;
+        let work = handle(Arc::clone(&self.services), context, body);
+        Ok(Dispatched::Barrier(Box::pin(async move {
+            let response = work.await;
+            drop(memory);
+            Answer::from_response(Response::encode(prefix, &response))
+        })))
+    }
+}
+
+impl Dispatch for Dispatcher {
+    fn dispatch(&self, connection: &Arc<ConnectionInfo>, frame: Frame) -> Dispatched {
+        let dispatched = match frame.admission {
+            Admission::Serve(api) => read_header(connection, frame).and_then(|request| {
+                tracing::trace!(
+                    peer = %request.context.connection.peer, api = ?api.key,
+                    version = request.context.version(), client_id = request.context.client_id(), "request"
+                );
+                self.carry_out(api.key, request)
+            }),
+            Admission::NegotiateDown => read_header(connection, frame)
+                .map(|request| Dispatched::Now(handlers::api_versions::too_new(request.context.prefix))),
+            Admission::UnknownApi | Admission::UnsupportedVersion(_) => {
+                unreachable!("the frame reader ends the connection instead")
+            }
+        };
+        dispatched.unwrap_or_else(|reason| Dispatched::Now(Answer::Close(reason)))
+    }
+}
+
+fn read_header(connection: &Arc<ConnectionInfo>, frame: Frame) -> Result<Incoming, CloseReason> {
+    let Frame {
+        prefix,
+        bytes,
+        memory,
+        ..
+    } = frame;
+    let mut head = bytes.slice(..bytes.len().min(HEADER_BYTES_MAX));
+    let available = head.len();
+    let header = read_request_header(&mut head, prefix).map_err(|error| malformed(prefix, &error))?;
+    let header_bytes = available - head.len();
+    let context = RequestContext {
+        connection: Arc::clone(connection),
+        prefix,
+        client_id: header.client_id,
+    };
+    Ok(Incoming {
+        context,
+        body: bytes.slice(header_bytes..),
+        memory,
+    })
+}
+
+/// Decodes a body and carries it out on the spot.
+fn now<M: Request>(
+    request: Incoming,
+    handle: impl FnOnce(&RequestContext, M) -> M::Response,
+) -> Result<Dispatched, CloseReason> {
+    let body = decode(&request.context, request.body)?;
+    let response = handle(&request.context, body);
+    let response = Response::encode(request.context.prefix, &response);
+    Ok(Dispatched::Now(Answer::from_response(response)))
+}
+
+/// Reads a body. Bytes behind it are ignored, as Kafka ignores them.
+fn decode<M: Message>(context: &RequestContext, mut body: Bytes) -> Result<M, CloseReason> {
+    M::read_from(&mut body, context.version()).map_err(|error| malformed(context.prefix, &error))
+}
+
+fn malformed(prefix: RequestPrefix, error: &CodecError) -> CloseReason {
+    CloseReason::Malformed {
+        api_key: prefix.api_key,
+        api_version: prefix.api_version,
+        reason: error.to_string(),
+    }
+}

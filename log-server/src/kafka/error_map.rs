@@ -1,0 +1,93 @@
+//! From what partitions and metadata refuse to what Kafka's clients are told. The only place where errors become codes.
+//!
+//! Clients decide by the code alone whether to retry, to look for a new leader or to give up; so the code is the one that a real
+//! Kafka broker gives in the same situation. The message is for people.
+
+use log_core::producer_state::manager::ProducerStateError;
+use log_core::protocol::ErrorCode;
+use log_core::record::validator::ProduceError;
+
+use crate::metadata::error::ControllerError;
+use crate::partition::error::PartitionError;
+
+/// The code for a failed read, look-up or deletion.
+pub(crate) fn partition_error(error: &PartitionError) -> ErrorCode {
+    match error {
+        PartitionError::Invalid(refusal) => produce_refusal(refusal),
+        PartitionError::Producer(refusal) => producer_refusal(refusal),
+        PartitionError::BatchExceedsSegment { .. } => ErrorCode::RecordListTooLarge,
+        PartitionError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        PartitionError::Storage { .. }
+        | PartitionError::Latched { .. }
+        | PartitionError::DiskFull { .. }
+        | PartitionError::Offline { .. } => ErrorCode::KafkaStorageError,
+        PartitionError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        // Clients look for the new leader, and find this broker again once it is back.
+        PartitionError::ShuttingDown => ErrorCode::NotLeaderOrFollower,
+        PartitionError::WouldBlock => ErrorCode::UnknownServerError,
+    }
+}
+
+fn produce_refusal(error: &ProduceError) -> ErrorCode {
+    match error {
+        ProduceError::NoBatch
+        | ProduceError::Incomplete { .. }
+        | ProduceError::SeveralBatches { .. }
+        | ProduceError::OldMagic { .. }
+        | ProduceError::BaseOffset { .. }
+        | ProduceError::Header(_)
+        | ProduceError::RecordCount { .. }
+        | ProduceError::Control
+        | ProduceError::Sequence { .. }
+        | ProduceError::Record(_)
+        | ProduceError::InvalidRecords { .. } => ErrorCode::InvalidRecord,
+        ProduceError::Corrupt(_) => ErrorCode::CorruptMessage,
+        ProduceError::TooLarge { .. } | ProduceError::DecompressedTooLarge(_) => ErrorCode::MessageTooLarge,
+        ProduceError::Compression(_) => ErrorCode::UnsupportedCompressionType,
+        ProduceError::InvalidTimestamps { .. } => ErrorCode::InvalidTimestamp,
+    }
+}
+
+fn producer_refusal(error: &ProducerStateError) -> ErrorCode {
+    match error {
+        ProducerStateError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        ProducerStateError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        ProducerStateError::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+        ProducerStateError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+    }
+}
+
+/// The records of a refused batch that are at fault, with their numbers within it.
+pub(crate) fn record_errors(error: &PartitionError) -> Vec<(i32, String)> {
+    let PartitionError::Invalid(refusal) = error else {
+        return Vec::new();
+    };
+    let faults = refusal.record_faults().iter();
+    faults
+        .map(|fault| {
+            (
+                i32::try_from(fault.index).unwrap_or(i32::MAX),
+                fault.reason.to_string(),
+            )
+        })
+        .collect()
+}
+
+/// The code for a refused change of topics or settings; its message is the error's own.
+pub(crate) fn controller_error(error: &ControllerError) -> ErrorCode {
+    match error {
+        ControllerError::InvalidTopic(_) => ErrorCode::InvalidTopicException,
+        ControllerError::TopicExists(_) => ErrorCode::TopicAlreadyExists,
+        ControllerError::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
+        ControllerError::UnknownTopicId(_) => ErrorCode::UnknownTopicId,
+        ControllerError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        ControllerError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        ControllerError::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        ControllerError::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        ControllerError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        ControllerError::PolicyViolation(_) => ErrorCode::PolicyViolation,
+        ControllerError::TopicDeletionDisabled => ErrorCode::TopicDeletionDisabled,
+        ControllerError::Storage(_) => ErrorCode::KafkaStorageError,
+        ControllerError::ShuttingDown => ErrorCode::NotController,
+    }
+}

@@ -1,0 +1,364 @@
+//! `Produce`, versions 3 to 13 (0 to 2 are advertised for older librdkafka and refused, both as Kafka does).
+//!
+//! - What a request appends, it has appended when this returns; later requests of the connection come behind it. Only the answer
+//!   waits for the disk, and several requests wait for the same sync.
+//! - `acks=0`: no answer, and an error closes the connection. Other values than −1, 0 and 1: `INVALID_REQUIRED_ACKS`.
+//! - Version 7 (KIP-110) allows zstd. Version 8 (KIP-467) tells which records of a refused batch are at fault.
+//! - Version 13 (KIP-516) names topics by id.
+//! - The request's time limit bounds the wait for the disk (`REQUEST_TIMED_OUT`); below a second it counts as a second,
+//!   because in Kafka one broker never makes its producers wait.
+//! - Differs from Kafka: refusals carry a message where Kafka's carry none; null instead of records is `INVALID_RECORD`, where
+//!   Kafka never answers; a partition named twice gets both batches.
+//! - Gap: transactions. A transactional batch is `INVALID_TXN_STATE`, or without a transactional id
+//!   `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use log_core::model::{TimestampMs, TopicId};
+use log_core::protocol::messages::produce_request::TopicProduceData;
+use log_core::protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use log_core::protocol::messages::{ProduceRequestData, ProduceResponseData};
+use log_core::protocol::{ErrorCode, KafkaString};
+use log_core::record::validator::ProduceError;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::kafka::connection::{Answer, CloseReason, Dispatched};
+use crate::kafka::error_map::{partition_error, record_errors};
+use crate::kafka::request_context::RequestContext;
+use crate::kafka::response::Response;
+use crate::kafka::services::{Services, kafka_string, message};
+use crate::metadata::topic_name;
+use crate::partition::error::{DurableResult, PartitionError};
+use crate::partition::partition::{Ack, Acks, Partition};
+
+/// The first version that names topics by id.
+const BY_ID: i16 = 13;
+/// The first version whose clients read zstd.
+const ZSTD: i16 = 7;
+/// The shortest time that a producer waits for the disk.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// Appends everything, and answers when it may.
+pub(crate) fn handle(
+    services: &Services,
+    context: &RequestContext,
+    request: ProduceRequestData,
+) -> Dispatched {
+    let wait = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).max(WAIT_MIN);
+    let mut append = Append {
+        services,
+        version: context.version(),
+        acks: acks(request.acks),
+        all_refused: refuse_all(&request),
+        waiting: Vec::new(),
+        failures: Vec::new(),
+    };
+    let topics = (0..).zip(request.topic_data);
+    let response = ProduceResponseData {
+        responses: topics.map(|(place, topic)| append.topic(place, topic)).collect(),
+        ..ProduceResponseData::default()
+    };
+    let (waiting, failures, acks) = (append.waiting, append.failures, append.acks);
+    let prefix = context.prefix;
+    if acks == Some(Acks::None) {
+        return Dispatched::Now(unacknowledged(&failures));
+    }
+    if waiting.is_empty() {
+        return Dispatched::Now(Answer::from_response(Response::encode(prefix, &response)));
+    }
+    let until = Instant::now() + wait;
+    Dispatched::Later(Box::pin(async move {
+        let response = await_disk(response, waiting, until).await;
+        Answer::from_response(Response::encode(prefix, &response))
+    }))
+}
+
+fn acks(wire: i16) -> Option<Acks> {
+    match wire {
+        -1 => Some(Acks::All),
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        _ => None,
+    }
+}
+
+fn unacknowledged(failures: &[String]) -> Answer {
+    if failures.is_empty() {
+        Answer::Silence
+    } else {
+        Answer::Close(CloseReason::UnacknowledgedProduceFailed(failures.join("; ")))
+    }
+}
+
+/// Why nothing of the request is appended.
+fn refuse_all(request: &ProduceRequestData) -> Option<ErrorCode> {
+    let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let is_transactional = |records: &Option<Bytes>| {
+        let attributes = records.as_deref().and_then(BatchAttributes::peek);
+        attributes.is_some_and(BatchAttributes::is_transactional)
+    };
+    let unnamed = request.transactional_id.is_none();
+    (unnamed && partitions.any(|partition| is_transactional(&partition.records)))
+        .then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+}
+
+/// An append that waits for the disk: where its row stands, and who will tell.
+struct Waiting {
+    topic: usize,
+    row: usize,
+    durable: oneshot::Receiver<DurableResult>,
+}
+
+struct Append<'a> {
+    services: &'a Services,
+    version: i16,
+    /// `None`: a value that does not exist.
+    acks: Option<Acks>,
+    all_refused: Option<ErrorCode>,
+    waiting: Vec<Waiting>,
+    /// For a client that gets no answer.
+    failures: Vec<String>,
+}
+
+/// Why a batch was not appended.
+struct Refusal {
+    error: ErrorCode,
+    cause: Option<PartitionError>,
+    log_start: i64,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Self {
+        Self {
+            error,
+            cause: None,
+            log_start: -1,
+        }
+    }
+}
+
+impl Append<'_> {
+    fn topic(&mut self, place: usize, topic: TopicProduceData) -> TopicProduceResponse {
+        let TopicProduceData {
+            name,
+            topic_id,
+            partition_data,
+            ..
+        } = topic;
+        let id = TopicId::from(topic_id);
+        let rows = (0..).zip(&partition_data).map(|(row, data)| {
+            let index = data.index;
+            match self.partition(name.as_str(), id, index, data.records.as_ref()) {
+                Ok((partition_row, ack)) => {
+                    if let Ack::WhenDurable(durable) = ack {
+                        self.waiting.push(Waiting {
+                            topic: place,
+                            row,
+                            durable,
+                        });
+                    }
+                    partition_row
+                }
+                Err(refusal) => self.refused(name.as_str(), index, refusal),
+            }
+        });
+        let partition_responses = rows.collect();
+        TopicProduceResponse {
+            // Copied: the name is a slice of the request, and the answer may wait.
+            name: if BY_ID <= self.version {
+                KafkaString::default()
+            } else {
+                kafka_string(name.as_str())
+            },
+            topic_id,
+            partition_responses,
+            ..TopicProduceResponse::default()
+        }
+    }
+
+    fn partition(
+        &self,
+        name: &str,
+        id: TopicId,
+        index: i32,
+        records: Option<&Bytes>,
+    ) -> Result<(PartitionProduceResponse, Ack), Refusal> {
+        if let Some(error) = self.all_refused {
+            return Err(error.into());
+        }
+        let partition = self.find(name, id, index)?;
+        let records = records
+            .filter(|records| !records.is_empty())
+            .ok_or(ErrorCode::InvalidRecord)?;
+        let attributes = BatchAttributes::peek(records);
+        if self.version < ZSTD && attributes.is_some_and(BatchAttributes::is_zstd) {
+            return Err(ErrorCode::UnsupportedCompressionType.into());
+        }
+        let acks = self.acks.ok_or(ErrorCode::InvalidRequiredAcks)?;
+        if topic_name::is_internal(&partition.name().topic) {
+            return Err(ErrorCode::InvalidTopicException.into());
+        }
+        if attributes.is_some_and(BatchAttributes::is_transactional) {
+            return Err(ErrorCode::InvalidTxnState.into());
+        }
+        match partition.append(records, acks) {
+            Ok(appended) => {
+                let row = PartitionProduceResponse {
+                    index,
+                    base_offset: appended.base_offset.get(),
+                    log_append_time_ms: appended.log_append_time.map_or(-1, TimestampMs::get),
+                    log_start_offset: appended.log_start.get(),
+                    ..PartitionProduceResponse::default()
+                };
+                Ok((row, appended.ack))
+            }
+            Err(error) => Err(Refusal {
+                error: partition_error(&error),
+                log_start: log_start_beside(&error, &partition),
+                cause: Some(error),
+            }),
+        }
+    }
+
+    fn find(&self, name: &str, id: TopicId, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        if self.version < BY_ID {
+            return self
+                .services
+                .partition(name, index)
+                .ok_or(ErrorCode::UnknownTopicOrPartition);
+        }
+        self.services.partition_by_id(id, index).ok_or_else(|| {
+            // The topic is known, and has fewer partitions.
+            match self.services.partition_by_id(id, 0) {
+                Some(_) => ErrorCode::UnknownTopicOrPartition,
+                None => ErrorCode::UnknownTopicId,
+            }
+        })
+    }
+
+    fn refused(&mut self, name: &str, index: i32, refusal: Refusal) -> PartitionProduceResponse {
+        let Refusal {
+            error,
+            cause,
+            log_start,
+        } = refusal;
+        if self.acks == Some(Acks::None) {
+            let why = cause
+                .as_ref()
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            self.failures.push(format!("{name}-{index}: {why}"));
+        }
+        let faults = cause.as_ref().map(record_errors).unwrap_or_default();
+        PartitionProduceResponse {
+            index,
+            error_code: error.code(),
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: log_start,
+            record_errors: faults
+                .into_iter()
+                .map(|(batch_index, text)| BatchIndexAndErrorMessage {
+                    batch_index,
+                    batch_index_error_message: Some(message(&text)),
+                    ..BatchIndexAndErrorMessage::default()
+                })
+                .collect(),
+            error_message: cause.as_ref().map(message),
+            ..PartitionProduceResponse::default()
+        }
+    }
+}
+
+/// Kafka tells the log start beside what the log itself refused, and −1 beside what it never saw.
+fn log_start_beside(error: &PartitionError, partition: &Partition) -> i64 {
+    let is_the_logs = match error {
+        PartitionError::Producer(_) => true,
+        PartitionError::Invalid(refusal) => matches!(
+            **refusal,
+            ProduceError::BaseOffset { .. }
+                | ProduceError::Control
+                | ProduceError::Sequence { .. }
+                | ProduceError::Record(_)
+                | ProduceError::InvalidRecords { .. }
+                | ProduceError::InvalidTimestamps { .. }
+        ),
+        _ => false,
+    };
+    if is_the_logs {
+        partition.offsets().log_start.get()
+    } else {
+        -1
+    }
+}
+
+/// Completes the rows of those that wait, as far as the disk and the time allow.
+async fn await_disk(
+    mut response: ProduceResponseData,
+    waiting: Vec<Waiting>,
+    until: Instant,
+) -> ProduceResponseData {
+    for Waiting { topic, row, durable } in waiting {
+        let (error, text) = match timeout_at(until, durable).await {
+            Ok(Ok(Ok(()))) => continue,
+            Ok(Ok(Err(error))) => (partition_error(&error), Some(message(&error))),
+            // The partition went without a word.
+            Ok(Err(_)) => (ErrorCode::NotLeaderOrFollower, None),
+            Err(_) => (
+                ErrorCode::RequestTimedOut,
+                Some(message(&"the disk took too long")),
+            ),
+        };
+        let topic = response
+            .responses
+            .get_mut(topic)
+            .expect("a row waits in its topic");
+        let row = topic
+            .partition_responses
+            .get_mut(row)
+            .expect("a row waits at its place");
+        *row = PartitionProduceResponse {
+            index: row.index,
+            error_code: error.code(),
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            error_message: text,
+            ..PartitionProduceResponse::default()
+        };
+    }
+    response
+}
+
+/// The attributes of a batch of format 2, before anything else of it is checked.
+///
+/// | position | field |
+/// |---|---|
+/// | 16 | magic |
+/// | 21 | attributes, i16: bits 0–2 compression, 4 transactional |
+#[derive(Debug, Clone, Copy)]
+struct BatchAttributes(i16);
+
+impl BatchAttributes {
+    fn peek(records: &[u8]) -> Option<Self> {
+        const MAGIC: usize = 16;
+        const ATTRIBUTES: usize = 21;
+        if records.get(MAGIC) != Some(&2) {
+            return None;
+        }
+        let bytes = records.get(ATTRIBUTES..)?.first_chunk::<2>()?;
+        Some(Self(i16::from_be_bytes(*bytes)))
+    }
+
+    fn is_zstd(self) -> bool {
+        self.0 & 0x07 == 4
+    }
+
+    fn is_transactional(self) -> bool {
+        self.0 & 0x10 != 0
+    }
+}
