@@ -127,6 +127,15 @@ pub enum Error {
         /// The last thing that went wrong on the way.
         last: Option<Box<Error>>,
     },
+    /// An answer was lost, and the broker no longer knows whether it has the record. Sending it again could
+    /// append it twice.
+    #[error("{partition}: it is not known whether the record was appended; the last attempt: {last}")]
+    OutcomeUnknown {
+        /// Where it was to go.
+        partition: TopicPartition,
+        /// What the broker said when it was asked again.
+        last: Box<Error>,
+    },
     /// The producer's memory stayed full.
     #[error("the producer's {memory} bytes of buffer stayed full for {} ms", after.as_millis())]
     BufferFull {
@@ -267,7 +276,7 @@ impl Error {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Broker(error) => Some(error.code),
-            Self::NoBroker { last, .. } => last.code(),
+            Self::NoBroker { last, .. } | Self::OutcomeUnknown { last, .. } => last.code(),
             Self::DeliveryTimedOut { last, .. } => last.as_ref().and_then(|error| error.code()),
             _ => None,
         }
@@ -334,6 +343,7 @@ impl Error {
             Self::UnsupportedApi { .. } => Some("Use a broker that serves this operation."),
             Self::NoLeader { .. } => Some("Wait until the broker that holds the partition is back."),
             Self::NoSuchPartition { .. } => Some("Choose a lower partition, or add partitions to the topic."),
+            Self::OutcomeUnknown { .. } => Some("Look into the topic before you send it again."),
             Self::DeliveryTimedOut { last: Some(last), .. } => last.advice(),
             Self::DeliveryTimedOut { last: None, .. } | Self::BufferFull { .. } => {
                 Some("Send more slowly, or allow more buffer memory or a longer timeout.")

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod error;
 pub mod metadata;
 pub mod offsets;
+pub mod producer;
 pub mod retry;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! The scenarios stand in `scenarios`; the server's own tests run them against the server.
 
+#[cfg(test)]
 mod scenarios;
 
 /// Where the broker is.
@@ -26,4 +27,8 @@ scenarios! {
     topics_are_created_grown_described_and_deleted
     topic_settings_are_changed_and_taken_back
     the_cluster_describes_itself
+    records_of_every_codec_are_acknowledged_with_their_offsets
+    every_kind_of_acknowledgement_works
+    offsets_are_found_by_time
+    what_the_broker_refuses_is_reported
 }

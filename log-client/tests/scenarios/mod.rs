@@ -2,10 +2,25 @@
 //!
 //! Topics have random names, so that runs do not meet; each scenario deletes its own.
 
-use log_client::admin::{Admin, ConfigChange, ConfigResource, ConfigSource, ConfigType, Intent, NewTopic};
-use log_client::config::ClientConfig;
-use log_core::model::TopicId;
+use std::time::Duration;
+
+use log_client::admin::{
+    Admin, ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigType, Intent, NewTopic,
+};
+use log_client::config::{Acks, ClientConfig, ProducerConfig};
+use log_client::offsets::{ListedOffset, OffsetQuery};
+use log_client::producer::{Producer, ProducerRecord, RecordHeader, partition_for_key};
+use log_core::model::{Offset, TimestampMs, TopicId, TopicPartition};
 use log_core::protocol::ErrorCode;
+use log_core::record::compression::Compression;
+
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
 
 fn admin(bootstrap: &str) -> Admin {
     Admin::new(ClientConfig::new(bootstrap)).unwrap()
@@ -24,7 +39,7 @@ async fn create(admin: &Admin, topic: NewTopic) {
         .unwrap();
     let deadline = admin.cluster().api_deadline();
     for partition in 0..partitions {
-        let partition = log_core::model::TopicPartition::new(name.as_str(), partition);
+        let partition = TopicPartition::new(name.as_str(), partition);
         admin.cluster().leader(&partition, deadline).await.unwrap();
     }
 }
@@ -79,7 +94,7 @@ pub(crate) async fn topics_are_created_grown_described_and_deleted(bootstrap: &s
         .unwrap_err();
     assert_eq!(fewer.code(), Some(ErrorCode::InvalidPartitions));
 
-    let last = log_core::model::TopicPartition::new(name.as_str(), 4);
+    let last = TopicPartition::new(name.as_str(), 4);
     admin
         .cluster()
         .leader(&last, admin.cluster().api_deadline())
@@ -106,19 +121,33 @@ pub(crate) async fn topics_are_created_grown_described_and_deleted(bootstrap: &s
     );
 }
 
+async fn setting(admin: &Admin, topic: &ConfigResource, name: &str) -> ConfigEntry {
+    let entries = admin.describe_configs(std::slice::from_ref(topic)).await.unwrap();
+    let entries = entries.into_iter().next().unwrap().unwrap();
+    entries.into_iter().find(|entry| entry.name == name).unwrap()
+}
+
+/// A broker may answer a change before it shows it.
+async fn setting_becomes(admin: &Admin, topic: &ConfigResource, name: &str, value: &str) -> ConfigEntry {
+    let wait = async {
+        loop {
+            let entry = setting(admin, topic, name).await;
+            if entry.value.as_deref() == Some(value) {
+                return entry;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .unwrap_or_else(|_| panic!("{name} did not become {value}"))
+}
+
 pub(crate) async fn topic_settings_are_changed_and_taken_back(bootstrap: &str) {
     let admin = admin(bootstrap);
     let name = unique("settings");
     create(&admin, NewTopic::new(&name)).await;
     let topic = ConfigResource::Topic(name.clone());
-    let setting = |wanted: &'static str| {
-        let (admin, topic) = (admin.clone(), topic.clone());
-        async move {
-            let entries = admin.describe_configs(&[topic]).await.unwrap().remove(0).unwrap();
-            entries.into_iter().find(|entry| entry.name == wanted).unwrap()
-        }
-    };
-    let default = setting("retention.ms").await;
+    let default = setting(&admin, &topic, "retention.ms").await;
     assert_eq!(
         (default.value.as_deref(), default.source, default.kind),
         (Some("604800000"), ConfigSource::Default, ConfigType::Long)
@@ -131,29 +160,28 @@ pub(crate) async fn topic_settings_are_changed_and_taken_back(bootstrap: &str) {
         .alter_configs(&topic, &changes, Intent::ValidateOnly)
         .await
         .unwrap();
-    assert_eq!(setting("retention.ms").await.source, ConfigSource::Default);
-    admin
-        .alter_configs(&topic, &changes, Intent::Apply)
-        .await
-        .unwrap();
-    let changed = setting("retention.ms").await;
-    assert_eq!(
-        (changed.value.as_deref(), changed.source),
-        (Some("1000"), ConfigSource::Topic)
-    );
-    assert_eq!(changed.synonyms[0].source, ConfigSource::Topic);
-
     let wrong = [set("retention.ms", "soon")];
     let refused = admin
         .alter_configs(&topic, &wrong, Intent::Apply)
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Some(ErrorCode::InvalidConfig));
+    let untouched = setting(&admin, &topic, "retention.ms").await;
+    assert_eq!(untouched.source, ConfigSource::Default);
+
+    admin
+        .alter_configs(&topic, &changes, Intent::Apply)
+        .await
+        .unwrap();
+    let altered = setting_becomes(&admin, &topic, "retention.ms", "1000").await;
+    assert_eq!(altered.source, ConfigSource::Topic);
+    assert_eq!(altered.synonyms[0].source, ConfigSource::Topic);
 
     let back = [("retention.ms".to_owned(), ConfigChange::Delete)];
     admin.alter_configs(&topic, &back, Intent::Apply).await.unwrap();
-    assert_eq!(setting("retention.ms").await.source, ConfigSource::Default);
-    assert_eq!(setting("max.message.bytes").await.value.as_deref(), Some("2000"));
+    let restored = setting_becomes(&admin, &topic, "retention.ms", "604800000").await;
+    assert_eq!(restored.source, ConfigSource::Default);
+    setting_becomes(&admin, &topic, "max.message.bytes", "2000").await;
 
     let policies = [(
         "cleanup.policy".to_owned(),
@@ -163,10 +191,7 @@ pub(crate) async fn topic_settings_are_changed_and_taken_back(bootstrap: &str) {
         .alter_configs(&topic, &policies, Intent::Apply)
         .await
         .unwrap();
-    assert_eq!(
-        setting("cleanup.policy").await.value.as_deref(),
-        Some("delete,compact")
-    );
+    setting_becomes(&admin, &topic, "cleanup.policy", "delete,compact").await;
     admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
 }
 
@@ -202,4 +227,186 @@ pub(crate) async fn the_cluster_describes_itself(bootstrap: &str) {
         .count();
     assert_eq!(ours, 2);
     admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
+}
+
+/// The offset that answers `query` about one partition.
+async fn offset(admin: &Admin, partition: &TopicPartition, query: OffsetQuery) -> ListedOffset {
+    let mut answers = admin.list_offsets(vec![(partition.clone(), query)]).await;
+    answers.remove(0).1.unwrap()
+}
+
+pub(crate) async fn records_of_every_codec_are_acknowledged_with_their_offsets(bootstrap: &str) {
+    let admin = admin(bootstrap);
+    let name = unique("codecs");
+    create(&admin, NewTopic::new(&name).with_partitions(3)).await;
+    let mut ends = [0_i64; 3];
+    for compression in CODECS {
+        let producer = Producer::new(ProducerConfig {
+            compression,
+            ..ProducerConfig::new(bootstrap)
+        })
+        .unwrap();
+        let mut deliveries = Vec::new();
+        for number in 0..500 {
+            let key = format!("client-{}", number % 17);
+            let value = format!("{compression} {number}");
+            let headers = [
+                RecordHeader::new("codec", Some(b"x")),
+                RecordHeader::new("empty", None),
+            ];
+            let record = ProducerRecord::new(&name, value.as_bytes())
+                .with_key(key.as_bytes())
+                .with_headers(&headers);
+            let expected = partition_for_key(key.as_bytes(), 3);
+            deliveries.push((expected, producer.send(&record).await.unwrap()));
+        }
+        for (partition, delivery) in deliveries {
+            let metadata = delivery.await.unwrap();
+            assert_eq!(usize::try_from(metadata.partition.partition).unwrap(), partition);
+            assert_eq!(metadata.offset, Some(Offset::new(ends[partition])));
+            ends[partition] += 1;
+        }
+        producer.close().await;
+    }
+    for (index, end) in (0..).zip(ends) {
+        let partition = TopicPartition::new(name.as_str(), index);
+        let latest = offset(&admin, &partition, OffsetQuery::Latest).await;
+        assert_eq!(latest.offset, Some(Offset::new(end)));
+    }
+    admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
+}
+
+pub(crate) async fn every_kind_of_acknowledgement_works(bootstrap: &str) {
+    let admin = admin(bootstrap);
+    let name = unique("acks");
+    create(&admin, NewTopic::new(&name)).await;
+    let partition = TopicPartition::new(name.as_str(), 0);
+    let mut expected = 0;
+    for (acks, idempotent) in [
+        (Acks::All, true),
+        (Acks::All, false),
+        (Acks::Leader, false),
+        (Acks::None, false),
+    ] {
+        let producer = Producer::new(ProducerConfig {
+            acks,
+            idempotent,
+            linger: Duration::ZERO,
+            ..ProducerConfig::new(bootstrap)
+        })
+        .unwrap();
+        for _ in 0..20 {
+            let delivery = producer.send(&ProducerRecord::new(&name, b"v")).await.unwrap();
+            let metadata = delivery.await.unwrap();
+            let named = (acks != Acks::None).then_some(Offset::new(expected));
+            assert_eq!(metadata.offset, named, "{acks:?}");
+            expected += 1;
+        }
+        producer.close().await;
+        // Nobody says when a record without acknowledgement is there.
+        while offset(&admin, &partition, OffsetQuery::Latest).await.offset != Some(Offset::new(expected)) {
+            tokio::task::yield_now().await;
+        }
+    }
+    admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
+}
+
+pub(crate) async fn offsets_are_found_by_time(bootstrap: &str) {
+    let admin = admin(bootstrap);
+    let name = unique("times");
+    create(&admin, NewTopic::new(&name).with_config("retention.ms", "-1")).await;
+    let partition = TopicPartition::new(name.as_str(), 0);
+    let producer = Producer::new(ProducerConfig::new(bootstrap)).unwrap();
+    // Not in the order of time: 1000, 3000, 2000, 3000.
+    for timestamp in [1000, 3000, 2000, 3000] {
+        let record = ProducerRecord::new(&name, b"v").with_timestamp(TimestampMs::new(timestamp));
+        producer.send(&record).await.unwrap().await.unwrap();
+    }
+    let found = |query| {
+        let (admin, partition) = (admin.clone(), partition.clone());
+        async move {
+            let listed = offset(&admin, &partition, query).await;
+            (
+                listed.offset.map(Offset::get),
+                listed.timestamp.map(TimestampMs::get),
+            )
+        }
+    };
+    let at = |timestamp| OffsetQuery::Timestamp(TimestampMs::new(timestamp));
+    assert_eq!(found(at(0)).await, (Some(0), Some(1000)));
+    assert_eq!(found(at(1001)).await, (Some(1), Some(3000)));
+    assert_eq!(found(at(3000)).await, (Some(1), Some(3000)));
+    assert_eq!(found(at(3001)).await, (None, None));
+    assert_eq!(found(OffsetQuery::MaxTimestamp).await, (Some(1), Some(3000)));
+    assert_eq!(found(OffsetQuery::Earliest).await, (Some(0), None));
+    assert_eq!(found(OffsetQuery::Latest).await, (Some(4), None));
+
+    let deleted = admin
+        .delete_records(vec![(partition.clone(), Some(Offset::new(2)))])
+        .await;
+    assert_eq!(deleted[0].1.as_ref().unwrap(), &Offset::new(2));
+    assert_eq!(found(OffsetQuery::Earliest).await, (Some(2), None));
+    let beyond = admin
+        .delete_records(vec![(partition.clone(), Some(Offset::new(99)))])
+        .await;
+    assert_eq!(
+        beyond[0].1.as_ref().unwrap_err().code(),
+        Some(ErrorCode::OffsetOutOfRange)
+    );
+    let all = admin.delete_records(vec![(partition.clone(), None)]).await;
+    assert_eq!(all[0].1.as_ref().unwrap(), &Offset::new(4));
+    admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
+}
+
+pub(crate) async fn what_the_broker_refuses_is_reported(bootstrap: &str) {
+    let admin = admin(bootstrap);
+    let (compacted, small) = (unique("compacted"), unique("small"));
+    create(
+        &admin,
+        NewTopic::new(&compacted).with_config("cleanup.policy", "compact"),
+    )
+    .await;
+    create(
+        &admin,
+        NewTopic::new(&small).with_config("max.message.bytes", "1000"),
+    )
+    .await;
+    let producer = Producer::new(ProducerConfig {
+        linger: Duration::from_millis(50),
+        ..ProducerConfig::new(bootstrap)
+    })
+    .unwrap();
+
+    let keyless = producer
+        .send(&ProducerRecord::new(&compacted, b"v"))
+        .await
+        .unwrap();
+    let error = keyless.await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::InvalidRecord), "{error}");
+    let keyed = ProducerRecord::new(&compacted, b"v").with_key(b"k");
+    producer.send(&keyed).await.unwrap().await.unwrap();
+
+    let mut deliveries = Vec::new();
+    for number in 0..50_u8 {
+        let value = [number; 100];
+        deliveries.push(producer.send(&ProducerRecord::new(&small, &value)).await.unwrap());
+    }
+    let too_large = producer
+        .send(&ProducerRecord::new(&small, &[0; 2000]))
+        .await
+        .unwrap();
+    for (expected, delivery) in (0..).zip(deliveries) {
+        let metadata = delivery.await.unwrap();
+        assert_eq!(
+            metadata.offset,
+            Some(Offset::new(expected)),
+            "a batch too large is split"
+        );
+    }
+    let error = too_large.await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::MessageTooLarge), "{error}");
+    producer.close().await;
+    for deleted in admin.delete_topics(&[&compacted, &small]).await.unwrap() {
+        deleted.unwrap();
+    }
 }

@@ -3,6 +3,8 @@
 //! It frames and answers like a real one; what to answer is the test's script. `fake_broker` builds a small
 //! working broker on it.
 
+pub(crate) mod fake_broker;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -22,6 +24,8 @@ use tokio::task::JoinHandle;
 pub(crate) struct Incoming {
     /// Counts the connections, from 0.
     pub connection: usize,
+    /// Where the broker listens.
+    pub port: u16,
     pub api: ApiKey,
     pub version: i16,
     pub correlation_id: i32,
@@ -55,6 +59,8 @@ impl Incoming {
 pub(crate) enum Reply {
     /// Sends these bytes, which a well-behaved script makes a frame.
     Bytes(Bytes),
+    /// Sends these bytes after a while.
+    Later(std::time::Duration, Bytes),
     /// Sends nothing and reads on.
     Nothing,
     /// Closes the connection.
@@ -128,6 +134,7 @@ async fn accept<S: FnMut(Incoming) -> Reply + Send + 'static>(listener: TcpListe
 }
 
 async fn serve<S: FnMut(Incoming) -> Reply>(mut stream: TcpStream, connection: usize, script: Arc<Mutex<S>>) {
+    let port = stream.local_addr().unwrap().port();
     while let Ok(length) = stream.read_i32().await {
         let mut frame = vec![0; usize::try_from(length).unwrap()];
         if stream.read_exact(&mut frame).await.is_err() {
@@ -143,6 +150,7 @@ async fn serve<S: FnMut(Incoming) -> Reply>(mut stream: TcpStream, connection: u
         }
         let incoming = Incoming {
             connection,
+            port,
             api,
             version: prefix.api_version,
             correlation_id: prefix.correlation_id,
@@ -151,6 +159,12 @@ async fn serve<S: FnMut(Incoming) -> Reply>(mut stream: TcpStream, connection: u
         let reply = (script.lock())(incoming);
         match reply {
             Reply::Bytes(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Reply::Later(after, bytes) => {
+                tokio::time::sleep(after).await;
                 if stream.write_all(&bytes).await.is_err() {
                     return;
                 }
