@@ -82,14 +82,17 @@ impl TailSpace {
         Ok(())
     }
 
-    /// Whether less than half a step is left behind `written_end`, so that it is time to prepare more.
+    /// Whether it is time to prepare more: less than half a step is left behind `written_end`. A step is never
+    /// prepared that is larger than what was written before.
     #[must_use]
     pub fn is_short(&self, written_end: u64) -> bool {
         let Some(step) = self.step.try_lock() else {
             return false; // somebody is at it
         };
         let prepared = self.prepared_end();
-        STEP_FIRST < *step && prepared < self.capacity && prepared.saturating_sub(written_end) < *step / 2
+        let is_busy = STEP_FIRST < *step && *step <= written_end;
+        let is_nearly_used = prepared.saturating_sub(written_end) < *step / 2;
+        is_busy && is_nearly_used && prepared < self.capacity
     }
 
     /// For the background: fills the next step with zeros and syncs it, chunk by chunk.
