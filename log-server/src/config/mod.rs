@@ -23,3 +23,6 @@ pub mod properties;
 pub mod suggestion;
 pub mod topic;
 pub mod value;
+
+#[cfg(test)]
+mod tests;

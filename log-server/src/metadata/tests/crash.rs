@@ -191,6 +191,15 @@ async fn check_survivor(image: &MemFileSystem, told: &Told, place: &str) {
             topic.name
         );
     }
+    // What a start shows is safe from a power cut that follows at once.
+    let again = Node::start(&image.crash(CrashMode::SyncedOnly))
+        .unwrap_or_else(|error| panic!("{place}: the second start fails: {error}"));
+    assert_eq!(
+        again.controller.image(),
+        state,
+        "{place}: a second cut changed it"
+    );
+    drop(again);
     let id = node.controller.allocate_producer_id().await.unwrap();
     assert!(
         told.highest_producer_id < id.get(),

@@ -6,6 +6,7 @@
 mod controller;
 mod crash;
 mod metadata_log;
+mod plan;
 
 use std::collections::BTreeSet;
 use std::path::Path;

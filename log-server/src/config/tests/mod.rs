@@ -1,0 +1,4 @@
+//! Settings against a real Kafka's.
+
+mod alter;
+mod describe;
