@@ -20,7 +20,7 @@ use crate::checkpoint::error::{CheckpointError, CheckpointFile};
 use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
 use crate::checkpoint::partition_metadata;
 use crate::config::LogConfig;
-use crate::fs::{DirectoryLock, FsError, FsErrorKind, Space};
+use crate::fs::{DirectoryLock, FileSystem, FsError, FsErrorKind, Space};
 use crate::log::loader::load;
 use crate::log::{LoadHints, LoadReport, Log, LogContext, LogError};
 use crate::model::{Offset, TopicId, TopicPartition};
@@ -129,6 +129,7 @@ impl LogManager {
         let lock = file_system.lock_directory(&data_dir)?;
         // After a kill, names may be in the system's memory alone; what is read now must be what stays.
         file_system.sync_directory(&data_dir)?;
+        sync_own_name(file_system, &data_dir)?;
         let recovery_points = read_checkpoint(
             &context,
             &data_dir,
@@ -421,6 +422,20 @@ impl LogManager {
             Err(error) => return Err(error.into()),
         }
         Ok(self.context.file_system.sync_directory(&self.data_dir)?)
+    }
+}
+
+/// Makes the name of the data directory itself durable: a process that was killed may have made it and no more.
+/// A parent that may not be looked into is another's, and so is the making of the name.
+fn sync_own_name(file_system: &dyn FileSystem, data_dir: &Path) -> Result<(), FsError> {
+    let parent = match data_dir.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    match file_system.sync_directory(parent) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
     }
 }
 
