@@ -2,26 +2,34 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`banner`] | what is said when the broker is ready |
+//! | [`broker`] | the wiring: builds, starts, stops |
 //! | [`cli`] | the command line |
 //! | [`config`] | settings of the broker and of topics |
 //! | [`http`] | the HTTP front: `/healthz` for now |
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
 //! | [`metadata`] | topics, settings and producer ids |
+//! | [`monitor`] | how the broker is |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
 //! | [`partition_directory`] | the partitions as the metadata's controller sees them |
+//! | [`ready_file`] | tells scripts that clients are served |
 //! | [`shutdown`] | the word "stop" and who says it |
 //! | [`system`] | the machine: its time, its limits, its kernel |
 //!
 //! Direction: the fronts call `partition` and `metadata`; those call log-core; nothing points back.
 
+pub mod banner;
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod http;
 pub mod kafka;
 pub mod logging;
 pub mod metadata;
+pub mod monitor;
 pub mod partition;
 pub mod partition_directory;
+pub mod ready_file;
 pub mod shutdown;
 pub mod system;

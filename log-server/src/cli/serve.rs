@@ -3,15 +3,20 @@
 //! The flags are made from the table of keys ([`crate::config::keys`]); none is written down here but `--config`.
 
 use std::env;
+use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
+use crate::broker;
 use crate::config::help;
 use crate::config::keys::{BrokerConfig, KEYS};
 use crate::config::properties::{ConfigProblem, ConfigProblems, FILE_VARIABLE, Layers};
+use crate::logging;
 
 const CONFIG_FLAG: &str = "config";
 
@@ -50,6 +55,36 @@ impl ServeArgs {
         layers.flags(self.flags.iter().map(|(name, value)| (*name, value.as_str())));
         layers.finish()
     }
+}
+
+/// Serves until a signal says "stop". What is wrong is said on standard error, with what to do about it.
+///
+/// Exit codes: 0 after an orderly stop, 1 when the broker could not start, 2 when the settings are wrong, 130 when a second
+/// signal did not wait for the stop.
+#[must_use]
+pub fn run(arguments: &ServeArgs) -> ExitCode {
+    let config = match arguments.load() {
+        Ok(config) => config,
+        Err(problems) => return fail(&problems, EXIT_SETTINGS),
+    };
+    if let Err(error) = logging::init(config.log_format, &config.log_level) {
+        return fail(&error, EXIT_SETTINGS);
+    }
+    match broker::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, EXIT_START),
+    }
+}
+
+/// The broker could not start.
+const EXIT_START: u8 = 1;
+/// The settings are wrong; the same code that clap gives a wrong flag.
+const EXIT_SETTINGS: u8 = 2;
+
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    // Where standard error is closed, the code says it alone.
+    drop(writeln!(io::stderr(), "error: {error}"));
+    ExitCode::from(code)
 }
 
 fn read(path: &Path) -> Result<String, ConfigProblems> {

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -171,6 +172,44 @@ impl SpaceLevel {
     }
 }
 
+/// How much space there was when somebody last looked, for those who must not wait for a disk.
+#[derive(Debug)]
+pub(crate) struct SpaceGauge {
+    available: AtomicU64,
+    is_short: AtomicBool,
+}
+
+/// Nobody has looked yet.
+const UNKNOWN: u64 = u64::MAX;
+
+impl Default for SpaceGauge {
+    fn default() -> Self {
+        Self {
+            available: AtomicU64::new(UNKNOWN),
+            is_short: AtomicBool::new(false),
+        }
+    }
+}
+
+impl SpaceGauge {
+    /// In bytes, as far as it is known.
+    pub(crate) fn available(&self) -> Option<u64> {
+        let available = self.available.load(Ordering::Relaxed);
+        (available != UNKNOWN).then_some(available)
+    }
+
+    /// Whether there is little left, or next to nothing.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, available: u64, level: SpaceLevel) {
+        self.available.store(available, Ordering::Relaxed);
+        self.is_short
+            .store(level != SpaceLevel::Enough, Ordering::Relaxed);
+    }
+}
+
 /// What must not wait.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -178,6 +217,7 @@ pub(crate) struct Watch {
     manager: Arc<LogManager>,
     intervals: Intervals,
     space_due: Due,
+    gauge: Arc<SpaceGauge>,
     available: u64,
     level: SpaceLevel,
     mending: HashMap<TopicPartition, Attempts>,
@@ -197,10 +237,16 @@ impl Watch {
                 interval: SPACE_INTERVAL,
                 next: Duration::ZERO,
             },
+            gauge: Arc::default(),
             available: 0,
             level: SpaceLevel::Enough,
             mending: HashMap::new(),
         }
+    }
+
+    /// What it sees of the disk's space.
+    pub(crate) fn gauge(&self) -> Arc<SpaceGauge> {
+        Arc::clone(&self.gauge)
     }
 
     /// Does what is due at `now`, counted from any one beginning. Blocks where a log is mended.
@@ -232,6 +278,7 @@ impl Watch {
         };
         self.available = space.available;
         let level = SpaceLevel::of(space);
+        self.gauge.set(space.available, level);
         if level == self.level {
             return;
         }

@@ -1,0 +1,493 @@
+//! The wiring: builds the parts in order, starts them, stops them in the opposite order. It has no behaviour of its own.
+//!
+//! ```text
+//! ports ─ data directory ─ metadata log ─ flusher ─ partitions ─ controller ─ housekeeping ─ fronts
+//! ```
+//!
+//! The ports are bound first, so that one that is taken is found before a log is touched, and so that clients that
+//! come early wait for a moment instead of being refused. They are served last.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log_core::clock::Clock;
+use log_core::fs::map::MapBudget;
+use log_core::fs::os::OsFileSystem;
+use log_core::fs::{FsError, FsErrorKind};
+use log_core::log::LogContext;
+use log_core::log_manager::{LogManager, LogManagerError};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::banner::Banner;
+use crate::config::keys::BrokerConfig;
+use crate::http;
+use crate::kafka::listener::{KafkaListener, ListenerSettings};
+use crate::kafka::request_context::Endpoint;
+use crate::kafka::services::Services;
+use crate::metadata::controller::{Controller, remove_leftovers};
+use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning};
+use crate::metadata::topic_name;
+use crate::monitor::Monitor;
+use crate::partition::flusher::Flusher;
+use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
+use crate::partition::partition::Partition;
+use crate::partition::registry::{LoadSummary, PartitionRegistry};
+use crate::partition_directory::{RegistryDirectory, topic_specs};
+use crate::ready_file;
+use crate::shutdown::{Shutdown, StopReason};
+use crate::system::{SystemClock, SystemFacts, raise_file_limit};
+
+/// Threads for work that waits for a disk: cold reads, look-ups by time, deletions. More would not make a disk faster.
+const BLOCKING_THREADS_MAX: usize = 128;
+/// What is kept back of the stop's time for closing the logs, after the fronts had the rest.
+const CLOSE_SHARE: u32 = 2;
+
+/// Why the broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({key}): {source}; {advice}")]
+    Listen {
+        /// The setting that names it.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// The system's word.
+        source: io::Error,
+        /// What to do.
+        advice: String,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {data_dir}: {source}; {advice}", data_dir = data_dir.display())]
+    DataDirectory {
+        /// The directory.
+        data_dir: PathBuf,
+        /// What is wrong.
+        source: Box<LogManagerError>,
+        /// What to do.
+        advice: String,
+    },
+    /// The metadata log cannot be used.
+    #[error(
+        "cannot read what topics there are: {0}; check the directory with `stratalog log verify`, and bring it back from \
+         a copy if it is damaged"
+    )]
+    Metadata(Box<MetadataLogError>),
+    /// A file could not be written.
+    #[error("cannot write the ready file {path}: {source}; choose another with --ready-file", path = path.display())]
+    ReadyFile {
+        /// Where.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The system gave no thread or signal handler.
+    #[error("cannot start a thread or handle signals: {0}; raise the limit of processes (ulimit -u)")]
+    System(#[from] io::Error),
+}
+
+/// A broker that serves.
+#[derive(Debug)]
+pub struct Broker {
+    config: Arc<BrokerConfig>,
+    shutdown: Shutdown,
+    storage: Storage,
+    kafka_address: SocketAddr,
+    http_address: SocketAddr,
+    kafka: JoinHandle<()>,
+    http: JoinHandle<io::Result<()>>,
+}
+
+/// Everything below the fronts.
+#[derive(Debug)]
+struct Storage {
+    manager: Arc<LogManager>,
+    registry: Arc<PartitionRegistry>,
+    controller: Arc<Controller>,
+    flusher: Flusher<Partition>,
+    housekeeping: Rounds,
+    watch: Rounds,
+    space: Arc<SpaceGauge>,
+    summary: LoadSummary,
+}
+
+/// Serves until a signal or a failure says "stop", and stops in order. What `stratalog serve` does.
+///
+/// # Errors
+/// The broker did not start.
+pub fn run(config: BrokerConfig) -> Result<(), StartError> {
+    let started = Instant::now();
+    let files = raise_file_limit();
+    let facts = SystemFacts::read();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        kernel = facts.kernel_release.as_deref().unwrap_or("unknown"),
+        cores = facts.core_count,
+        open_files_max = files.now,
+        data_dir = %config.data_dir.display(),
+        "starting"
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(match config.runtime_threads {
+            0 => facts.core_count,
+            count => count,
+        })
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("runtime")
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        let signals = shutdown.listen_for_signals()?;
+        let broker = Broker::start(config, shutdown, started).await?;
+        broker.banner(started.elapsed()).show(broker.config.log_format);
+        broker.stop_when_asked().await;
+        signals.abort();
+        Ok(())
+    });
+    // Whoever still waits for a disk is not waited for: everything that was promised is on it.
+    runtime.shutdown_background();
+    result
+}
+
+impl Broker {
+    /// Builds and starts everything. `started` is when the process began.
+    ///
+    /// # Errors
+    /// Whatever stood in the way, with what to do about it.
+    pub async fn start(
+        config: BrokerConfig,
+        shutdown: Shutdown,
+        started: Instant,
+    ) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let http = bind("http-listen", &config.http_listen).await?;
+        let http_address = http.local_addr()?;
+        let kafka = bind_kafka(&config, http_address).await?;
+        let kafka_address = kafka.local_address()?;
+
+        let for_storage = Arc::clone(&config);
+        let opening = tokio::task::spawn_blocking(move || Storage::open(&for_storage));
+        let storage = match opening.await {
+            Ok(result) => result?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+
+        let monitor = Monitor::new(
+            Arc::clone(&storage.registry),
+            Arc::clone(&storage.space),
+            shutdown.signal(),
+            Arc::clone(storage.controller.image().cluster_id()),
+            started,
+        );
+        let services = Services::new(
+            Arc::clone(&storage.controller),
+            Arc::clone(&storage.registry),
+            Arc::clone(&storage.manager),
+            shutdown.signal(),
+        );
+        let http = tokio::spawn(http::serve(http, Arc::new(monitor), shutdown.signal()));
+        let kafka = tokio::spawn(kafka.serve(Arc::new(services)));
+        let broker = Self {
+            config,
+            shutdown,
+            storage,
+            kafka_address,
+            http_address,
+            kafka,
+            http,
+        };
+        match broker.write_ready_file() {
+            Ok(()) => Ok(broker),
+            Err(error) => {
+                broker.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Where Kafka clients connect.
+    #[must_use]
+    pub fn kafka_address(&self) -> SocketAddr {
+        self.kafka_address
+    }
+
+    /// Where HTTP clients connect.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Waits until somebody says "stop", then does.
+    pub async fn stop_when_asked(self) {
+        let reason = self.shutdown.signal().requested().await;
+        tracing::info!(%reason, "stopping");
+        self.stop().await;
+    }
+
+    /// Finishes what is being answered, brings everything to the disk, marks the directory as left in order. What takes longer
+    /// than `shutdown-timeout-ms` is dropped; the next start recovers it.
+    pub async fn stop(self) {
+        let began = Instant::now();
+        let timeout = self.config.shutdown_timeout;
+        self.shutdown.request(StopReason::Asked);
+        let aborts = [self.kafka.abort_handle(), self.http.abort_handle()];
+        let fronts = async {
+            report_panic("the Kafka front", self.kafka.await.map(Ok));
+            report_panic("the HTTP front", self.http.await);
+        };
+        if tokio::time::timeout(timeout / CLOSE_SHARE, fronts).await.is_err() {
+            tracing::warn!("some connections did not end in time and are dropped");
+            aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+        let closing = tokio::task::spawn_blocking(move || self.storage.close());
+        let left = timeout.saturating_sub(began.elapsed());
+        match tokio::time::timeout(left, closing).await {
+            Ok(Ok(true)) => {
+                let stop_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(stop_ms, "stopped in order");
+            }
+            Ok(Ok(false)) => tracing::warn!("stopped; the next start recovers some logs"),
+            Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            Err(_) => tracing::warn!("the logs were not closed in time; the next start recovers them"),
+        }
+        if let Some(path) = &self.config.ready_file {
+            ready_file::remove(path);
+        }
+    }
+
+    /// What to say about it.
+    #[must_use]
+    pub fn banner(&self, start_time: Duration) -> Banner {
+        let image = self.storage.controller.image();
+        let is_users = |name: &str| !topic_name::is_internal(name);
+        Banner {
+            version: env!("CARGO_PKG_VERSION"),
+            start_time,
+            kafka: self.kafka_address,
+            http: self.http_address,
+            data_dir: self.config.data_dir.clone(),
+            cluster_id: image.cluster_id().to_string(),
+            topics: image.topics().filter(|topic| is_users(&topic.name)).count(),
+            partitions: self.storage.summary.online,
+            offline: self.storage.summary.offline,
+        }
+    }
+
+    fn write_ready_file(&self) -> Result<(), StartError> {
+        let Some(path) = &self.config.ready_file else {
+            return Ok(());
+        };
+        ready_file::write(path, self.kafka_address, self.http_address).map_err(|source| {
+            StartError::ReadyFile {
+                path: path.clone(),
+                source,
+            }
+        })
+    }
+}
+
+impl Storage {
+    /// Opens the data directory and all that is in it. Blocks.
+    fn open(config: &Arc<BrokerConfig>) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let (manager, mut found) = open_data_directory(config)?;
+        let tuning = Tuning::new(config.metadata_snapshot_records);
+        let (metadata, image) = MetadataLog::open(Arc::clone(&manager), &found, tuning)
+            .map_err(|error| StartError::Metadata(Box::new(error)))?;
+        if let Err(error) = remove_leftovers(&manager, &mut found, &image) {
+            tracing::warn!(operation = "remove what deleted topics left", %error, "tried again at the next start");
+        }
+
+        let flusher = Flusher::start(config.flush_threads)?;
+        let registry =
+            PartitionRegistry::new(Arc::clone(&manager), flusher.queue(), config.num_recovery_threads);
+        let summary = registry.load(&topic_specs(&image, config), &found, &[metadata_log::partition()]);
+        log_summary(&summary, found.clean, began.elapsed());
+
+        let directory = RegistryDirectory::new(Arc::clone(&registry), Arc::clone(&manager));
+        let controller = Controller::start(metadata, image, Arc::clone(config), Arc::new(directory))?;
+        let intervals = intervals(config);
+        let mut watch = Watch::new(Arc::clone(&registry), Arc::clone(&manager), intervals);
+        let mut housekeeper = Housekeeper::new(Arc::clone(&registry), &intervals);
+        let space = watch.gauge();
+        Ok(Self {
+            watch: Rounds::start("watch", move |now| watch.tick(now))?,
+            housekeeping: Rounds::start("housekeeping", move |now| housekeeper.tick(now))?,
+            manager,
+            registry,
+            controller: Arc::new(controller),
+            flusher,
+            space,
+            summary,
+        })
+    }
+
+    /// Closes everything in order. Answers whether the next start finds nothing to recover. Blocks.
+    fn close(self) -> bool {
+        let metadata = self.controller.close();
+        if let Err(error) = &metadata {
+            tracing::error!(operation = "close the metadata log", %error, "the next start recovers it");
+        }
+        self.housekeeping.stop();
+        self.watch.stop();
+        self.flusher.stop();
+        let is_clean = self.registry.close_all() && metadata.is_ok();
+        if !is_clean {
+            return false;
+        }
+        let marked = self.manager.mark_clean();
+        if let Err(error) = &marked {
+            tracing::error!(operation = "mark the directory as left in order", %error, "the next start recovers the logs");
+        }
+        marked.is_ok()
+    }
+}
+
+fn intervals(config: &BrokerConfig) -> Intervals {
+    Intervals {
+        retention: config.log_retention_check_interval,
+        // Log starts are written as they move; recovery points take the shorter of the two intervals.
+        recovery_points: config
+            .log_flush_offset_checkpoint_interval
+            .min(config.log_flush_start_offset_checkpoint_interval),
+        producers: config.producer_id_expiration_check_interval,
+        idle: config.map_idle,
+        mend: config.log_reopen_backoff,
+        mend_max: config.log_reopen_backoff_max,
+    }
+}
+
+fn open_data_directory(
+    config: &BrokerConfig,
+) -> Result<(Arc<LogManager>, log_core::log_manager::Found), StartError> {
+    // The rest of the process needs maps too: libraries, stacks, the allocator.
+    let kernel_share = SystemFacts::read()
+        .maps_max
+        .map_or(usize::MAX, |maps| usize::try_from(maps / 2).unwrap_or(usize::MAX));
+    let maps = MapBudget::new(config.maps_max.min(kernel_share));
+    let context = LogContext {
+        file_system: Arc::new(OsFileSystem::with_map_budget(maps.clone())),
+        clock: Arc::new(SystemClock) as Arc<dyn Clock>,
+        maps,
+    };
+    match LogManager::open(context, config.data_dir.clone()) {
+        Ok((manager, found)) => Ok((Arc::new(manager), found)),
+        Err(source) => Err(StartError::DataDirectory {
+            advice: data_directory_advice(&source),
+            data_dir: config.data_dir.clone(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+fn data_directory_advice(error: &LogManagerError) -> String {
+    match error {
+        LogManagerError::Storage(FsError {
+            kind: FsErrorKind::Locked,
+            ..
+        }) => "another broker uses it: stop that one, or choose another directory with --data-dir".to_owned(),
+        LogManagerError::Storage(FsError {
+            kind: FsErrorKind::NoSpace,
+            ..
+        }) => "free some space on its disk".to_owned(),
+        LogManagerError::Storage(_) => {
+            "see that this user may read and write it, or choose another with --data-dir".to_owned()
+        }
+        LogManagerError::Checkpoint { path, .. } => format!(
+            "bring {} back from a copy; without it all logs are verified from their beginnings, and records that were \
+             deleted by DeleteRecords may be seen again",
+            path.display()
+        ),
+    }
+}
+
+async fn bind_kafka(config: &BrokerConfig, http: SocketAddr) -> Result<KafkaListener, StartError> {
+    const KEY: &str = "kafka-listen";
+    let address = resolve(KEY, &config.kafka_listen).await?;
+    let advertised = config.kafka_advertise.as_deref().and_then(endpoint);
+    let settings = ListenerSettings::from_config(config, advertised, Some(http.to_string()));
+    KafkaListener::bind(address, settings)
+        .await
+        .map_err(|source| listen_error(KEY, &config.kafka_listen, source))
+}
+
+async fn bind(key: &'static str, text: &str) -> Result<TcpListener, StartError> {
+    let address = resolve(key, text).await?;
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| listen_error(key, text, source))
+}
+
+async fn resolve(key: &'static str, text: &str) -> Result<SocketAddr, StartError> {
+    let mut addresses = tokio::net::lookup_host(text)
+        .await
+        .map_err(|source| listen_error(key, text, source))?;
+    addresses
+        .next()
+        .ok_or_else(|| listen_error(key, text, io::ErrorKind::NotFound.into()))
+}
+
+fn listen_error(key: &'static str, address: &str, source: io::Error) -> StartError {
+    let advice = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "another program listens there, perhaps a broker: stop it, or choose another with --{key}"
+            )
+        }
+        io::ErrorKind::PermissionDenied => format!("choose a port above 1023 with --{key}"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("the address is not one of this machine's: choose another with --{key}")
+        }
+        _ => format!("choose another with --{key}"),
+    };
+    StartError::Listen {
+        key,
+        address: address.to_owned(),
+        source,
+        advice,
+    }
+}
+
+/// Host and port of a checked address.
+fn endpoint(text: &str) -> Option<Endpoint> {
+    let (host, port) = text.rsplit_once(':')?;
+    Some(Endpoint {
+        host: host.trim_start_matches('[').trim_end_matches(']').into(),
+        port: port.parse().ok()?,
+    })
+}
+
+fn log_summary(summary: &LoadSummary, was_clean: bool, took: Duration) {
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let LoadSummary {
+        online,
+        offline,
+        strays,
+        bytes_verified,
+    } = *summary;
+    if was_clean || online == 0 {
+        tracing::info!(online, offline, strays, took_ms, "logs opened");
+    } else {
+        tracing::info!(
+            online,
+            offline,
+            strays,
+            bytes_verified,
+            took_ms,
+            "logs recovered: the last stop was not in order"
+        );
+    }
+}
+
+fn report_panic(part: &str, ended: Result<io::Result<()>, tokio::task::JoinError>) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "{part} ended early"),
+        Err(error) => tracing::error!(%error, "{part} panicked"),
+    }
+}
