@@ -35,5 +35,7 @@ pub(crate) mod response;
 pub mod services;
 #[cfg(test)]
 pub(crate) mod test_support;
+#[cfg(test)]
+mod tests;
 pub(crate) mod topic_view;
 pub(crate) mod wrong_protocol;
