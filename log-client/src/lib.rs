@@ -10,6 +10,7 @@ mod by_leader;
 pub mod cluster;
 pub mod config;
 pub mod connection;
+pub mod consumer;
 pub mod error;
 pub mod metadata;
 pub mod offsets;

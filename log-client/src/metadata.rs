@@ -122,6 +122,12 @@ impl ClusterMetadata {
         })
     }
 
+    /// Whether a broker has said anything about the topic.
+    #[must_use]
+    pub fn has_answer_about(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic) || self.refused.contains_key(topic)
+    }
+
     /// The leader of a partition and its epoch.
     ///
     /// # Errors

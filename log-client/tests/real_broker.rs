@@ -31,4 +31,6 @@ scenarios! {
     every_kind_of_acknowledgement_works
     offsets_are_found_by_time
     what_the_broker_refuses_is_reported
+    records_come_back_as_they_were_sent
+    reading_begins_where_it_was_asked_to
 }

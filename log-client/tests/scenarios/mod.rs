@@ -2,12 +2,17 @@
 //!
 //! Topics have random names, so that runs do not meet; each scenario deletes its own.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use log_client::Error;
 use log_client::admin::{
     Admin, ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigType, Intent, NewTopic,
 };
-use log_client::config::{Acks, ClientConfig, ProducerConfig};
+use log_client::config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig, StartAt};
+use log_client::consumer::{Consumer, ConsumerRecord};
+use log_client::metadata::TopicMetadata;
 use log_client::offsets::{ListedOffset, OffsetQuery};
 use log_client::producer::{Producer, ProducerRecord, RecordHeader, partition_for_key};
 use log_core::model::{Offset, TimestampMs, TopicId, TopicPartition};
@@ -30,22 +35,45 @@ fn unique(name: &str) -> String {
     format!("client-test-{name}-{:012x}", fastrand::u64(..1 << 48))
 }
 
+/// Asks again until there is an answer: a broker may carry out a change before it shows it.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let wait = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .unwrap_or_else(|_| panic!("never seen: {what}"))
+}
+
+/// Waits until a topic has so many partitions, all with leaders.
+async fn partitions_become(admin: &Admin, name: &str, count: usize) -> Arc<TopicMetadata> {
+    eventually(&format!("{count} partitions of {name}"), || async {
+        let described = admin.describe_topics(&[name]).await.unwrap().remove(0).ok()?;
+        let led = described
+            .partitions
+            .iter()
+            .filter(|partition| partition.leader.is_some());
+        (led.count() == count).then_some(described)
+    })
+    .await
+}
+
 /// Creates a topic and waits until its partitions have leaders.
 async fn create(admin: &Admin, topic: NewTopic) {
     let name = topic.name.clone();
-    let partitions = topic.partitions.unwrap_or(1);
+    let partitions = usize::try_from(topic.partitions.unwrap_or(1)).unwrap();
     admin.create_topics(&[topic], Intent::Apply).await.unwrap()[0]
         .as_ref()
         .unwrap();
-    let deadline = admin.cluster().api_deadline();
-    for partition in 0..partitions {
-        let partition = TopicPartition::new(name.as_str(), partition);
-        admin.cluster().leader(&partition, deadline).await.unwrap();
-    }
+    partitions_become(admin, &name, partitions).await;
 }
 
 pub(crate) async fn topics_are_created_grown_described_and_deleted(bootstrap: &str) {
-    let admin = admin(bootstrap);
+    let admin = &admin(bootstrap);
     let name = unique("life");
     let topic = NewTopic::new(&name)
         .with_partitions(3)
@@ -94,15 +122,8 @@ pub(crate) async fn topics_are_created_grown_described_and_deleted(bootstrap: &s
         .unwrap_err();
     assert_eq!(fewer.code(), Some(ErrorCode::InvalidPartitions));
 
-    let last = TopicPartition::new(name.as_str(), 4);
-    admin
-        .cluster()
-        .leader(&last, admin.cluster().api_deadline())
-        .await
-        .unwrap();
-    let described = admin.describe_topics(&[&name]).await.unwrap();
-    let described = described[0].as_ref().unwrap();
-    assert_eq!((described.id, described.partitions.len()), (first.id, 5));
+    let described = partitions_become(admin, &name, 5).await;
+    assert_eq!(described.id, first.id);
     let listed = admin.list_topics().await.unwrap();
     let listed = listed.iter().find(|topic| *topic.name == name).unwrap();
     assert_eq!(
@@ -127,19 +148,12 @@ async fn setting(admin: &Admin, topic: &ConfigResource, name: &str) -> ConfigEnt
     entries.into_iter().find(|entry| entry.name == name).unwrap()
 }
 
-/// A broker may answer a change before it shows it.
 async fn setting_becomes(admin: &Admin, topic: &ConfigResource, name: &str, value: &str) -> ConfigEntry {
-    let wait = async {
-        loop {
-            let entry = setting(admin, topic, name).await;
-            if entry.value.as_deref() == Some(value) {
-                return entry;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), wait)
-        .await
-        .unwrap_or_else(|_| panic!("{name} did not become {value}"))
+    eventually(&format!("{name}={value}"), || async {
+        let entry = setting(admin, topic, name).await;
+        (entry.value.as_deref() == Some(value)).then_some(entry)
+    })
+    .await
 }
 
 pub(crate) async fn topic_settings_are_changed_and_taken_back(bootstrap: &str) {
@@ -220,12 +234,15 @@ pub(crate) async fn the_cluster_describes_itself(bootstrap: &str) {
                 .any(|entry| entry.name == "log.retention.ms" || entry.name == "log.retention.hours")
         );
     }
-    let dirs = admin.describe_log_dirs().await.unwrap();
-    let replicas = dirs.iter().flat_map(|dir| &dir.replicas);
-    let ours = replicas
-        .filter(|replica| *replica.partition.topic == *name)
-        .count();
-    assert_eq!(ours, 2);
+    eventually("both partitions in a log directory", || async {
+        let dirs = admin.describe_log_dirs().await.unwrap();
+        let replicas = dirs.iter().flat_map(|dir| &dir.replicas);
+        let ours = replicas
+            .filter(|replica| *replica.partition.topic == *name)
+            .count();
+        (ours == 2).then_some(())
+    })
+    .await;
     admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
 }
 
@@ -409,4 +426,138 @@ pub(crate) async fn what_the_broker_refuses_is_reported(bootstrap: &str) {
     for deleted in admin.delete_topics(&[&compacted, &small]).await.unwrap() {
         deleted.unwrap();
     }
+}
+
+/// Reads `count` records.
+async fn read(consumer: &mut Consumer, count: usize) -> Vec<ConsumerRecord> {
+    let mut records = Vec::new();
+    while records.len() < count {
+        let polled = tokio::time::timeout(Duration::from_secs(30), consumer.poll()).await;
+        for fetched in polled.expect("records come in time").unwrap() {
+            records.extend(fetched.into_records().unwrap());
+        }
+    }
+    assert_eq!(records.len(), count);
+    records
+}
+
+pub(crate) async fn records_come_back_as_they_were_sent(bootstrap: &str) {
+    let admin = admin(bootstrap);
+    let name = unique("round-trip");
+    create(&admin, NewTopic::new(&name).with_partitions(2)).await;
+    let mut sent = [Vec::new(), Vec::new()];
+    for compression in CODECS {
+        let producer = Producer::new(ProducerConfig {
+            compression,
+            linger: Duration::from_millis(1),
+            ..ProducerConfig::new(bootstrap)
+        })
+        .unwrap();
+        for number in 0..300_usize {
+            let partition = number % 2;
+            let key = (number % 3 > 0).then(|| format!("key {number}").into_bytes());
+            let value = (number % 5 > 0).then(|| vec![u8::try_from(number % 251).unwrap(); number * 3]);
+            let headers = [
+                RecordHeader::new("h", value.as_deref().map(|value| &value[..2])),
+                RecordHeader::new("", None),
+            ];
+            let record = ProducerRecord {
+                topic: &name,
+                partition: Some(i32::try_from(partition).unwrap()),
+                timestamp: Some(TimestampMs::new(
+                    1_600_000_000_000 + i64::try_from(number).unwrap(),
+                )),
+                key: key.as_deref(),
+                value: value.as_deref(),
+                headers: &headers[..number % 3],
+            };
+            drop(producer.send(&record).await.unwrap());
+            sent[partition].push((record.timestamp.unwrap(), key, value, number % 3));
+        }
+        producer.flush().await;
+        producer.close().await;
+    }
+    for from in [0, 1, 444, 749] {
+        let mut consumer = Consumer::new(ConsumerConfig {
+            // Small enough that responses end inside of batches.
+            partition_bytes_max: 10_000,
+            offset_reset: OffsetReset::Fail,
+            ..ConsumerConfig::new(bootstrap)
+        })
+        .unwrap();
+        let start = StartAt::Offset(Offset::new(from));
+        assert_eq!(consumer.assign_topic(&name, start).await.unwrap(), 2);
+        let first = usize::try_from(from).unwrap();
+        let records = read(&mut consumer, 2 * (750 - first)).await;
+        let mut next = [first; 2];
+        for record in records {
+            let partition = usize::try_from(record.partition.partition).unwrap();
+            let index = next[partition];
+            next[partition] += 1;
+            let (timestamp, key, value, headers) = &sent[partition][index];
+            assert_eq!(record.offset.get(), i64::try_from(index).unwrap());
+            assert_eq!(record.timestamp, *timestamp);
+            assert_eq!(record.key.as_deref(), key.as_deref());
+            assert_eq!(record.value.as_deref(), value.as_deref());
+            assert_eq!(record.headers.len(), *headers);
+            if *headers > 0 {
+                let expected = value.as_ref().map(|value| &value[..2]);
+                assert_eq!(&*record.headers[0].0, b"h");
+                assert_eq!(record.headers[0].1.as_deref(), expected);
+            }
+        }
+    }
+    admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
+}
+
+pub(crate) async fn reading_begins_where_it_was_asked_to(bootstrap: &str) {
+    let admin = admin(bootstrap);
+    let name = unique("starts");
+    create(&admin, NewTopic::new(&name).with_config("retention.ms", "-1")).await;
+    let producer = Producer::new(ProducerConfig::new(bootstrap)).unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..100 {
+        let record = ProducerRecord::new(&name, b"v").with_timestamp(TimestampMs::new(number * 1000));
+        deliveries.push(producer.send(&record).await.unwrap());
+    }
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    for (start, first) in [
+        (StartAt::Earliest, 0),
+        (StartAt::Offset(Offset::new(42)), 42),
+        (StartAt::Timestamp(TimestampMs::new(41_500)), 42),
+        (StartAt::BeforeEnd(7), 93),
+    ] {
+        let mut consumer = Consumer::new(ConsumerConfig::new(bootstrap)).unwrap();
+        consumer.assign_topic(&name, start).await.unwrap();
+        let records = read(&mut consumer, 100 - first).await;
+        assert_eq!(
+            records[0].offset.get(),
+            i64::try_from(first).unwrap(),
+            "{start:?}"
+        );
+    }
+
+    // At the end a poll waits, and wakes when something comes.
+    let partition = TopicPartition::new(name.as_str(), 0);
+    let mut consumer = Consumer::new(ConsumerConfig::new(bootstrap)).unwrap();
+    consumer.assign(partition.clone(), StartAt::Latest);
+    while consumer.position(&partition).is_none() {
+        let poll = tokio::time::timeout(Duration::from_millis(20), consumer.poll()).await;
+        assert!(poll.is_err());
+    }
+    let (records, delivery) = tokio::join!(read(&mut consumer, 1), async {
+        let record = ProducerRecord::new(&name, b"late");
+        producer.send(&record).await.unwrap().await.unwrap()
+    });
+    assert_eq!(records[0].offset, delivery.offset.unwrap());
+
+    let outside = Offset::new(1_000_000);
+    let mut consumer = Consumer::new(ConsumerConfig::new(bootstrap)).unwrap();
+    consumer.assign(partition, StartAt::Offset(outside));
+    let error = consumer.poll().await.unwrap_err();
+    assert!(matches!(error, Error::OffsetOutOfRange { position, .. } if position == outside));
+    producer.close().await;
+    admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
 }

@@ -550,6 +550,13 @@ impl<'a> Batch<'a> {
         };
         Ok(RecordIter::new(RecordContext::of(&self.header), body))
     }
+
+    /// Walks over the records in `body`, which is the batch's own or what that decompresses to: for readers that
+    /// keep the decompressed bytes.
+    #[must_use]
+    pub fn records_in<'b>(&self, body: &'b [u8]) -> RecordIter<'b> {
+        RecordIter::new(RecordContext::of(&self.header), body)
+    }
 }
 
 /// Walks over batches that lie one behind the other. Ends quietly at an incomplete last one, as the end of a

@@ -1,0 +1,537 @@
+//! The partition consumer: named partitions, read from a named place onwards.
+//!
+//! - `records`: what a fetch brought for one partition
+//! - `fetch`: one request to one broker and its response
+//!
+//! Here is what goes on between them: each broker has one fetch under way, which asks for the partitions
+//! whose records have been handed out; so the next records travel while the last ones are worked on.
+//! Nothing happens in the background that nobody waits for: dropping the consumer ends its requests.
+//!
+//! No consumer groups and no transactions yet: records of open and aborted transactions are shown.
+
+mod fetch;
+mod records;
+
+#[cfg(test)]
+mod tests;
+
+pub use records::{ConsumerRecord, PartitionRecords};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use log_core::model::{LeaderEpoch, Offset, TopicId, TopicPartition};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::config::{ConsumerConfig, OffsetReset, StartAt};
+use crate::error::{Error, Result};
+use crate::metadata::BrokerId;
+use crate::offsets::{ListedOffset, OffsetQuery, list_offsets};
+use fetch::{Fetched, Wanted, fetch};
+
+/// Reads partitions.
+#[derive(Debug)]
+pub struct Consumer {
+    cluster: Cluster,
+    config: Arc<ConsumerConfig>,
+    partitions: BTreeMap<TopicPartition, Assigned>,
+    /// Brokers with a fetch under way.
+    busy: BTreeSet<BrokerId>,
+    work: JoinSet<Event>,
+    ready: Vec<PartitionRecords>,
+    refresh: Refresh,
+    /// Counts assignments and fetches, to tell late answers and to take turns.
+    turn: u64,
+}
+
+/// One partition that is read.
+#[derive(Debug)]
+struct Assigned {
+    position: Position,
+    /// The turn of its last assignment or seek: answers to older questions do not count.
+    since: u64,
+    is_asked: bool,
+    /// The turn in which it last got records; who waited longest is asked for first.
+    served: u64,
+    failures: u32,
+    failing_since: Option<Instant>,
+    not_before: Option<Instant>,
+    high_watermark: Option<Offset>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Position {
+    Unresolved(StartAt),
+    At { offset: Offset, last_epoch: LeaderEpoch },
+}
+
+#[derive(Debug, Default)]
+struct Refresh {
+    is_running: bool,
+    is_wanted: bool,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Event {
+    Resolved(Vec<(TopicPartition, u64, Result<Offset>)>),
+    Fetched {
+        broker: BrokerId,
+        since: BTreeMap<TopicPartition, u64>,
+        rows: Vec<(TopicPartition, Result<Fetched>)>,
+    },
+    Refreshed(Result<()>),
+}
+
+impl Consumer {
+    /// A consumer of no partitions yet. Connects when it is first polled.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub fn new(config: ConsumerConfig) -> Result<Self> {
+        let cluster = Cluster::new(config.client.clone())?;
+        Ok(Self {
+            cluster,
+            config: Arc::new(config),
+            partitions: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            work: JoinSet::new(),
+            ready: Vec::new(),
+            refresh: Refresh::default(),
+            turn: 0,
+        })
+    }
+
+    /// The cluster it reads from.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Reads a partition, from `start`; if it is read already, from there instead.
+    pub fn assign(&mut self, partition: TopicPartition, start: StartAt) {
+        self.cluster.watch_topic(&partition.topic);
+        self.turn += 1;
+        self.ready.retain(|records| *records.partition() != partition);
+        let assigned = Assigned {
+            position: match start {
+                StartAt::Offset(offset) => Position::At {
+                    offset,
+                    last_epoch: LeaderEpoch::NONE,
+                },
+                _ => Position::Unresolved(start),
+            },
+            since: self.turn,
+            is_asked: false,
+            served: 0,
+            failures: 0,
+            failing_since: None,
+            not_before: None,
+            high_watermark: None,
+        };
+        self.partitions.insert(partition, assigned);
+    }
+
+    /// Reads all partitions of a topic, from `start`, and returns how many there are.
+    ///
+    /// # Errors
+    /// What is known about the topic when `api_timeout` is over.
+    pub async fn assign_topic(&mut self, topic: &str, start: StartAt) -> Result<usize> {
+        let topic = self.cluster.topic(topic, self.cluster.api_deadline()).await?;
+        for partition in &topic.partitions {
+            let partition = TopicPartition::new(Arc::clone(&topic.name), partition.partition);
+            self.assign(partition, start);
+        }
+        Ok(topic.partitions.len())
+    }
+
+    /// Reads a partition no more.
+    pub fn unassign(&mut self, partition: &TopicPartition) {
+        self.partitions.remove(partition);
+        self.ready.retain(|records| records.partition() != partition);
+    }
+
+    /// The partitions that are read.
+    pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.partitions.keys()
+    }
+
+    /// Where reading goes on after what was handed out; none while a start is being looked up.
+    #[must_use]
+    pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        let waiting = self.ready.iter().find(|records| records.partition() == partition);
+        if let Some(records) = waiting {
+            return Some(records.asked_offset());
+        }
+        match self.partitions.get(partition)?.position {
+            Position::At { offset, .. } => Some(offset),
+            Position::Unresolved(_) => None,
+        }
+    }
+
+    /// The end of the partition, as the last fetch showed it.
+    #[must_use]
+    pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.partitions.get(partition)?.high_watermark
+    }
+
+    /// Looks up offsets of any partitions.
+    pub async fn list_offsets(
+        &self,
+        queries: Vec<(TopicPartition, OffsetQuery)>,
+    ) -> Vec<(TopicPartition, Result<ListedOffset>)> {
+        list_offsets(&self.cluster, queries, self.cluster.api_deadline()).await
+    }
+
+    /// Waits until there are records and returns all that have arrived, at most one piece per partition.
+    /// May be cancelled without loss.
+    ///
+    /// # Errors
+    /// What a partition fails with for good, or for longer than `api_timeout`; polling again goes on with
+    /// the others, and tries that one again.
+    pub async fn poll(&mut self) -> Result<Vec<PartitionRecords>> {
+        if self.partitions.is_empty() {
+            return Err(Error::config("no partition is assigned to the consumer"));
+        }
+        loop {
+            if !self.ready.is_empty() {
+                let ready = std::mem::take(&mut self.ready);
+                // The next fetch travels while these are worked on.
+                if let Err(error) = self.start_work(Instant::now()) {
+                    // It comes back with the next poll, when nothing is ready.
+                    tracing::debug!(%error, "found while fetching ahead");
+                }
+                return Ok(ready);
+            }
+            let due = self.start_work(Instant::now())?;
+            tokio::select! {
+                Some(event) = self.work.join_next(), if !self.work.is_empty() => match event {
+                    Ok(event) => self.handle(event)?,
+                    // Nobody aborts these tasks, so this is a mistake of ours that has surfaced there.
+                    Err(failure) => match failure.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(_) => return Err(Error::Closed("consumer")),
+                    },
+                },
+                () = tokio::time::sleep_until(due) => {}
+            }
+        }
+    }
+
+    /// Begins whatever can be begun, and says when to look again at the latest.
+    fn start_work(&mut self, now: Instant) -> Result<Instant> {
+        let mut due = now + self.config.client.metadata_max_age;
+        self.resolve(now);
+        self.fetch(now)?;
+        self.keep_fresh(now, &mut due);
+        for assigned in self.partitions.values() {
+            if let Some(at) = assigned.not_before.filter(|at| now < *at) {
+                due = due.min(at);
+            }
+        }
+        Ok(due)
+    }
+
+    /// Looks up where to begin, for all partitions that do not know yet.
+    fn resolve(&mut self, now: Instant) {
+        let mut wanted = Vec::new();
+        for (partition, assigned) in &mut self.partitions {
+            if let Position::Unresolved(start) = assigned.position
+                && assigned.is_free(now)
+            {
+                assigned.is_asked = true;
+                wanted.push((partition.clone(), start, assigned.since));
+            }
+        }
+        if !wanted.is_empty() {
+            let cluster = self.cluster.clone();
+            self.work
+                .spawn(async move { Event::Resolved(resolve(&cluster, wanted).await) });
+        }
+    }
+
+    /// Begins a fetch at every broker that has partitions to be asked for and none under way.
+    fn fetch(&mut self, now: Instant) -> Result<()> {
+        let metadata = self.cluster.metadata();
+        let mut rounds: BTreeMap<BrokerId, Vec<(u64, Wanted)>> = BTreeMap::new();
+        let mut unled = Vec::new();
+        for (partition, assigned) in &self.partitions {
+            let Position::At { offset, last_epoch } = assigned.position else {
+                continue;
+            };
+            if !assigned.is_free(now) {
+                continue;
+            }
+            let (leader, leader_epoch) = match metadata.leader(partition) {
+                Ok(leader) => leader,
+                Err(error) => {
+                    self.refresh.is_wanted = true;
+                    if metadata.has_answer_about(&partition.topic) {
+                        unled.push((partition.clone(), error));
+                    }
+                    continue;
+                }
+            };
+            if self.busy.contains(&leader) {
+                continue;
+            }
+            let wanted = Wanted {
+                partition: partition.clone(),
+                topic_id: metadata
+                    .topic(&partition.topic)
+                    .map_or(TopicId::ZERO, |topic| topic.id),
+                offset,
+                leader_epoch,
+                last_epoch,
+            };
+            rounds.entry(leader).or_default().push((assigned.served, wanted));
+        }
+        for (broker, mut round) in rounds {
+            // Who was served longest ago comes first; topics stay together as far as that allows.
+            round.sort_by_key(|(served, _)| *served);
+            let mut since = BTreeMap::new();
+            let mut wanted = Vec::with_capacity(round.len());
+            for (_, row) in round {
+                if let Some(assigned) = self.partitions.get_mut(&row.partition) {
+                    assigned.is_asked = true;
+                    since.insert(row.partition.clone(), assigned.since);
+                }
+                wanted.push(row);
+            }
+            self.busy.insert(broker);
+            let (cluster, config) = (self.cluster.clone(), Arc::clone(&self.config));
+            self.work.spawn(async move {
+                let rows = fetch(cluster, broker, config, wanted).await;
+                Event::Fetched { broker, since, rows }
+            });
+        }
+        unled
+            .into_iter()
+            .try_for_each(|(partition, error)| self.failed(&partition, error, now))
+    }
+
+    fn keep_fresh(&mut self, now: Instant, due: &mut Instant) {
+        let metadata = self.cluster.metadata();
+        let is_wanted = self.refresh.is_wanted || self.cluster.is_stale(&metadata);
+        if !is_wanted || self.refresh.is_running {
+            return;
+        }
+        if let Some(at) = self.refresh.not_before.filter(|at| now < *at) {
+            *due = at.min(*due);
+            return;
+        }
+        self.refresh.is_running = true;
+        self.refresh.is_wanted = false;
+        let cluster = self.cluster.clone();
+        self.work
+            .spawn(async move { Event::Refreshed(cluster.refresh(metadata.generation).await) });
+    }
+
+    fn handle(&mut self, event: Event) -> Result<()> {
+        let now = Instant::now();
+        match event {
+            Event::Resolved(rows) => {
+                let mut first_error = Ok(());
+                for (partition, since, result) in rows {
+                    let Some(assigned) = self.current(&partition, since) else {
+                        continue;
+                    };
+                    match result {
+                        Ok(offset) => {
+                            assigned.position = Position::At {
+                                offset,
+                                last_epoch: LeaderEpoch::NONE,
+                            };
+                        }
+                        Err(error) => first_error = first_error.and(self.failed(&partition, error, now)),
+                    }
+                }
+                first_error
+            }
+            Event::Fetched { broker, since, rows } => {
+                self.busy.remove(&broker);
+                let mut first_error = Ok(());
+                for (partition, result) in rows {
+                    let since = since.get(&partition).copied().unwrap_or_default();
+                    if self.current(&partition, since).is_none() {
+                        continue;
+                    }
+                    let outcome = match result {
+                        Ok(fetched) => {
+                            self.fetched(&partition, fetched);
+                            Ok(())
+                        }
+                        Err(error) => self.failed(&partition, error, now),
+                    };
+                    first_error = first_error.and(outcome);
+                }
+                first_error
+            }
+            Event::Refreshed(result) => {
+                self.refresh.is_running = false;
+                // Not more often than this, however many errors ask for it.
+                let wait = self.config.client.retry_backoff.after(1);
+                self.refresh.not_before = Some(now + wait);
+                if let Err(error) = result {
+                    tracing::debug!(%error, "cannot fetch metadata");
+                    self.refresh.is_wanted = true;
+                    return self.failed_everywhere(&error, now);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The partition, if it is still the one that was asked about; it may be asked about again.
+    fn current(&mut self, partition: &TopicPartition, since: u64) -> Option<&mut Assigned> {
+        let assigned = self.partitions.get_mut(partition)?;
+        if assigned.since != since {
+            return None;
+        }
+        assigned.is_asked = false;
+        Some(assigned)
+    }
+
+    fn fetched(&mut self, partition: &TopicPartition, fetched: Fetched) {
+        self.turn += 1;
+        let Some(assigned) = self.partitions.get_mut(partition) else {
+            return;
+        };
+        assigned.failures = 0;
+        assigned.failing_since = None;
+        assigned.not_before = None;
+        assigned.high_watermark = Some(fetched.watermarks.high_watermark);
+        if let Some(records) = fetched.records {
+            assigned.served = self.turn;
+            let before = match assigned.position {
+                Position::At { last_epoch, .. } => last_epoch,
+                Position::Unresolved(_) => LeaderEpoch::NONE,
+            };
+            assigned.position = Position::At {
+                offset: records.next_offset(),
+                last_epoch: fetched.last_epoch.unwrap_or(before),
+            };
+            self.ready.push(records);
+        }
+    }
+
+    /// Takes note of a failure; `Err` when the caller has to hear of it.
+    fn failed(&mut self, partition: &TopicPartition, error: Error, now: Instant) -> Result<()> {
+        let api_timeout = self.config.client.api_timeout;
+        let backoff = self.config.client.retry_backoff;
+        self.refresh.is_wanted |= error.wants_metadata();
+        let Some(assigned) = self.partitions.get_mut(partition) else {
+            return Ok(());
+        };
+        let resets = match (&error, self.config.offset_reset) {
+            (_, OffsetReset::Fail) => None,
+            (Error::OffsetOutOfRange { .. }, OffsetReset::Earliest) => Some(StartAt::Earliest),
+            (Error::OffsetOutOfRange { .. }, OffsetReset::Latest) => Some(StartAt::Latest),
+            (Error::LogTruncated { end, .. }, _) => Some(StartAt::Offset(*end)),
+            _ => None,
+        };
+        if let Some(start) = resets {
+            tracing::warn!(%partition, %error, ?start, "the position is reset");
+            assigned.position = match start {
+                StartAt::Offset(offset) => Position::At {
+                    offset,
+                    last_epoch: LeaderEpoch::NONE,
+                },
+                _ => Position::Unresolved(start),
+            };
+            return Ok(());
+        }
+        assigned.failures += 1;
+        assigned.not_before = Some(now + backoff.after(assigned.failures));
+        let since = *assigned.failing_since.get_or_insert(now);
+        let is_final = !error.is_retriable() && !error.wants_metadata();
+        if is_final || api_timeout <= now.saturating_duration_since(since) {
+            assigned.failing_since = None;
+            return Err(error);
+        }
+        tracing::debug!(%partition, %error, "trying again");
+        Ok(())
+    }
+
+    /// Nobody can say where the partitions are: those that wait for that are failing.
+    fn failed_everywhere(&mut self, error: &Error, now: Instant) -> Result<()> {
+        let metadata = self.cluster.metadata();
+        let waiting: Vec<_> = self
+            .partitions
+            .iter()
+            .filter(|(partition, assigned)| assigned.is_free(now) && metadata.leader(partition).is_err())
+            .map(|(partition, _)| partition.clone())
+            .collect();
+        for partition in waiting {
+            self.failed(&partition, error.clone(), now)?;
+        }
+        Ok(())
+    }
+}
+
+impl Assigned {
+    /// Whether it can be asked about.
+    fn is_free(&self, now: Instant) -> bool {
+        !self.is_asked && self.not_before.is_none_or(|at| at <= now)
+    }
+}
+
+/// Turns starts into offsets.
+async fn resolve(
+    cluster: &Cluster,
+    wanted: Vec<(TopicPartition, StartAt, u64)>,
+) -> Vec<(TopicPartition, u64, Result<Offset>)> {
+    let first = wanted
+        .iter()
+        .map(|(partition, start, _)| (partition.clone(), query(*start)))
+        .collect();
+    let found = list_offsets(cluster, first, cluster.api_deadline()).await;
+    // What was asked for may not exist, or need a second look: then the other end of the log decides.
+    let second = wanted
+        .iter()
+        .filter_map(|(partition, start, _)| match start {
+            StartAt::Timestamp(_) => Some((partition.clone(), OffsetQuery::Latest)),
+            StartAt::BeforeEnd(_) => Some((partition.clone(), OffsetQuery::Earliest)),
+            _ => None,
+        })
+        .collect();
+    let others = list_offsets(cluster, second, cluster.api_deadline()).await;
+    let mut others: BTreeMap<_, _> = others.into_iter().collect();
+    let mut resolved = Vec::with_capacity(wanted.len());
+    for ((partition, start, since), (_, answer)) in wanted.into_iter().zip(found) {
+        let other = others.remove(&partition);
+        resolved.push((partition, since, begin(start, answer, other)));
+    }
+    resolved
+}
+
+fn query(start: StartAt) -> OffsetQuery {
+    match start {
+        StartAt::Earliest | StartAt::Offset(_) => OffsetQuery::Earliest,
+        StartAt::Latest | StartAt::BeforeEnd(_) => OffsetQuery::Latest,
+        StartAt::Timestamp(timestamp) => OffsetQuery::Timestamp(timestamp),
+    }
+}
+
+fn begin(
+    start: StartAt,
+    answer: Result<ListedOffset>,
+    other: Option<Result<ListedOffset>>,
+) -> Result<Offset> {
+    let of = |listed: ListedOffset| listed.offset.unwrap_or(Offset::ZERO);
+    let answer = answer?;
+    match (start, other) {
+        (StartAt::Timestamp(_), Some(end)) => match answer.offset {
+            Some(offset) => Ok(offset),
+            None => Ok(of(end?)),
+        },
+        (StartAt::BeforeEnd(count), Some(first)) => {
+            let back = i64::try_from(count).unwrap_or(i64::MAX);
+            let offset = of(answer).get().saturating_sub(back);
+            Ok(Offset::new(offset.max(0)).max(of(first?)))
+        }
+        _ => Ok(of(answer)),
+    }
+}
