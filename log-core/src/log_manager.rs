@@ -197,23 +197,20 @@ impl LogManager {
         config: LogConfig,
     ) -> Result<Log, LogError> {
         let directory = self.directory(partition);
-        let file_system = self.context.file_system.as_ref();
-        file_system.create_directory(&directory)?;
-        match self.topic_id_in(&directory)? {
-            Some(found) if found != topic_id => {
-                return Err(LogError::ForeignDirectory {
-                    directory,
-                    found,
-                    expected: topic_id,
-                });
-            }
-            Some(_) => {}
-            None => {
-                let contents = partition_metadata::to_bytes(topic_id);
-                file_system.replace(&directory.join(PARTITION_METADATA_FILE), &contents)?;
-            }
+        let found = self.topic_id_in(&directory)?;
+        if let Some(found) = found.filter(|found| *found != topic_id) {
+            return Err(LogError::ForeignDirectory {
+                directory,
+                found,
+                expected: topic_id,
+            });
         }
+        // First, so that a directory of this life is never found beside checkpoints of a former one.
         self.begin_life(partition, topic_id)?;
+        self.context.file_system.create_directory(&directory)?;
+        if found.is_none() {
+            self.write_topic_id(&directory, topic_id)?;
+        }
         let hints = LoadHints {
             recovery_point: Offset::ZERO,
             log_start: Offset::ZERO,
@@ -236,14 +233,17 @@ impl LogManager {
         config: LogConfig,
     ) -> Result<(Log, LoadReport), LogError> {
         let directory = self.directory(partition);
-        if let Some(found) = self.topic_id_in(&directory)?
-            && found != topic_id
-        {
-            return Err(LogError::ForeignDirectory {
-                directory,
-                found,
-                expected: topic_id,
-            });
+        match self.topic_id_in(&directory)? {
+            Some(found) if found != topic_id => {
+                return Err(LogError::ForeignDirectory {
+                    directory,
+                    found,
+                    expected: topic_id,
+                });
+            }
+            Some(_) => {}
+            // A creation was interrupted, or the file is damaged; without it the next life could not be told from this one.
+            None => self.write_topic_id(&directory, topic_id)?,
         }
         let hints = {
             let mut checkpoints = self.checkpoints.lock();
@@ -390,13 +390,27 @@ impl LogManager {
     fn begin_life(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), FsError> {
         let mut checkpoints = self.checkpoints.lock();
         checkpoints.lives.insert(partition.clone(), topic_id);
-        if checkpoints.recovery_points.remove(partition).is_some() {
-            self.replace(RECOVERY_POINT_FILE, &checkpoints.recovery_points)?;
+        // Memory follows the disk: what could not be written is tried again by the next creation.
+        if checkpoints.recovery_points.contains_key(partition) {
+            let mut rest = checkpoints.recovery_points.clone();
+            rest.remove(partition);
+            self.replace(RECOVERY_POINT_FILE, &rest)?;
+            checkpoints.recovery_points = rest;
         }
-        if checkpoints.log_starts.remove(partition).is_some() {
-            self.replace(LOG_START_FILE, &checkpoints.log_starts)?;
+        if checkpoints.log_starts.contains_key(partition) {
+            let mut rest = checkpoints.log_starts.clone();
+            rest.remove(partition);
+            self.replace(LOG_START_FILE, &rest)?;
+            checkpoints.log_starts = rest;
         }
         Ok(())
+    }
+
+    fn write_topic_id(&self, directory: &Path, topic_id: TopicId) -> Result<(), FsError> {
+        let contents = partition_metadata::to_bytes(topic_id);
+        self.context
+            .file_system
+            .replace(&directory.join(PARTITION_METADATA_FILE), &contents)
     }
 
     fn replace(&self, name: &str, offsets: &OffsetCheckpoint) -> Result<(), FsError> {

@@ -28,12 +28,19 @@ async fn start(config: BrokerConfig) -> Result<Broker, StartError> {
 }
 
 async fn get(address: SocketAddr, path: &str) -> Value {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = TcpStream::connect(address).await.expect("the broker answers");
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the broker answers");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("the broker answers");
+    serde_json::from_str(answer.split_once("\r\n\r\n").expect("the broker answers").1)
+        .expect("the broker answers")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

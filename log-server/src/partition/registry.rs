@@ -340,7 +340,7 @@ impl PartitionRegistry {
     pub(crate) fn close_all(&self) -> bool {
         let _change = self.change.lock();
         let partitions = self.all();
-        let closed = in_parallel(self.thread_count, &partitions, |partition| close(partition));
+        let closed = in_parallel(self.thread_count, &partitions, close);
         let is_complete = closed.iter().all(Option::is_some);
         let entries: Vec<_> = closed.into_iter().flatten().collect();
         let written = self

@@ -97,13 +97,11 @@ impl Partition {
     pub(crate) fn after_refusal(&self, writer: &mut Writer, error: &PartitionError) -> FollowUp {
         match error {
             PartitionError::Latched { .. } => return self.note_latch(writer),
-            PartitionError::DiskFull { reason } => {
-                if !std::mem::replace(&mut writer.is_out_of_space, true) {
-                    tracing::error!(
-                        partition = %self.name(), %reason,
-                        "no space: producers are refused until there is some; reads go on"
-                    );
-                }
+            PartitionError::DiskFull { reason } if !std::mem::replace(&mut writer.is_out_of_space, true) => {
+                tracing::error!(
+                    partition = %self.name(), %reason,
+                    "no space: producers are refused until there is some; reads go on"
+                );
             }
             PartitionError::Storage { reason } if self.write_failures.is_due(self.context.clock.now()) => {
                 tracing::error!(partition = %self.name(), %reason, "append refused; the log goes on");

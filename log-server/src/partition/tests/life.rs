@@ -379,3 +379,54 @@ fn housekeeping_shortens_the_next_recovery() {
     housekeeper(&storage).tick(Duration::from_secs(1));
     assert_eq!(verified(&files), 0);
 }
+
+/// A topic with a history is deleted and created again, and the machine stops at every step of that: the new life must not
+/// be cut or condemned by what the checkpoints say of the old one.
+#[test]
+fn a_recreated_topic_survives_a_stop_at_every_step() {
+    let (old, new) = (
+        topic("events", 1, 1, LogConfig::default()),
+        topic("events", 2, 1, LogConfig::default()),
+    );
+    let mut step = 1;
+    loop {
+        let files = MemFileSystem::new();
+        let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+        append(&partition, &["old"; 10], Acks::All);
+        storage.work();
+        wait(partition.delete_records(Some(Offset::new(5)))).unwrap();
+        storage.registry.write_recovery_points().unwrap();
+
+        files.set_faults(FaultPlan::new().stop_at(step));
+        let deleted = storage.registry.delete(old.id).is_ok();
+        let created = storage.registry.create(&new).is_ok();
+        let acknowledged = created && {
+            let partition = storage.registry.get("events", 0).unwrap();
+            let mut appended = partition.append(&batch(&["new"]), Acks::All).ok();
+            storage.work();
+            appended
+                .as_mut()
+                .is_some_and(|appended| answer(&mut appended.ack) == Some(Ok(())))
+        };
+        for mode in [
+            CrashMode::SyncedOnly,
+            CrashMode::All,
+            CrashMode::Random { seed: step },
+        ] {
+            let storage = Storage::open(&files.crash(mode));
+            let summary = storage
+                .registry
+                .load(std::slice::from_ref(&new), &storage.found, &[]);
+            let context = format!("step {step}, {mode:?}, deleted {deleted}, created {created}");
+            assert_eq!(summary.offline, 0, "{context}");
+            let partition = storage.registry.get("events", 0).unwrap();
+            let left = consume(&partition, partition.offsets().log_start.get());
+            assert!(left.iter().all(|value| value == "new"), "{context}: {left:?}");
+            assert!(!acknowledged || left == ["new"], "{context}: {left:?}");
+        }
+        if acknowledged {
+            return;
+        }
+        step += 1;
+    }
+}
