@@ -1,4 +1,5 @@
 //! The settings of a client. Defaults are those of the Java client unless a comment says otherwise.
+//! What a setting does stands in the module that obeys it.
 
 use std::sync::Arc;
 use std::time::Duration;

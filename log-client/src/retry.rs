@@ -1,4 +1,5 @@
 //! Waiting between attempts: exponential back-off with jitter, bounded by a deadline.
+//! Which errors are worth another attempt is `error`'s business.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! The seam for time: log-core never asks the system what time it is.
+//! The server's clock is the system's; a [`ManualClock`] stands still until a test moves it.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,5 @@
 //! The `stratalog` command.
+//! Which subcommand is meant; what each does stands in `cli`.
 
 use std::process::ExitCode;
 

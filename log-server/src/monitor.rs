@@ -1,4 +1,5 @@
 //! How the broker is, looked up without waiting for a disk: what `/healthz` tells.
+//! Reads what others publish; it decides nothing but the one word.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,4 +1,5 @@
 //! The file that says "clients are served": for scripts that start a broker and wait for it.
+//! It appears whole, when both ports are open, and goes when the broker stops.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,5 @@
 //! What a cluster is made of: brokers, and what lies in their log directories.
+//! Questions only: nothing here changes anything.
 
 use log_core::model::TopicPartition;
 use log_core::protocol::messages::{DescribeClusterRequestData, DescribeLogDirsRequestData};

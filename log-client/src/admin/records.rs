@@ -1,4 +1,5 @@
 //! Offsets of partitions, and deleting the records before one.
+//! Which leader to ask, and to ask again, is the business of `by_leader` and `offsets`.
 
 use log_core::model::{Offset, TopicPartition};
 use log_core::protocol::messages::DeleteRecordsRequestData;

@@ -1,4 +1,6 @@
 //! Creating, listing, describing, growing and deleting topics.
+//! Names, settings and numbers are the broker's to judge: they are sent as they are, and a refusal comes back
+//! with its reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

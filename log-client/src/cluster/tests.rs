@@ -1,4 +1,5 @@
 //! Metadata and connections over brokers that come, go and disagree.
+//! The brokers are scripts on loopback sockets (`testing`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! A connection against a broker that answers, lies, stalls and hangs up.
+//! The broker is a script on a loopback socket (`testing`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,5 @@
 //! The names of the checkpoint files, and what is wrong with one.
+//! An error names the line and what should stand there; in which directory the file lies, its reader knows.
 
 use std::fmt;
 

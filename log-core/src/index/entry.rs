@@ -1,4 +1,5 @@
 //! What the fixed-width entries of the indexes have in common: fields, relative offsets, the preallocated tail.
+//! What an entry means is the business of each index.
 
 use super::error::{IndexError, IndexFile};
 use crate::model::{FilePosition, Offset};

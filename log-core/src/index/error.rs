@@ -1,4 +1,5 @@
 //! What is wrong with an index file, and why an index does not take an entry.
+//! None of these loses a record: an index is a hint, and is made again from the log.
 
 use std::fmt;
 

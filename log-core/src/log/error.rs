@@ -1,4 +1,6 @@
 //! What can go wrong with a log, by what the caller can do about it.
+//! A latched log refuses writes until it is opened again; damage is told with file, position and offset, and
+//! nothing is touched.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,6 @@
 //! The writer of one partition's log, and what it shares with its readers.
+//! Owns the fields; the verbs that change them stand in the files beside it (`append`, `flush`, `retention`,
+//! `truncate`, `checkpoint`).
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The four offsets of a log, and the one place where they change.
+//! Whoever changes one goes through [`Positions`], which asserts their order after each change.
 
 use crate::model::Offset;
 

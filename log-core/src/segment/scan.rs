@@ -1,4 +1,6 @@
 //! Walking over the batches of one file, header by header, without trusting a byte of it.
+//! Checks that headers are sound and batches whole; checksums, and whether a batch is the one that must
+//! follow, are the caller's to judge.
 
 use bytes::Bytes;
 

@@ -1,4 +1,6 @@
 //! The log against a model: random sequences, and a stop at every write and sync of a workload.
+//! Both run on the file system in memory, which fails and crashes on purpose; a run that fails prints its
+//! seed.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
 //! Rows for `DescribeConfigs`: value, source, type, synonyms and documentation of each config, as a real Kafka broker lists them.
+//! Which value counts is `effective`'s to say; how a row looks on the wire is the handler's.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
 //! What people read about the keys: the flags of `serve` with their help, and the tables in `docs/OPERATIONS.md`.
+//! Made from the tables of keys and topic configs, and a test holds the document to them.
 
 use std::fmt::Write as _;
 

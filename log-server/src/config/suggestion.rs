@@ -1,4 +1,5 @@
 //! The near miss of an unknown name: "did you mean …?".
+//! Counts slips of the hand: a letter more, less or other, and two that changed places.
 
 /// The name among `known` that is closest to `name`, when it is close enough to be what was meant.
 #[must_use]

@@ -1,4 +1,5 @@
 //! The HTTP port answers `/healthz` and refuses the rest in plain words, and it stops when it is told to.
+//! Over a real socket, on a port that the system chooses.
 
 use std::net::SocketAddr;
 

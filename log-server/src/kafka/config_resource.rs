@@ -1,4 +1,5 @@
 //! What the requests about settings name: a kind as a number, and a name that means something different for each.
+//! What its settings are, and who may change them, is not decided here.
 
 use crate::metadata::error::ControllerError;
 use crate::metadata::plan::BrokerScope;

@@ -1,4 +1,5 @@
 //! What a handler knows about a request besides its body: the connection, the version, who asks.
+//! It is read off the connection once, and never changes while a request is carried out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

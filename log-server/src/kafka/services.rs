@@ -1,4 +1,5 @@
 //! What handlers use of the rest of the broker, and the few questions that several of them ask it.
+//! A handler gets these and not the broker: how they are made and stopped is wiring, and stands in `broker`.
 
 use std::sync::Arc;
 use std::time::Instant;

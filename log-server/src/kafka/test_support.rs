@@ -1,4 +1,5 @@
 //! What the front's tests share: seeds that are printed when a test fails, and bytes of requests.
+//! Compiled for tests alone.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! Which names a topic may have: Kafka's rules, and the names that are the broker's own.
+//! Whether a topic of that name exists is not asked here.
 
 /// The longest name. A partition's directory is named after its topic, and with the suffixes that a deleted one gets,
 /// the name must stay within the 255 bytes of most file systems.

@@ -1,4 +1,5 @@
 //! Log lines that each of a thousand requests would write, written once in a while.
+//! The first one is written, and then at most one in ten seconds.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -1,4 +1,5 @@
 //! What a crash leaves of the file system in memory.
+//! Computes the image; opening it, and judging what is in it, is the test's business.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! What goes wrong on purpose in the file system in memory, and the count of what was asked of it.
+//! A fault strikes by the number of its operation, so that a workload fails at the same place in each run.
 
 use std::path::Path;
 

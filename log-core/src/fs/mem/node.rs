@@ -1,4 +1,5 @@
 //! A file without its name: its bytes, the space it takes, and who has it open.
+//! Names come and go in `names`; a node lives as long as a name or a handle of it.
 
 use std::ops::Range;
 use std::sync::{Arc, Weak};

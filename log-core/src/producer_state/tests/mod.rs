@@ -1,4 +1,5 @@
 //! Producer state as a whole: Kafka's rules case by case; `snapshot` and `model` hold the rest.
+//! A batch is a header here: the state never looks at records.
 
 mod model;
 mod snapshot;

@@ -1,4 +1,5 @@
 //! Verdicts against a model that remembers every batch.
+//! The batches are random, retries and mistakes among them; a run that disagrees prints its seed.
 
 use super::*;
 

@@ -1,4 +1,5 @@
 //! Snapshots byte by byte: ours, Kafka's, damaged ones.
+//! Golden bytes pin the file; a snapshot that Kafka wrote is read as Kafka reads it.
 
 use super::*;
 use crate::model::FilePosition;

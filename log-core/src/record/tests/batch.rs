@@ -1,4 +1,5 @@
 //! Every refusal of a header, the walk over batches, and what the builder takes and refuses.
+//! A refusal is tried by changing one field of a sound batch.
 
 use bytes::Bytes;
 

@@ -1,4 +1,5 @@
 //! The codecs: what comes back, what is refused, and that nothing exceeds its limit.
+//! Against other implementations the codecs are held in `tests/golden_batches.rs`.
 
 use crate::record::compression::{Compression, CompressionError, UnknownCompression};
 

@@ -1,4 +1,6 @@
 //! Tests of the record format: golden bytes, round trips and every refusal.
+//! Files that Kafka and librdkafka wrote are read in `tests/golden_batches.rs`, random bytes in
+//! `tests/fuzz_batch.rs`.
 
 mod batch;
 mod compression;

@@ -1,4 +1,5 @@
 //! One record and the walk over a batch's records: sizes, every refusal, decompression limits, control records.
+//! A refusal is tried by writing the fields of one record by hand.
 
 use bytes::Bytes;
 

@@ -1,4 +1,5 @@
 //! Every rule a produced batch can break, the order in which they are looked at, and what stamping changes.
+//! Each refusal is compared with the error that Kafka's order of checks gives.
 
 use bytes::Bytes;
 

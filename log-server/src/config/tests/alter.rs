@@ -1,4 +1,5 @@
 //! Changes to overrides, compared with what Kafka makes of them.
+//! The overrides before, the changes, the overrides after or the refusal.
 
 use crate::config::alter::{AlterError, Alteration, Change, Operation};
 use crate::config::effective::{BrokerLayers, ConfigError, Overrides};

@@ -1,4 +1,5 @@
 //! Rows and accepted values, compared with what a real Kafka 4.3.0 broker answered.
+//! Its answers lie in `tests/fixtures/kafka-4.3.0`; what differs on purpose is named here.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! The hand-written encoder against the codec: the same bytes in every version, whatever the rows.
+//! The rows are random; a run that fails prints its seed.
 
 use log_core::protocol::messages::FetchResponseData;
 use log_core::protocol::messages::fetch_response::{

@@ -1,4 +1,5 @@
 //! Sessions as a client sees them: requests in, what is read and what is told out.
+//! A small client keeps the books that a real one keeps, and checks the answers against them.
 
 use bytes::Bytes;
 

@@ -1,4 +1,5 @@
 //! The frame reader over a stream that comes in pieces: what it hands out, what it refuses and when it gives up.
+//! The pieces and the time are the test's: nothing waits.
 
 use tokio::io::AsyncWriteExt as _;
 

@@ -1,4 +1,5 @@
 //! `CreatePartitions`, versions 0 to 3. A topic named twice is refused once.
+//! Which numbers are right, and when a partition is ready, is the controller's to say.
 
 use std::collections::HashMap;
 

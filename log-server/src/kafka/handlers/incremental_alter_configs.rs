@@ -1,4 +1,5 @@
 //! `IncrementalAlterConfigs`, versions 0 and 1 (KIP-339): sets and deletes single settings, appends to lists and takes from them.
+//! What several changes come to is `config::alter`'s to say.
 
 use log_core::protocol::messages::incremental_alter_configs_request::AlterableConfig;
 use log_core::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;

@@ -1,4 +1,5 @@
 //! One file per API: decode, call one service, encode. Rules about logs, topics or settings are not written here.
+//! Errors become codes in `error_map`.
 
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;

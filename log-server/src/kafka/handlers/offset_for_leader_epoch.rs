@@ -1,4 +1,5 @@
 //! `OffsetForLeaderEpoch`, versions 2 to 4: where an epoch ended, so that a client notices a truncated log (KIP-101, KIP-320).
+//! An epoch that is not known gets −1 for both, as in Kafka.
 
 use log_core::model::LeaderEpoch;
 use log_core::protocol::ErrorCode;

@@ -1,4 +1,5 @@
 //! Requests through the running writer.
+//! Answers, what is in force afterwards, and what a start finds.
 
 use futures_util::future::join_all;
 use log_core::fs::mem::MemFileSystem;

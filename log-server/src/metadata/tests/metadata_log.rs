@@ -1,4 +1,5 @@
 //! Opening, snapshots, damage.
+//! What a start finds, and what it does about it, is the table in `metadata_log.rs`.
 
 use log_core::fs::FileSystem;
 use log_core::fs::mem::MemFileSystem;

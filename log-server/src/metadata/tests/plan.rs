@@ -1,4 +1,5 @@
 //! Each request gives its record, or the reason why not.
+//! Planning is a function of the state and the request, so that no disk and no thread is needed here.
 
 use std::collections::BTreeSet;
 

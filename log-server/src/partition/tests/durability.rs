@@ -1,4 +1,5 @@
 //! Who is answered when, and that nobody is answered early.
+//! Nothing is synced before the test says so, and a power cut takes what was not.
 
 use log_core::fs::mem::crash::CrashMode;
 

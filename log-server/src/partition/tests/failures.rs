@@ -1,4 +1,5 @@
 //! What a failing or full disk does to answers, readers and later writes.
+//! The disk fails by plan, and time passes when the test says so.
 
 use std::time::Duration;
 

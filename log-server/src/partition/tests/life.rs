@@ -1,4 +1,5 @@
 //! Starting, creating, deleting, closing; what housekeeping does.
+//! A restart is a crash or an orderly stop of the file system in memory, and a second opening.
 
 use std::time::Duration;
 
