@@ -37,7 +37,8 @@ pub(crate) fn handle(
         };
         DescribeConfigsResult {
             error_code: error.as_ref().map_or(ErrorCode::None, controller_error).code(),
-            error_message: error.as_ref().map(message),
+            // Beside no error Kafka writes an empty text, not null.
+            error_message: Some(error.as_ref().map_or_else(KafkaString::default, message)),
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
             configs,

@@ -13,7 +13,7 @@ use log_core::protocol::messages::describe_topic_partitions_response::{
 use log_core::protocol::messages::{DescribeTopicPartitionsRequestData, DescribeTopicPartitionsResponseData};
 use log_core::protocol::{ErrorCode, KafkaUuid};
 
-use crate::kafka::services::{Services, TOPIC_OPERATIONS, kafka_string};
+use crate::kafka::services::{NO_OPERATIONS, Services, TOPIC_OPERATIONS, kafka_string};
 use crate::kafka::topic_view::{self, PartitionView};
 use crate::metadata::image::{MetadataImage, TopicImage};
 use crate::metadata::topic_name;
@@ -57,7 +57,10 @@ pub(crate) fn handle(
 
 /// As Kafka refuses: the error at each topic.
 fn refusal(names: &BTreeSet<&str>) -> DescribeTopicPartitionsResponseData {
-    let topics = names.iter().map(|name| unknown(name, ErrorCode::InvalidRequest));
+    let topics = names.iter().map(|name| DescribeTopicPartitionsResponseTopic {
+        topic_authorized_operations: NO_OPERATIONS,
+        ..unknown(name, ErrorCode::InvalidRequest)
+    });
     DescribeTopicPartitionsResponseData {
         topics: topics.collect(),
         ..DescribeTopicPartitionsResponseData::default()

@@ -11,7 +11,7 @@
 //! | 0 and up | 1 | the first record, in the order of offsets, of that time or later |
 //!
 //! Anything else, and a special value in a version before its own, is `UNSUPPORTED_VERSION`. Version 4 (KIP-320) adds leader epochs
-//! both ways. A partition named twice is `INVALID_REQUEST` both times.
+//! both ways. A partition named twice is `INVALID_REQUEST`, told once.
 
 use std::collections::HashMap;
 
@@ -45,17 +45,16 @@ pub(crate) async fn handle(
             _ => Isolation::Uncommitted,
         },
     };
-    let counts = count_partitions(&request.topics);
+    let mut counts = count_partitions(&request.topics);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let name = topic.name.as_str();
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let is_repeated = counts.get(&(name, asked.partition_index)) != Some(&1);
-            let found = if is_repeated {
-                Err(ErrorCode::InvalidRequest)
-            } else {
-                look_up.partition(name, asked).await
+            let found = match counts.remove(&(name, asked.partition_index)) {
+                Some(1) => look_up.partition(name, asked).await,
+                Some(_) => Err(ErrorCode::InvalidRequest),
+                None => continue,
             };
             partitions.push(row(asked, found, look_up.version));
         }

@@ -26,7 +26,7 @@ use crate::kafka::topic_view::{self, PartitionView};
 use crate::metadata::error::ControllerError;
 use crate::metadata::image::{MetadataImage, TopicImage};
 use crate::metadata::plan::NewTopic;
-use crate::metadata::topic_name;
+use crate::metadata::topic_name::{self, TopicNameError};
 
 /// Answers one request.
 pub(crate) async fn handle(
@@ -228,7 +228,7 @@ fn find<'a>(image: &'a MetadataImage, name: &str) -> Option<&'a Arc<TopicImage>>
 
 fn unknown_name(name: &str) -> ErrorCode {
     match topic_name::validate(name) {
-        Ok(()) => ErrorCode::UnknownTopicOrPartition,
+        Ok(()) | Err(TopicNameError::Reserved) => ErrorCode::UnknownTopicOrPartition,
         Err(_) => ErrorCode::InvalidTopicException,
     }
 }

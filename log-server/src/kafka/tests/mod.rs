@@ -5,6 +5,7 @@
 //!
 //! | file | what it proves |
 //! |---|---|
+//! | `allocations` | how often a request asks for memory |
 //! | `negotiation` | versions, closing, hostile bytes, every API in every version |
 //! | `produce` | appends, refusals with their codes, who waits for the disk |
 //! | `fetch` | records, limits, long poll, sessions, epochs, topic ids |
@@ -12,6 +13,7 @@
 //! | `offsets` | `ListOffsets`, `OffsetForLeaderEpoch`, `DeleteRecords` |
 //! | `settings` | describing and altering |
 
+mod allocations;
 mod fetch;
 mod negotiation;
 mod offsets;
@@ -19,7 +21,7 @@ mod produce;
 mod settings;
 mod topics;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,7 +29,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use log_core::clock::ManualClock;
 use log_core::config::LogConfig;
+use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
+use log_core::fs::os::OsFileSystem;
 use log_core::log::{LogContext, LogError};
 use log_core::log_manager::LogManager;
 use log_core::model::{ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId};
@@ -111,7 +115,24 @@ impl Broker {
             clock: Arc::new(ManualClock::new(NOW)),
             maps: files.map_budget().clone(),
         };
-        let (manager, found) = LogManager::open(context, PathBuf::from("/data")).unwrap();
+        Self {
+            files,
+            ..Self::open(context, Path::new("/data"), config)
+        }
+    }
+
+    /// On a real disk.
+    fn start_in(directory: &Path) -> Self {
+        let context = LogContext {
+            file_system: Arc::new(OsFileSystem::new()),
+            clock: Arc::new(ManualClock::new(NOW)),
+            maps: MapBudget::default(),
+        };
+        Self::open(context, directory, BrokerConfig::default())
+    }
+
+    fn open(context: LogContext, directory: &Path, config: BrokerConfig) -> Self {
+        let (manager, found) = LogManager::open(context, directory.to_owned()).unwrap();
         let manager = Arc::new(manager);
         let (log, image) = MetadataLog::open(Arc::clone(&manager), &found, TUNING).unwrap();
         let queue = FlushQueue::without_threads();
@@ -122,7 +143,7 @@ impl Broker {
         let shutdown = Shutdown::new();
         let services = Services::new(Arc::new(controller), partitions, manager, shutdown.signal());
         Self {
-            files,
+            files: MemFileSystem::new(),
             queue,
             services: Arc::new(services),
             shutdown,

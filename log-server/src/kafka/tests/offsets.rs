@@ -129,6 +129,7 @@ async fn what_cannot_be_looked_up_is_told_by_its_code() {
         (twice, ErrorCode::InvalidRequest),
     ] {
         let response = broker.connect().call(7, request).await;
+        assert_eq!(response.topics[0].partitions.len(), 1);
         for row in &response.topics[0].partitions {
             assert_eq!(
                 (code(row.error_code), row.offset, row.timestamp),

@@ -124,7 +124,7 @@ async fn a_topic_is_created_by_asking_if_both_sides_allow_it() {
         [
             ("new", ErrorCode::None),
             ("bad name", invalid),
-            ("__cluster_metadata", invalid)
+            ("__cluster_metadata", unknown)
         ]
     );
     assert_eq!(response.topics[0].partitions[0].leader_id, 1);
@@ -138,7 +138,7 @@ async fn a_topic_is_created_by_asking_if_both_sides_allow_it() {
     old.allow_auto_topic_creation = true;
     assert_eq!(told(&client.call(1, old).await), [("old", ErrorCode::None)]);
     let response = client.call(12, by_name(&["__stratalog_metadata"], true)).await;
-    assert_eq!(told(&response), [("__stratalog_metadata", invalid)]);
+    assert_eq!(told(&response), [("__stratalog_metadata", unknown)]);
 
     let forbidding = Broker::start_with(BrokerConfig {
         auto_create_topics_enable: false,
