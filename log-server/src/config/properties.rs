@@ -17,10 +17,11 @@ use super::value::{ValueError, canonical};
 pub const VARIABLE_PREFIX: &str = "STRATALOG_";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "STRATALOG_CONFIG";
-/// Variables of ours that are no settings: what tests and tools go by. A broker that they start inherits them.
-const OTHER_VARIABLES: [&str; 6] = [
+/// Variables of ours that are no settings: what the other commands, tests and tools go by. A broker that they start inherits them.
+const OTHER_VARIABLES: [&str; 7] = [
     FILE_VARIABLE,
     "STRATALOG_BIN",
+    "STRATALOG_BOOTSTRAP",
     "STRATALOG_FEEDS",
     "STRATALOG_SEED",
     "STRATALOG_SEQUENCES",
