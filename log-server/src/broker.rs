@@ -36,6 +36,7 @@ use crate::partition::flusher::Flusher;
 use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
 use crate::partition::partition::Partition;
 use crate::partition::registry::{LoadSummary, PartitionRegistry};
+use crate::partition::reserve::SpaceReserve;
 use crate::partition_directory::{RegistryDirectory, topic_specs};
 use crate::ready_file;
 use crate::shutdown::{Shutdown, StopReason};
@@ -296,6 +297,7 @@ impl Storage {
     fn open(config: &Arc<BrokerConfig>) -> Result<Self, StartError> {
         let began = Instant::now();
         let (manager, mut found) = open_data_directory(config)?;
+        SpaceReserve::new(&manager).give_up_if_full(manager.space());
         let tuning = Tuning::new(config.metadata_snapshot_records);
         let (metadata, image) = MetadataLog::open(Arc::clone(&manager), &found, tuning)
             .map_err(|error| StartError::Metadata(Box::new(error)))?;

@@ -7,15 +7,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use log_core::fs::FsError;
+use log_core::fs::{FsError, FsErrorKind};
 use log_core::log_manager::{CheckpointEntry, LogManager};
 use log_core::model::{Offset, TopicId, TopicPartition};
 use parking_lot::Mutex;
+
+use crate::partition::reserve::SpaceReserve;
 
 /// Writes log starts for all partitions together.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     manager: Arc<LogManager>,
+    reserve: Arc<SpaceReserve>,
     /// What is not on the disk yet.
     pending: Mutex<BTreeMap<(TopicPartition, TopicId), Offset>>,
     /// Held by the one who writes.
@@ -26,10 +29,16 @@ impl Checkpoints {
     /// Nothing is to be written yet.
     pub(crate) fn new(manager: Arc<LogManager>) -> Self {
         Self {
+            reserve: Arc::new(SpaceReserve::new(&manager)),
             manager,
             pending: Mutex::default(),
             turn: Mutex::default(),
         }
+    }
+
+    /// What is given up when there is no space for that.
+    pub(crate) fn reserve(&self) -> Arc<SpaceReserve> {
+        Arc::clone(&self.reserve)
     }
 
     /// Notes a log start that moved, for the next [`Self::write`].
@@ -58,7 +67,11 @@ impl Checkpoints {
                 offset,
             })
             .collect();
-        let result = self.manager.write_log_starts(&entries);
+        let mut result = self.manager.write_log_starts(&entries);
+        let is_full = (result.as_ref()).is_err_and(|error| error.kind == FsErrorKind::NoSpace);
+        if is_full && self.reserve.give_up() {
+            result = self.manager.write_log_starts(&entries);
+        }
         if result.is_err() {
             for entry in &entries {
                 self.note(&entry.partition, entry.topic_id, entry.offset);

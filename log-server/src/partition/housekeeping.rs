@@ -22,6 +22,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::partition::partition::{Condition, Partition};
 use crate::partition::registry::{PartitionRegistry, log_report};
+use crate::partition::reserve::SpaceReserve;
 
 /// How often the threads look whether something is due: the grain of `flush.ms`, and of the delay after a latch.
 const TICK: Duration = Duration::from_millis(200);
@@ -218,6 +219,7 @@ pub(crate) struct Watch {
     intervals: Intervals,
     space_due: Due,
     gauge: Arc<SpaceGauge>,
+    reserve: Arc<SpaceReserve>,
     available: u64,
     level: SpaceLevel,
     mending: HashMap<TopicPartition, Attempts>,
@@ -230,8 +232,8 @@ impl Watch {
         intervals: Intervals,
     ) -> Self {
         Self {
+            reserve: registry.reserve(),
             registry,
-            manager,
             intervals,
             space_due: Due {
                 interval: SPACE_INTERVAL,
@@ -240,6 +242,7 @@ impl Watch {
             gauge: Arc::default(),
             available: 0,
             level: SpaceLevel::Enough,
+            manager,
             mending: HashMap::new(),
         }
     }
@@ -279,6 +282,9 @@ impl Watch {
         self.available = space.available;
         let level = SpaceLevel::of(space);
         self.gauge.set(space.available, level);
+        if level == SpaceLevel::Enough {
+            self.reserve.take(space);
+        }
         if level == self.level {
             return;
         }

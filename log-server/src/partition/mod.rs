@@ -11,6 +11,7 @@
 //! | `offset_query` | `ListOffsets` |
 //! | `partition` | one partition: append, read, watch |
 //! | `registry` | all partitions: found, loaded, made, deleted, closed |
+//! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
 //! | `upkeep` | flush, latch, reopen, retention, checkpoints, end |
 //! | `writer` | the log behind its lock |
@@ -24,6 +25,7 @@ pub(crate) mod housekeeping;
 pub mod offset_query;
 pub mod partition;
 pub mod registry;
+pub(crate) mod reserve;
 pub(crate) mod throttle;
 mod upkeep;
 pub(crate) mod writer;

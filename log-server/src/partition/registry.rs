@@ -29,6 +29,7 @@ use crate::partition::checkpoints::Checkpoints;
 use crate::partition::error::PartitionError;
 use crate::partition::flusher::FlushQueue;
 use crate::partition::partition::{Condition, Partition, PartitionContext};
+use crate::partition::reserve::SpaceReserve;
 
 /// A topic as the metadata knows it.
 #[derive(Debug, Clone)]
@@ -325,6 +326,11 @@ impl PartitionRegistry {
         };
         let entries: Vec<_> = partitions.iter().filter_map(entry).collect();
         self.manager.write_recovery_points(&entries)
+    }
+
+    /// The space that is kept back.
+    pub(crate) fn reserve(&self) -> Arc<SpaceReserve> {
+        self.context.checkpoints.reserve()
     }
 
     /// Makes log starts that moved durable. Blocks.

@@ -367,22 +367,21 @@ impl Partition {
             Condition::Offline { can_mend: true, .. } => self.writer.reserve().then_some(None)?,
             Condition::Online(_) | Condition::Offline { .. } | Condition::Closed(_) => return None,
         };
-        let config = (*self.config()).clone();
         let result = match &lent {
             Some(latched) => manager.reopen(latched),
-            None => manager.load(self.name(), self.topic_id(), config.clone()),
+            None => manager.load(self.name(), self.topic_id(), (*self.config()).clone()),
         };
         let (log, outcome) = match result {
-            Ok((mut fresh, report)) => {
-                fresh.set_config(config);
-                (Some(Box::new(fresh)), Ok(report))
-            }
+            Ok((fresh, report)) => (Some(Box::new(fresh)), Ok(report)),
             Err(error) => (lent, Err(error)),
         };
-        let reader = log.as_ref().map(|log| log.reader());
-        let guard = self.writer.put_back(log);
-        if let (Some(reader), Ok(_)) = (reader, &outcome) {
-            self.condition.store(Arc::new(Condition::Online(reader)));
+        let mut guard = self.writer.put_back(log);
+        if outcome.is_ok()
+            && let Ok(log) = guard.log()
+        {
+            // The topic's settings may have changed while it was away.
+            log.set_config((*self.config()).clone());
+            self.condition.store(Arc::new(Condition::Online(log.reader())));
         }
         drop(guard);
         self.watchers.wake();

@@ -167,6 +167,41 @@ fn a_full_disk_refuses_writes_and_resumes_by_itself() {
 }
 
 #[test]
+fn records_can_be_deleted_on_a_disk_that_is_full_to_the_last_block() {
+    const TOTAL: u64 = 64 << 20;
+    let files = MemFileSystem::new();
+    files.set_space(TOTAL);
+    let config = LogConfig {
+        segment_bytes_max: 4000,
+        ..LogConfig::default()
+    };
+    let (storage, partition) = Storage::with_partition(&files, config.clone());
+    let mut watch = watch(&storage);
+    watch.tick(Duration::ZERO);
+    for _ in 0..20 {
+        append(&partition, &[&"v".repeat(1000)], Acks::All);
+    }
+    storage.work();
+    files.set_space(1);
+    let delete = |before| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(partition.delete_records(Some(Offset::new(before))))
+    };
+    // What is in use counts against the disk's new size, so removing the reserve gives nothing back yet.
+    assert!(matches!(delete(1), Err(PartitionError::DiskFull { .. })));
+
+    files.set_space(TOTAL);
+    watch.tick(2 * SECOND);
+    let used = TOTAL - storage.manager.space().unwrap().available;
+    files.set_space(used);
+    assert_eq!(storage.manager.space().unwrap().available, 0);
+    assert_eq!(delete(10), Ok(Offset::new(10)));
+    assert!(0 < storage.manager.space().unwrap().available);
+    let (_storage, reopened) = Storage::with_partition(&files.crash(CrashMode::SyncedOnly), config);
+    assert_eq!(reopened.offsets().log_start, Offset::new(10));
+}
+
+#[test]
 fn mending_is_tried_later_and_later_and_at_once_when_space_returns() {
     let files = MemFileSystem::new();
     let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
@@ -178,7 +213,12 @@ fn mending_is_tried_later_and_later_and_at_once_when_space_returns() {
     assert!(partition.latch().is_some());
 
     // The file with the raised epoch is refused: reopening cannot succeed.
-    files.set_faults(FaultPlan::new().fail_from(FaultTarget::Create, 1, FaultKind::NoSpace));
+    files.set_faults(
+        FaultPlan::new()
+            .fail_from(FaultTarget::Create, 1, FaultKind::NoSpace)
+            .only_in("leader-epoch"),
+    );
+    storage.registry.reserve().take(storage.manager.space().unwrap());
     let mut watch = watch(&storage);
     let mut tried_at = Vec::new();
     for tenth in 0..600 {
