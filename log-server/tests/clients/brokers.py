@@ -79,8 +79,10 @@ class Broker:
                 return
             time.sleep(0.02)
         tail = self.log_path.read_text(errors="replace")[-4000:]
+        ended = self.process.poll()
         self.kill()
-        raise RuntimeError(f"{self.name} did not start:\n{tail}")
+        how = f"not ready within {START_SECONDS_MAX} s" if ended is None else f"ended with {ended}"
+        raise RuntimeError(f"{self.name} {how}:\n{tail}")
 
     def kill(self):
         if self.process and self.process.poll() is None:

@@ -14,7 +14,6 @@ must come back follows from which keys a partition has, whatever the partitioner
 """
 
 import argparse
-import bisect
 import datetime
 import os
 import pathlib
@@ -83,7 +82,8 @@ def feeds(arguments):
     return {"web-access": web_access(access), "earthquakes": earthquakes(quakes)}
 
 
-# -- the three programs: each writes a feed, and reads one partition as (offset, timestamp, key, value)
+# -- the three programs: each writes a feed, and reads what is wanted, a list of (partition, "offset" or "time", where
+# to begin), as rows (offset, timestamp, key, value)
 
 def command(*parts, lines=None):
     done = subprocess.run([str(part) for part in parts], input=lines and lines.encode(), capture_output=True,
@@ -92,6 +92,11 @@ def command(*parts, lines=None):
         raise RuntimeError(f"{pathlib.Path(str(parts[0])).name} ended with {done.returncode}: "
                            f"{done.stderr.decode(errors='replace')[-800:]}")
     return done.stdout
+
+
+def rows_of(text):
+    rows = (line.split(SEPARATOR, 3) for line in text.split("\n") if line)
+    return [(int(offset), int(timestamp), key, value) for offset, timestamp, key, value in rows]
 
 
 class Kcat:
@@ -108,12 +113,14 @@ class Kcat:
         command(*self.base, "-P", "-t", topic, "-K", SEPARATOR, "-z", codec, "-X", "enable.idempotence=true",
                 "-X", "topic.partitioner=murmur2_random", lines=lines)
 
-    def read(self, topic, partition, position, at):
+    def read(self, topic, wanted):
+        return [self.read_one(topic, *one) for one in wanted]
+
+    def read_one(self, topic, partition, position, at):
         offset = {"offset": str(at), "time": f"s@{at}"}[position]
         out = command(*self.base, "-C", "-t", topic, "-p", partition, "-o", offset, "-e", "-X", "check.crcs=true",
                       "-f", f"%o{SEPARATOR}%T{SEPARATOR}%k{SEPARATOR}%s\\n")
-        rows = (line.split(SEPARATOR, 3) for line in out.decode().split("\n") if line)
-        return [(int(offset), int(timestamp), key, value) for offset, timestamp, key, value in rows]
+        return rows_of(out.decode())
 
 
 class Confluent:
@@ -128,10 +135,10 @@ class Confluent:
         lines = "".join(f"{key}{SEPARATOR}{'' if at is None else at}{SEPARATOR}{value}\n" for key, value, at in feed)
         command(*self.base, "write", topic, codec, lines=lines)
 
-    def read(self, topic, partition, position, at):
-        out = command(*self.base, "read", topic, partition, position, at)
-        rows = (line.split(SEPARATOR, 3) for line in out.decode().split("\n") if line)
-        return [(int(offset), int(timestamp), key, value) for offset, timestamp, key, value in rows]
+    def read(self, topic, wanted):
+        """All readings in one process; a line with nothing but the group separator ends each."""
+        out = command(*self.base, "read", topic, *(f"{partition}:{position}:{at}" for partition, position, at in wanted))
+        return [rows_of(part) for part in out.decode().split("\x1d\n")[:-1]]
 
 
 PROGRAMS = {"kcat": Kcat, "confluent": Confluent}
@@ -145,40 +152,44 @@ def create(bootstrap, topic):
 
 def check(feed, reader, topic, stamped):
     """Complaints about what one program reads of one topic."""
-    complaints, key_places, total = [], {}, 0
-    for partition in range(PARTITIONS):
-        whole = reader.read(topic, partition, "offset", 0)
-        total += len(whole)
-        for key in {row[2] for row in whole}:
+    wholes = reader.read(topic, [(partition, "offset", 0) for partition in range(PARTITIONS)])
+    complaints, key_places = [], {}
+    # What to read further, and which rows that must give.
+    wanted, expected = [], []
+    for partition, whole in enumerate(wholes):
+        keys = {row[2] for row in whole}
+        for key in keys:
             if key_places.setdefault(key, partition) != partition:
                 complaints.append(f"key {key} lies in partitions {key_places[key]} and {partition}")
-        keys = {row[2] for row in whole}
-        expected = [(key, value, at) for key, value, at in feed if key in keys]
-        if [(key, value) for key, value, _ in expected] != [row[2:] for row in whole]:
-            complaints.append(f"partition {partition}: {len(whole)} records differ from the feed's {len(expected)}")
+        sent = [row for row in feed if row[0] in keys]
+        if [(key, value) for key, value, _ in sent] != [row[2:] for row in whole]:
+            complaints.append(f"partition {partition}: {len(whole)} records differ from the feed's {len(sent)}")
         if [row[0] for row in whole] != list(range(len(whole))):
             complaints.append(f"partition {partition}: offsets are not 0 to {len(whole) - 1}")
-        if stamped and [at for _, _, at in expected] != [row[1] for row in whole]:
+        if stamped and [at for _, _, at in sent] != [row[1] for row in whole]:
             complaints.append(f"partition {partition}: timestamps are not those of the events")
-        if not whole:
-            continue
-        middle = len(whole) // 2
-        if reader.read(topic, partition, "offset", middle) != whole[middle:]:
-            complaints.append(f"partition {partition}: other records from offset {middle} on")
-        # A time between two records' times, where there is one: the first record at or after it must come first.
-        at = whole[2 * len(whole) // 3][1]
-        first = next(row[0] for row in whole if row[1] >= at)
-        if reader.read(topic, partition, "time", at) != whole[first:]:
-            complaints.append(f"partition {partition}: other records from time {at} on, first should be {first}")
-        if stamped and first:
-            times = sorted(row[1] for row in whole)
-            between = times[bisect.bisect_left(times, at) - 1] + 1
-            first = next(row[0] for row in whole if row[1] >= between)
-            if reader.read(topic, partition, "time", between) != whole[first:]:
-                complaints.append(f"partition {partition}: other records from time {between} on")
+        if whole:
+            middle = len(whole) // 2
+            wanted.append((partition, "offset", middle))
+            expected.append(whole[middle:])
+            for at in times(whole):
+                wanted.append((partition, "time", at))
+                expected.append(whole[next(row[0] for row in whole if at <= row[1]):])
+    for (partition, position, at), want, got in zip(wanted, expected, reader.read(topic, wanted), strict=True):
+        if want != got:
+            complaints.append(f"partition {partition}: {len(got)} records instead of {len(want)} from {position} {at} on")
+    total = sum(map(len, wholes))
     if total != len(feed):
         complaints.append(f"{total} records instead of {len(feed)}")
     return complaints
+
+
+def times(rows):
+    """A time that a record has, and one that none has, between two of them."""
+    having = sorted(row[1] for row in rows)
+    at = having[2 * len(having) // 3]
+    gaps = [low + 1 for low, high in zip(having, having[1:]) if low + 1 < high]
+    return [at, *gaps[len(gaps) // 3:][:1]]
 
 
 def main():

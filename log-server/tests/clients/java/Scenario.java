@@ -388,6 +388,8 @@ public final class Scenario {
     }
 
     Object altered() throws Exception {
+        // A real broker answers a change of settings before it shows it.
+        Thread.sleep(300);
         Map<String, Object> all = configsOf(records);
         all.keySet().retainAll(List.of("max.message.bytes", "retention.ms", "cleanup.policy"));
         return all;
@@ -414,6 +416,7 @@ public final class Scenario {
                     "topic", topic.substring(prefix.length()));
         }
         attempt("delete-unknown-topic", () -> admin.deleteTopics(List.of(prefix + ".unknown")).all().get());
+        Thread.sleep(300);
         attempt("list-topics", () -> admin.listTopics().names().get().stream()
                 .filter(topic -> topic.startsWith(prefix)).map(topic -> topic.substring(prefix.length()))
                 .sorted().collect(Collectors.toList()));

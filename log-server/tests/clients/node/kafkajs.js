@@ -137,7 +137,11 @@ const alter = (name, value) => async () => {
   const configEntries = [{ name: 'retention.ms', value: '-1' }, ...(name ? [{ name, value }] : [])]
   const resources = [{ type: ConfigResourceTypes.TOPIC, name: topic('records'), configEntries }]
   await admin.alterConfigs({ validateOnly: false, resources })
+  await settled()
 }
+
+// A real broker answers a change before it shows it.
+const settled = () => new Promise(done => setTimeout(done, 300))
 
 const deleteBefore = (name, offsets) => async () => {
   const partitions = Object.entries(offsets).map(([partition, offset]) => ({ partition: Number(partition), offset }))
@@ -146,7 +150,7 @@ const deleteBefore = (name, offsets) => async () => {
 
 const grow = count => async () => {
   await admin.createPartitions({ topicPartitions: [{ topic: topic('records'), count }] })
-  await new Promise(done => setTimeout(done, 200))
+  await settled()
 }
 
 async function readAll(name, count) {
@@ -237,6 +241,7 @@ async function play() {
   for (const name of ['records', 'small', 'compacted', 'auto', 'defaults', 'unknown']) {
     await attempt('delete-topic', () => admin.deleteTopics({ topics: [topic(name)] }), { topic: name })
   }
+  await settled()
   await attempt('list-topics', mine)
   await admin.disconnect()
 }

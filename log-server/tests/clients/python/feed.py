@@ -1,5 +1,6 @@
 """Feeds through confluent-kafka: `feed.py BOOTSTRAP create TOPIC PARTITIONS`, `write TOPIC CODEC` from standard input,
-`read TOPIC PARTITION offset|time AT` to standard output. Fields are separated by the unit separator.
+`read TOPIC PARTITION:offset|time:AT…` to standard output. The unit separator stands between fields, a line with
+the group separator ends each reading.
 """
 
 import sys
@@ -31,24 +32,33 @@ def write(bootstrap, topic, codec):
         raise SystemExit(f"not delivered: {failures[:3]}")
 
 
-def read(bootstrap, topic, partition, position, at):
+def read(bootstrap, topic, *wanted):
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False,
-                         "auto.offset.reset": "error", "check.crcs": True})
-    where = TopicPartition(topic, int(partition), int(at))
-    if position == "time":
-        [where] = consumer.offsets_for_times([where], SECONDS_MAX)
-    _, end = consumer.get_watermark_offsets(TopicPartition(topic, int(partition)), SECONDS_MAX)
+                         "auto.offset.reset": "error", "check.crcs": True, "fetch.wait.max.ms": 10})
+    for one in wanted:
+        partition, position, at = one.split(":")
+        where = TopicPartition(topic, int(partition), int(at))
+        if position == "time":
+            [where] = consumer.offsets_for_times([where], SECONDS_MAX)
+        read_on(consumer, where)
+        sys.stdout.buffer.write(b"\x1d\n")
+    consumer.close()
+
+
+def read_on(consumer, where):
+    """Everything from an offset to the end of its partition."""
+    _, end = consumer.get_watermark_offsets(TopicPartition(where.topic, where.partition), SECONDS_MAX)
     next_offset = where.offset
     if 0 <= next_offset < end:
         consumer.assign([where])
     while 0 <= next_offset < end:
         message = consumer.poll(SECONDS_MAX)
         if message is None or message.error():
-            raise SystemExit(f"cannot read {topic}: {message and message.error()}")
+            raise SystemExit(f"cannot read {where}: {message and message.error()}")
         parts = (str(message.offset()), str(message.timestamp()[1]), message.key().decode(), message.value().decode())
         sys.stdout.buffer.write((SEPARATOR.join(parts) + "\n").encode())
         next_offset = message.offset() + 1
-    consumer.close()
+    consumer.unassign()
 
 
 {"create": create, "write": write, "read": read}[sys.argv[2]](sys.argv[1], *sys.argv[3:])

@@ -130,8 +130,9 @@ class KafkaPython(Client):
 
     @staticmethod
     def answered(answer):
+        """"OK", or the code out of an error's text, whose wording is the broker's own."""
         [outcome] = answer["topic"].values()
-        return str(outcome)
+        return str(outcome).split("]")[0].removeprefix("[")
 
     def delete_topic(self, topic):
         ask(self.admin.delete_topics, [topic])

@@ -6,12 +6,15 @@ Also holds what kcat's script shares: the records, the digest and the transcript
 import hashlib
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 PARTITIONS = 6
 RECORDS_PER_CODEC = 60
 FIRST_TIMESTAMP = 1_700_000_000_000
+# A real broker answers a change before it shows it.
+SETTLE_SECONDS = 0.3
 
 
 class Refused(Exception):
@@ -291,6 +294,7 @@ class Scenario:
         attempt("describe-configs-restored", self.altered)
 
     def altered(self):
+        time.sleep(SETTLE_SECONDS)
         configs = self.client.describe_configs(self.records)
         return {name: configs[name] for name in ("max.message.bytes", "retention.ms")}
 
@@ -301,4 +305,5 @@ class Scenario:
         self.out.attempt("list-topics", self.topics_left)
 
     def topics_left(self):
+        time.sleep(SETTLE_SECONDS)
         return [topic[len(self.prefix):] for topic in self.client.list_topics() if topic.startswith(self.prefix)]

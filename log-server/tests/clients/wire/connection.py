@@ -191,7 +191,7 @@ class Wire:
         if name == "TopicId":
             return self.topic_ids.get(value, "zero" if value == codec.ZERO_ID else "unknown")
         if name in ("ErrorMessage", "TopicConfigErrorMessage", "BatchIndexErrorMessage", "Documentation"):
-            return None if value is None else "text"
+            return value and "text"
         if name == "ProducerId" and value >= 0:
             return self.producer_ids.setdefault(value, f"producer {len(self.producer_ids)}")
         if name == "FinalizedFeaturesEpoch":

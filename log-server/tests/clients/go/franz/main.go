@@ -165,7 +165,13 @@ func (p player) describe(topic string) (any, error) {
 func (p player) topics() ([]string, error) {
 	ctx, cancel := within()
 	defer cancel()
-	found, err := p.admin.ListTopics(ctx)
+	// A client of its own, because an older one may answer from what it remembers.
+	client, err := kgo.NewClient(kgo.SeedBrokers(p.bootstrap))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	found, err := kadm.NewClient(client).ListTopics(ctx)
 	names := []string{}
 	for _, name := range found.Names() {
 		if strings.HasPrefix(name, p.prefix) {
@@ -396,6 +402,8 @@ func (p player) configs() {
 		})
 	}
 	altered := func() (any, error) {
+		// A real broker answers a change of settings before it shows it.
+		time.Sleep(300 * time.Millisecond)
 		all, err := p.configsOf(p.records)
 		if err != nil {
 			return nil, err
@@ -460,5 +468,6 @@ func (p player) delete() {
 			return nil, err
 		}, "topic", topic)
 	}
+	time.Sleep(300 * time.Millisecond)
 	p.out.Attempt("list-topics", func() (any, error) { return p.topics() })
 }

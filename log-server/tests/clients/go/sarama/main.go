@@ -381,6 +381,8 @@ func (p player) configs() {
 		})
 	}
 	altered := func() (any, error) {
+		// A real broker answers a change of settings before it shows it.
+		time.Sleep(300 * time.Millisecond)
 		all, err := p.configsOf(p.records)
 		if err != nil {
 			return nil, err
@@ -419,5 +421,6 @@ func (p player) delete() {
 	for _, topic := range []string{".records", ".small", ".compacted", ".append-time", ".auto", ".defaults", ".unknown"} {
 		p.out.Attempt("delete-topic", func() (any, error) { return nil, p.admin.DeleteTopic(p.prefix + topic) }, "topic", topic)
 	}
+	time.Sleep(300 * time.Millisecond)
 	p.out.Attempt("list-topics", func() (any, error) { return p.topics() })
 }

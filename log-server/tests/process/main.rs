@@ -1,0 +1,28 @@
+//! Tests of the built `stratalog` as a process: what `kill -9` and a full disk do to it, seen through Kafka's protocol.
+//!
+//! | module | proves |
+//! |---|---|
+//! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load |
+//! | [`full_disk`] | a full disk refuses writes with an error, reads go on, and writing resumes by itself |
+//! | [`server`] | starts and stops the process |
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod crash_loop;
+mod full_disk;
+mod server;
+mod wire;
+
+/// A variable of the environment as a number.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+    )
+}
