@@ -44,6 +44,15 @@ impl Ledger {
             .sum()
     }
 
+    pub(super) fn batches(&self) -> u64 {
+        self.logs.iter().map(|log| log.state.lock().batch_count).sum()
+    }
+
+    /// How far retention and DeleteRecords have come.
+    pub(super) fn deleted(&self) -> i64 {
+        self.logs.iter().map(|log| log.state.lock().start).sum()
+    }
+
     pub(super) fn recognised(&self) -> u64 {
         self.logs.iter().map(|log| log.state.lock().recognised).sum()
     }
@@ -70,12 +79,15 @@ struct State {
     /// Not compared yet.
     acknowledged: Vec<Acknowledged>,
     acknowledged_count: u64,
+    batch_count: u64,
     /// Records that were in the log already when they were acknowledged.
     recognised: u64,
     /// One past the last acknowledged offset.
     acknowledged_end: i64,
     /// Records before this were deleted by a request that was answered.
     deleted_before: i64,
+    /// Where the log began when it was last read.
+    start: i64,
     /// Everything before this was read and compared.
     read_until: i64,
     /// By producer: the number that its next record must have, once one was read.
@@ -98,6 +110,7 @@ impl Log {
         let end = batch.base_offset + i64::from(batch.count);
         state.acknowledged_end = state.acknowledged_end.max(end);
         state.acknowledged_count += u64::from(batch.count);
+        state.batch_count += 1;
         if batch.again && state.place(batch.producer, batch.first) == batch.base_offset {
             state.recognised += u64::from(batch.count);
         }
@@ -120,6 +133,7 @@ impl Log {
         let end = wire::list_offset(connection, self.topic, self.partition, wire::LATEST).await;
         let from = {
             let mut state = self.state.lock();
+            state.start = start;
             assert!(
                 state.acknowledged_end <= end,
                 "{place}: the log ends at {end}, acknowledged was up to {}",
