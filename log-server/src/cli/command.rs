@@ -1,4 +1,6 @@
 //! The tree of commands. Without a subcommand, and for flags that belong to none, it is `serve`.
+//! What a command does stands in its own file; here it is found, run to its end, and turned into an exit
+//! code.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
 //! Which broker a command talks to, and for how long it tries.
+//! The arguments that all commands share which talk to a broker, and the clients made from them.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Numbers as people read and write them: counts, sizes, durations, rates.
+//! Only how they look; what they count is the caller's business.
 
 use std::fmt;
 use std::time::Duration;

@@ -292,8 +292,8 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "log_core::log_manager",
             ],
         ),
-        row("cli", &["config"]),
-        row("cli::serve", &["broker", "config", "logging"]),
+        // The client is the command line's alone: a broker asks nobody.
+        row("cli", &["broker", "config", "logging", "log_client", "log_core"]),
     ],
 };
 

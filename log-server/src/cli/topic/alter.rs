@@ -1,4 +1,5 @@
 //! `stratalog topic alter`.
+//! Settings first, then partitions; which values are right is the broker's to say.
 
 use clap::Args;
 use log_client::admin::{Admin, ConfigChange, ConfigResource};

@@ -1,4 +1,6 @@
 //! `stratalog topic create`.
+//! Topics are asked for together and told of one by one; which names and settings are right is the broker's
+//! to say.
 
 use clap::Args;
 use log_client::admin::{Admin, CreatedTopic, Intent, NewTopic};

@@ -1,4 +1,5 @@
 //! `stratalog topic delete`. Asks before it does: records that are gone do not come back.
+//! Where nobody can be asked, it takes a flag.
 
 use std::io::{self, IsTerminal};
 

@@ -1,4 +1,5 @@
 //! `stratalog topic describe`: settings, what they promise, and partitions.
+//! Only asks; the promise is put into words by `promise`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! `stratalog topic list`.
+//! Only asks; what topics hold is asked for on demand, because it takes every partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

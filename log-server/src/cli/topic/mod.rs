@@ -1,4 +1,5 @@
 //! `stratalog topic`: one file per verb.
+//! `setting` and `promise` are what the verbs share.
 
 mod alter;
 mod create;

@@ -1,4 +1,5 @@
 //! `name=value` on the command line.
+//! Only cuts it in two: what a name means, and which values it takes, is the broker's to say.
 
 /// A setting and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
