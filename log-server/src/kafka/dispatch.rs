@@ -6,6 +6,8 @@
 //! | Fetch | at once | at once, or when records come, beside later requests |
 //! | all others | before the next request begins | when done |
 
+use std::error::Error;
+use std::iter::successors;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -230,9 +232,14 @@ fn decode<M: Message>(context: &RequestContext, mut body: Bytes) -> Result<M, Cl
 }
 
 fn malformed(prefix: RequestPrefix, error: &CodecError) -> CloseReason {
+    // The codec's errors say where; their sources say what.
+    let first: &dyn Error = error;
+    let chain: Vec<String> = successors(Some(first), |error: &&dyn Error| (*error).source())
+        .map(ToString::to_string)
+        .collect();
     CloseReason::Malformed {
         api_key: prefix.api_key,
         api_version: prefix.api_version,
-        reason: error.to_string(),
+        reason: chain.join(": "),
     }
 }

@@ -3,14 +3,17 @@
 //! - The new log start is on the disk when the answer leaves; Kafka writes it down some time later (and may show the
 //!   records again after a crash).
 //! - Topics that are only compacted refuse (`POLICY_VIOLATION`).
+//! - Of a partition that is named twice, the later counts, and is told once.
+
+use std::collections::HashMap;
 
 use log_core::model::Offset;
-use log_core::protocol::ErrorCode;
 use log_core::protocol::messages::delete_records_request::DeleteRecordsPartition;
 use log_core::protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
 use log_core::protocol::messages::{DeleteRecordsRequestData, DeleteRecordsResponseData};
+use log_core::protocol::{ErrorCode, KafkaString};
 
 use crate::kafka::error_map::partition_error;
 use crate::kafka::services::Services;
@@ -22,10 +25,23 @@ pub(crate) async fn handle(
     services: &Services,
     request: DeleteRecordsRequestData,
 ) -> DeleteRecordsResponseData {
+    let mut counts: HashMap<(KafkaString, i32), usize> = HashMap::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let place = (topic.name.clone(), partition.partition_index);
+            *counts.entry(place).or_default() += 1;
+        }
+    }
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
+            let place = (topic.name.clone(), partition.partition_index);
+            let later = counts.get_mut(&place).expect("all were counted");
+            *later -= 1;
+            if 0 < *later {
+                continue;
+            }
             let result = delete(services, topic.name.as_str(), partition).await;
             partitions.push(DeleteRecordsPartitionResult {
                 partition_index: partition.partition_index,

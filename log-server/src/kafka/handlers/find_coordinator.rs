@@ -1,10 +1,12 @@
 //! `FindCoordinator`, versions 0 to 6: this node, for every group and every transactional id.
 //!
 //! - Version 4 (KIP-699) asks for many keys at once.
-//! - Version 6 (KIP-932) adds share groups as a third kind; below it that kind is `INVALID_REQUEST`.
+//! - Version 6 (KIP-932) adds share groups as a third kind, by keys of the form `group:topic id:partition`; below it that kind is
+//!   `INVALID_REQUEST`, as is another form.
 //! - Differs from Kafka: the first question creates no internal topic and is never answered `COORDINATOR_NOT_AVAILABLE`.
 //!   The coordinators themselves are not served yet, and their APIs not advertised.
 
+use log_core::model::TopicId;
 use log_core::protocol::messages::find_coordinator_response::Coordinator;
 use log_core::protocol::messages::{FindCoordinatorRequestData, FindCoordinatorResponseData};
 use log_core::protocol::{ErrorCode, KafkaString};
@@ -22,14 +24,14 @@ pub(crate) fn handle(
     context: &RequestContext,
     request: FindCoordinatorRequestData,
 ) -> FindCoordinatorResponseData {
-    let kind_is_known = match request.key_type {
+    let has_coordinator = |key: &KafkaString| match request.key_type {
         GROUP | TRANSACTION => true,
-        SHARE => 6 <= context.version(),
+        SHARE => 6 <= context.version() && is_share_partition(key.as_str()),
         _ => false,
     };
     let find = |key: KafkaString| {
         let endpoint = &context.connection.advertised;
-        let (error, node_id, host, port) = if kind_is_known {
+        let (error, node_id, host, port) = if has_coordinator(&key) {
             let host = kafka_string(&endpoint.host);
             (
                 ErrorCode::None,
@@ -45,7 +47,7 @@ pub(crate) fn handle(
             ErrorCode::None if context.version() < 4 => Some(KafkaString::from_static("NONE")),
             ErrorCode::None => Some(KafkaString::default()),
             _ => Some(message(&format!(
-                "there is no coordinator of kind {}",
+                "there is no coordinator of kind {} for it",
                 request.key_type
             ))),
         };
@@ -75,4 +77,12 @@ pub(crate) fn handle(
         port: found.port,
         ..FindCoordinatorResponseData::default()
     }
+}
+
+fn is_share_partition(key: &str) -> bool {
+    let mut parts = key.splitn(3, ':');
+    let (group, id, partition) = (parts.next(), parts.next(), parts.next());
+    group.is_some_and(|group| !group.is_empty())
+        && id.is_some_and(|id| id.parse::<TopicId>().is_ok())
+        && partition.is_some_and(|partition| partition.parse::<i32>().is_ok())
 }

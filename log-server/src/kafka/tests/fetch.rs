@@ -453,6 +453,7 @@ async fn epochs_are_compared() {
     };
     for (current, last, expected) in [
         (-1, -1, ErrorCode::None),
+        (-5, -5, ErrorCode::None),
         (epoch, epoch, ErrorCode::None),
         (epoch + 1, -1, ErrorCode::UnknownLeaderEpoch),
         (-1, epoch + 1, ErrorCode::OffsetOutOfRange),

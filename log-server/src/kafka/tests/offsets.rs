@@ -165,6 +165,30 @@ async fn records_are_deleted_up_to_an_offset() {
 }
 
 #[tokio::test]
+async fn of_a_deletion_named_twice_the_later_counts() {
+    let broker = with_times().await;
+    let partition = |offset| DeleteRecordsPartition {
+        offset,
+        ..DeleteRecordsPartition::default()
+    };
+    let request = DeleteRecordsRequestData {
+        topics: vec![DeleteRecordsTopic {
+            name: string("a"),
+            partitions: vec![partition(3), partition(1)],
+            ..DeleteRecordsTopic::default()
+        }],
+        ..DeleteRecordsRequestData::default()
+    };
+    let response = broker.connect().call(2, request).await;
+    let rows: Vec<_> = response.topics[0]
+        .partitions
+        .iter()
+        .map(|row| row.low_watermark)
+        .collect();
+    assert_eq!(rows, [1]);
+}
+
+#[tokio::test]
 async fn epochs_end_where_the_log_says() {
     let broker = with_times().await;
     let epoch = broker.services.partition("a", 0).unwrap().leader_epoch().get();

@@ -507,14 +507,15 @@ async fn every_coordinator_is_this_node() {
             if version == 0 && key_type != 0 {
                 continue;
             }
+            let key = if key_type == 2 {
+                "g:AAAAAAAAAAAAAAAAAAAAAQ:0"
+            } else {
+                "g"
+            };
             let request = FindCoordinatorRequestData {
-                key: string(if version < 4 { "g" } else { "" }),
+                key: string(if version < 4 { key } else { "" }),
                 key_type,
-                coordinator_keys: if version < 4 {
-                    vec![]
-                } else {
-                    vec![string("g"), string("h")]
-                },
+                coordinator_keys: if version < 4 { vec![] } else { vec![string(key); 2] },
                 ..FindCoordinatorRequestData::default()
             };
             let response = broker.connect().call(version, request).await;

@@ -166,7 +166,8 @@ impl Reader {
             }));
         }
         partition.condition().reader().map_err(Refusal::from)?;
-        check_leader_epoch(partition, current_leader_epoch)?;
+        // Here, as in Kafka, any negative epoch means that none is known.
+        check_leader_epoch(partition, current_leader_epoch.max(-1))?;
         let diverging_epoch = divergence(partition, offset, last_fetched_epoch)?;
         let left = self.terms.bytes_max.saturating_sub(pass.record_bytes);
         let wants_records = diverging_epoch.is_none();
