@@ -48,7 +48,7 @@ impl Ledger {
         self.logs.iter().map(|log| log.state.lock().batch_count).sum()
     }
 
-    /// How far retention and DeleteRecords have come.
+    /// How far retention and deletion by request have come.
     pub(super) fn deleted(&self) -> i64 {
         self.logs.iter().map(|log| log.state.lock().start).sum()
     }
