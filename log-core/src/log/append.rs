@@ -114,6 +114,7 @@ impl Log {
         if active.size() == 0 {
             return Ok(());
         }
+        self.is_touched = true;
         let end = active.next_offset();
         let settings = segment_settings(&self.context, &self.directory, &self.config);
         let next = Arc::new(Segment::create(settings, end)?);
@@ -168,6 +169,8 @@ impl Log {
     }
 
     fn write(&mut self, batch: &StampedBatch<'_>) -> Result<(), AppendError> {
+        // Space may be taken even if nothing is written.
+        self.is_touched = true;
         let segments = self.shared.segments();
         let active = segments.active();
         match active.append(std::slice::from_ref(batch)) {

@@ -204,6 +204,7 @@ pub fn load(
         latch: None,
         segment_created: context.clock.now(),
         roll_jitter_ms: roll_jitter(partition, &config),
+        is_touched: !hints.clean,
         config,
     };
     log.expose(end);

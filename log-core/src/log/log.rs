@@ -66,6 +66,8 @@ pub struct Log {
     pub(crate) segment_created: TimestampMs,
     /// What this log takes off `segment.ms`; a share of `segment.jitter.ms` drawn from the partition's name.
     pub(crate) roll_jitter_ms: i64,
+    /// Whether the files differ from what an orderly stop leaves: else there is nothing to store at the next.
+    pub(crate) is_touched: bool,
 }
 
 impl Log {

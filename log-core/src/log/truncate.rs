@@ -106,6 +106,7 @@ impl Log {
             position,
         };
         self.shared.positions.write().cut(place);
+        self.is_touched = true;
         self.flush = FlushState::new(place);
         Ok(end)
     }

@@ -31,6 +31,9 @@ use crate::partition::flusher::FlushQueue;
 use crate::partition::partition::{Condition, Partition, PartitionContext};
 use crate::partition::reserve::SpaceReserve;
 
+/// Logs that are made or closed at once, at least: each waits for the disk several times, and a disk does many at once.
+const SYNCING_THREADS: usize = 16;
+
 /// A topic as the metadata knows it.
 #[derive(Debug, Clone)]
 pub struct TopicSpec {
@@ -248,7 +251,9 @@ impl PartitionRegistry {
         let missing: Vec<_> = (first..topic.partition_count)
             .map(|index| TopicPartition::new(Arc::clone(&topic.name), index))
             .collect();
-        let made = in_parallel(self.thread_count, &missing, |name| self.create_log(name, topic));
+        let made = in_parallel(self.thread_count.max(SYNCING_THREADS), &missing, |name| {
+            self.create_log(name, topic)
+        });
         let logs = made.into_iter().collect::<Result<Vec<_>, _>>()?;
         partitions.extend(
             logs.into_iter()
@@ -346,7 +351,7 @@ impl PartitionRegistry {
     pub(crate) fn close_all(&self) -> bool {
         let _change = self.change.lock();
         let partitions = self.all();
-        let closed = in_parallel(self.thread_count, &partitions, close);
+        let closed = in_parallel(self.thread_count.max(SYNCING_THREADS), &partitions, close);
         let is_complete = closed.iter().all(Option::is_some);
         let entries: Vec<_> = closed.into_iter().flatten().collect();
         let written = self
