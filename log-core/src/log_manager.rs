@@ -37,6 +37,8 @@ const PARTITION_METADATA_FILE: &str = "partition.metadata";
 const DELETE_SUFFIX: &str = "-delete";
 /// A partition directory that belongs to no known topic.
 const STRAY_SUFFIX: &str = "-stray";
+/// The longest name that common file systems take, in bytes.
+const NAME_BYTES_MAX: usize = 255;
 /// Checkpoint files hold one short line a partition.
 const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
 
@@ -429,7 +431,7 @@ impl LogManager {
 
     fn rename_away(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<(), LogError> {
         let from = self.directory(partition);
-        let to = self.data_dir.join(format!("{partition}.{id}{suffix}"));
+        let to = self.data_dir.join(name_aside(partition, id, suffix));
         match self.context.file_system.rename(&from, &to) {
             Ok(()) => {}
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(()),
@@ -437,6 +439,17 @@ impl LogManager {
         }
         Ok(self.context.file_system.sync_directory(&self.data_dir)?)
     }
+}
+
+/// The name of a directory that is on its way out or set aside. Of a topic with a long name it has the beginning alone,
+/// as in Kafka: the id tells them apart, and a name that is too long could not be given.
+fn name_aside(partition: &TopicPartition, id: TopicId, suffix: &str) -> String {
+    let rest = format!("-{}.{id}{suffix}", partition.partition);
+    let room = NAME_BYTES_MAX.saturating_sub(rest.len());
+    let (topic, _) = partition
+        .topic
+        .split_at(partition.topic.floor_char_boundary(room));
+    format!("{topic}{rest}")
 }
 
 /// Makes the name of the data directory itself durable: a process that was killed may have made it and no more.
@@ -495,5 +508,21 @@ fn topic_id_in(context: &LogContext, directory: &Path) -> Result<Option<TopicId>
         Ok(bytes) => Ok(partition_metadata::parse(&bytes).ok()),
         Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_topic_can_be_set_aside() {
+        let id = TopicId::from_bytes([0xfb, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+        let name = |topic: &str, partition| name_aside(&TopicPartition::new(topic, partition), id, "-delete");
+        assert_eq!(name("orders", 3), "orders-3.-_8BAgMEBQYHCAkKCwwNDg-delete");
+        let longest = "x".repeat(249);
+        assert_eq!(name(&longest, 0).len(), NAME_BYTES_MAX);
+        assert!(name(&longest, i32::MAX).ends_with("-2147483647.-_8BAgMEBQYHCAkKCwwNDg-delete"));
+        assert!(name(&"ü".repeat(125), 0).len() < NAME_BYTES_MAX + 1);
     }
 }

@@ -560,27 +560,28 @@ fn set(results: &mut [Vec<ItemResult>], (request, item): (usize, usize), result:
 /// files; the others stay in `found`. Blocks.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's, of the last one that could not be removed; the next start tries again.
 pub fn remove_leftovers(
     manager: &LogManager,
     found: &mut Found,
     image: &MetadataImage,
 ) -> Result<usize, LogError> {
     let mut per_topic: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-    let mut kept = Vec::with_capacity(found.partitions.len());
-    for one in std::mem::take(&mut found.partitions) {
-        match one.topic_id.filter(|id| image.was_deleted(*id)) {
-            Some(id) => {
-                manager.schedule_delete(&one.partition, id)?;
-                *per_topic.entry(one.partition.topic).or_default() += 1;
-            }
-            None => kept.push(one),
+    let mut outcome = Ok(());
+    // Whatever happens to one of them, the others that were found must stay found: who is not is made anew.
+    found.partitions.retain(|one| {
+        let Some(id) = one.topic_id.filter(|id| image.was_deleted(*id)) else {
+            return true;
+        };
+        match manager.schedule_delete(&one.partition, id) {
+            Ok(()) => *per_topic.entry(Arc::clone(&one.partition.topic)).or_default() += 1,
+            Err(error) => outcome = Err(error),
         }
-    }
-    found.partitions = kept;
+        false
+    });
     let count = per_topic.values().sum();
     for (topic, partitions) in per_topic {
         tracing::info!(%topic, partitions, "files of a deleted topic are removed");
     }
-    Ok(count)
+    outcome.map(|()| count)
 }

@@ -240,3 +240,43 @@ async fn deletion_and_creation_of_a_name_in_one_group_keep_their_order() {
     assert_eq!(node.directories.served_count(created.id), 1);
     assert_eq!(node.directories.served_count(first.id), 0);
 }
+
+/// A bug that was: a directory that could not be renamed at a start took all others off the list of what was found, so that
+/// they were begun anew, without their checkpoints.
+#[tokio::test]
+async fn a_leftover_that_stays_does_not_hide_the_others() {
+    let file_system = MemFileSystem::new();
+    let node = Node::start(&file_system).unwrap();
+    for name in ["gone", "kept"] {
+        node.create(name, 2).await.unwrap();
+    }
+    // The files of a topic stay when the renames at its deletion fail.
+    file_system.set_faults(
+        FaultPlan::new()
+            .fail_from(FaultTarget::Rename, 1, FaultKind::Io)
+            .only_in("gone-"),
+    );
+    node.controller
+        .delete_topics(by_name("gone"))
+        .await
+        .remove(0)
+        .ok();
+    drop(node);
+
+    let (manager, mut found) = open_manager(&file_system).unwrap();
+    let (_, image) = MetadataLog::open(Arc::clone(&manager), &found, TUNING).unwrap();
+    assert!(
+        remove_leftovers(&manager, &mut found, &image).is_err(),
+        "the disk still fails"
+    );
+    let names: Vec<String> = found
+        .partitions
+        .iter()
+        .map(|one| one.partition.to_string())
+        .collect();
+    assert_eq!(names, ["__stratalog_metadata-0", "kept-0", "kept-1"]);
+
+    file_system.set_faults(FaultPlan::new());
+    drop(manager);
+    Node::start(&file_system).unwrap();
+}
