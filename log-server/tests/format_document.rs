@@ -7,8 +7,13 @@
 #![expect(clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
 
 use bytes::Bytes;
+use log_client::admin::{Admin, Intent, NewTopic};
+use log_client::config::{ClientConfig, ProducerConfig};
+use log_client::producer::{Producer, ProducerRecord};
 use log_core::checkpoint::clean_shutdown::CleanShutdown;
 use log_core::checkpoint::error::CheckpointFile;
 use log_core::checkpoint::{leader_epoch_checkpoint, offset_checkpoint, partition_metadata};
@@ -29,7 +34,10 @@ use log_core::record::control::{EndTransactionMarker, TransactionOutcome};
 use log_core::record::record::RecordHeader;
 use log_core::record::validator::trust_own;
 use log_core::segment::file_name::FileKind;
+use log_server::broker::Broker;
+use log_server::config::keys::BrokerConfig;
 use log_server::metadata::records::MetadataRecord;
+use log_server::shutdown::Shutdown;
 
 const FORMAT: &str = include_str!("../../docs/FORMAT.md");
 const TIME: TimestampMs = TimestampMs::new(1_700_000_000_000);
@@ -408,6 +416,134 @@ fn every_kind_of_file_is_named() {
             FORMAT.contains(&format!("{name}`")),
             "FORMAT.md does not name {name}"
         );
+    }
+}
+
+/// The names in the first column of the table behind a heading, with `<…>` for what differs.
+fn names_under(heading: &str) -> Vec<&'static str> {
+    let (_, rest) = FORMAT.split_once(heading).expect("the heading is there");
+    let rows = rest.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|row| row.split('`').nth(1).expect("a row begins with a name"))
+        .collect()
+}
+
+/// Whether a name is of the form; `<…>` and `*` stand for anything but nothing.
+fn is_of_form(name: &str, form: &str) -> bool {
+    let parts: Vec<&str> = form
+        .split(['<', '*'])
+        .map(|part| part.split_once('>').map_or(part, |(_, fixed)| fixed))
+        .collect();
+    let (first, rest) = parts.split_first().expect("a split has a first part");
+    let Some(mut left) = name.strip_prefix(first) else {
+        return false;
+    };
+    for (index, part) in rest.iter().enumerate() {
+        let at = if index + 1 == rest.len() {
+            left.len()
+                .checked_sub(part.len())
+                .filter(|_| left.ends_with(part))
+        } else {
+            left.find(part)
+        };
+        match at {
+            Some(at) if 0 < at => left = left.split_at(at + part.len()).1,
+            _ => return false,
+        }
+    }
+    left.is_empty()
+}
+
+/// Two topics of two partitions with records and a roll, one of them deleted, over two starts.
+async fn fill(data_dir: &Path) {
+    for round in 0..2 {
+        let config = BrokerConfig {
+            data_dir: data_dir.to_owned(),
+            kafka_listen: "127.0.0.1:0".to_owned(),
+            http_listen: "127.0.0.1:0".to_owned(),
+            ..BrokerConfig::default()
+        };
+        let broker = Broker::start(config, Shutdown::new(), Instant::now())
+            .await
+            .expect("the broker starts");
+        let address = broker.kafka_address().to_string();
+        let admin = Admin::new(ClientConfig::new(&address)).expect("the settings are sound");
+        let topics = ["kept", "gone"].map(|name| {
+            let topic = NewTopic::new(format!("{name}-{round}"));
+            topic.with_partitions(2).with_config("segment.bytes", "1048576")
+        });
+        admin
+            .create_topics(&topics, Intent::Apply)
+            .await
+            .expect("topics are made");
+        let producer = Producer::new(ProducerConfig::new(&address)).expect("the settings are sound");
+        let value = vec![7; 300_000];
+        for _ in 0..4 {
+            let record = ProducerRecord::new(&topics[0].name, &value).with_partition(0);
+            let delivery = producer.send(&record).await.expect("the record is taken");
+            delivery.await.expect("the record is acknowledged");
+        }
+        producer.close().await;
+        let deleted = admin
+            .delete_topics(&[&topics[1].name])
+            .await
+            .expect("it is answered");
+        deleted
+            .into_iter()
+            .next()
+            .expect("one topic")
+            .expect("it is deleted");
+        broker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_file_of_a_data_directory_is_named() {
+    let directory = tempfile::tempdir().expect("there is room for a directory");
+    fill(directory.path()).await;
+    let of_directory = names_under("\n## The data directory");
+    let of_partition = names_under("\n## A partition");
+    let mut met: Vec<&str> = Vec::new();
+    let mut look = |folder: &Path, forms: &[&'static str]| {
+        for entry in std::fs::read_dir(folder).expect("it can be listed") {
+            let name = entry.expect("it can be listed").file_name();
+            let name = name.to_str().expect("it is text");
+            // The most specific form counts: that of a partition would take nearly any.
+            let form = forms
+                .iter()
+                .filter(|form| is_of_form(name, form))
+                .max_by_key(|form| form.len());
+            met.push(form.unwrap_or_else(|| panic!("FORMAT.md does not name {name}")));
+        }
+    };
+    look(directory.path(), &of_directory);
+    for partition in ["kept-0-0", "kept-1-1", "__stratalog_metadata-0"] {
+        look(&directory.path().join(partition), &of_partition);
+    }
+    for form in of_directory.iter().chain(&of_partition) {
+        let is_rare = ["-delete", "-stray", ".tmp", ".txnindex", "-reserve"]
+            .iter()
+            .any(|end| form.ends_with(end));
+        assert!(
+            is_rare || met.contains(form),
+            "no file of the form {form} was met"
+        );
+    }
+}
+
+#[test]
+fn forms_of_names() {
+    for (name, form, is_match) in [
+        (".lock", ".lock", true),
+        (".lock2", ".lock", false),
+        ("orders-eu-0", "<topic>-<partition>", true),
+        ("orders", "<topic>-<partition>", false),
+        ("-0", "<topic>-<partition>", false),
+        ("00000000000000001000.log", "<base offset>.log", true),
+        ("00000000000000001000.log.tmp", "<base offset>.log", false),
+        ("x.tmp", "*.tmp", true),
+    ] {
+        assert_eq!(is_of_form(name, form), is_match, "{name} {form}");
     }
 }
 
