@@ -5,6 +5,7 @@
 //! out; the listener never gives up.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::config::keys::BrokerConfig;
 use crate::kafka::connection::{self, CloseReason, ConnectionSettings, Dispatch, End};
 use crate::kafka::dispatch::Dispatcher;
 use crate::kafka::frame::{FrameError, FrameLimits};
+use crate::kafka::line_limit::LineLimit;
 use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::{ConnectionInfo, Endpoint};
 use crate::kafka::services::Services;
@@ -149,7 +151,9 @@ impl KafkaListener {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a Kafka connection; trying again shortly");
+                    if service.lines.admit().is_some() {
+                        tracing::warn!(%error, "cannot accept a Kafka connection; trying again shortly");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -163,7 +167,7 @@ impl KafkaListener {
                         drop(place);
                     });
                 }
-                Err(reason) => tracing::warn!(%peer, "Kafka connection refused: {reason}"),
+                Err(reason) => service.complain(peer, format_args!("Kafka connection refused: {reason}")),
             }
         }
         drop(self.socket);
@@ -186,6 +190,7 @@ struct Service<D> {
     memory: RequestMemory,
     advertised: Option<Endpoint>,
     shutdown: ShutdownSignal,
+    lines: LineLimit,
 }
 
 impl<D: Dispatch> Service<D> {
@@ -209,6 +214,7 @@ impl<D: Dispatch> Service<D> {
             memory: RequestMemory::new(settings.request_memory_bytes),
             advertised: settings.advertised.clone(),
             shutdown,
+            lines: LineLimit::new(),
         }
     }
 
@@ -236,7 +242,34 @@ impl<D: Dispatch> Service<D> {
             self.shutdown.clone(),
         )
         .await;
-        log_end(peer, &end);
+        self.log_end(peer, &end);
+    }
+
+    /// What clients do every day is told in a whisper, what an operator should look at aloud.
+    fn log_end(&self, peer: SocketAddr, end: &End) {
+        match end {
+            End::ByClient | End::Shutdown | End::Write(_) => {
+                tracing::debug!(%peer, "Kafka connection ended: {end}");
+            }
+            End::Frame(FrameError::Io(_) | FrameError::Truncated | FrameError::Idle(_)) => {
+                tracing::debug!(%peer, "Kafka connection ended: {end}");
+            }
+            End::Request(CloseReason::Response(_)) => {
+                tracing::error!(%peer, "Kafka connection closed: {end}");
+            }
+            End::Frame(_) | End::Request(_) | End::SlowReader(_) => {
+                self.complain(peer, format_args!("Kafka connection closed: {end}"));
+            }
+        }
+    }
+
+    /// A line about a client, unless there were too many.
+    fn complain(&self, peer: SocketAddr, line: fmt::Arguments<'_>) {
+        match self.lines.admit() {
+            Some(0) => tracing::warn!(%peer, "{line}"),
+            Some(left_out) => tracing::warn!(%peer, left_out, "{line}; lines like it were left out before"),
+            None => {}
+        }
     }
 }
 
@@ -245,20 +278,6 @@ fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_keepalive(true)?;
     stream.local_addr()
-}
-
-/// What clients do every day is told in a whisper, what an operator should look at aloud.
-fn log_end(peer: SocketAddr, end: &End) {
-    match end {
-        End::ByClient | End::Shutdown | End::Write(_) => tracing::debug!(%peer, "connection ended: {end}"),
-        End::Frame(FrameError::Io(_) | FrameError::Truncated | FrameError::Idle(_)) => {
-            tracing::debug!(%peer, "connection ended: {end}");
-        }
-        End::Request(CloseReason::Response(_)) => tracing::error!(%peer, "connection closed: {end}"),
-        End::Frame(_) | End::Request(_) | End::SlowReader(_) => {
-            tracing::warn!(%peer, "connection closed: {end}");
-        }
-    }
 }
 
 /// Counts connections, in all and by address.

@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `listener` | the port, connection limits, the connections' tasks |
+//! | `listener`, `line_limit` | the port, connection limits, the connections' tasks, lines about them |
 //! | `connection` | one connection's pipeline: requests in order, answers in order |
 //! | `frame` | cutting the stream into requests, limits before memory |
 //! | `memory` | the memory of all requests in flight |
@@ -27,6 +27,7 @@ pub(crate) mod fetch_response;
 pub(crate) mod fetch_session;
 pub(crate) mod frame;
 pub(crate) mod handlers;
+pub(crate) mod line_limit;
 pub mod listener;
 pub(crate) mod memory;
 pub(crate) mod produce_guard;

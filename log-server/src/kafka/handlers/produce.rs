@@ -40,6 +40,8 @@ use crate::partition::partition::{Ack, Acks, Partition};
 const BY_ID: i16 = 13;
 /// The first version whose clients read zstd.
 const ZSTD: i16 = 7;
+/// How many refusals are named in the line about a connection that is closed for them.
+const FAILURES_NAMED: usize = 3;
 /// The shortest time that a producer waits for the disk.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
@@ -121,7 +123,7 @@ struct Append<'a> {
     acks: Option<Acks>,
     all_refused: Option<ErrorCode>,
     waiting: Vec<Waiting>,
-    /// For a client that gets no answer.
+    /// For a client that gets no answer: the first few.
     failures: Vec<String>,
 }
 
@@ -251,7 +253,10 @@ impl Append<'_> {
             let why = cause
                 .as_ref()
                 .map_or_else(|| error.to_string(), ToString::to_string);
-            self.failures.push(format!("{name}-{index}: {why}"));
+            if self.failures.len() < FAILURES_NAMED {
+                let name: String = name.escape_debug().take(100).collect();
+                self.failures.push(format!("{name}-{index}: {why}"));
+            }
         }
         let faults = cause.as_ref().map(record_errors).unwrap_or_default();
         PartitionProduceResponse {

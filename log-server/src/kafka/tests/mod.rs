@@ -9,12 +9,14 @@
 //! | `negotiation` | versions, closing, hostile bytes, every API in every version |
 //! | `produce` | appends, refusals with their codes, who waits for the disk |
 //! | `fetch` | records, limits, long poll, sessions, epochs, topic ids |
+//! | `golden` | the bytes of a real Kafka broker |
 //! | `topics` | metadata, creating, deleting, partitions, paging |
 //! | `offsets` | `ListOffsets`, `OffsetForLeaderEpoch`, `DeleteRecords` |
 //! | `settings` | describing and altering |
 
 mod allocations;
 mod fetch;
+mod golden;
 mod negotiation;
 mod offsets;
 mod produce;
