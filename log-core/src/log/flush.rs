@@ -4,6 +4,7 @@
 //! A roll leaves the old segment in the list of what must be synced until a flush has done so, and a new
 //! segment's name is made durable together with the first records in it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,10 @@ use crate::log::offsets::{LogOffsets, Place};
 use crate::model::Offset;
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::segment::{OpenSegment, Segment};
+
+/// The system is asked to write out relaxed logs in stretches of this size: large enough for a disk to do in one go, small
+/// enough that its queue stays short.
+const WRITE_OUT_STEP: u64 = 4 << 20;
 
 /// What has not reached the disk yet.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(crate) struct FlushState {
     sealing: Vec<Offset>,
     /// Records appended since the last flush began.
     records_unflushed: i64,
+    /// Up to where the system was asked to write out what nobody waits for: a segment and a position in it.
+    written_out: (Offset, u64),
 }
 
 impl FlushState {
@@ -45,6 +52,7 @@ impl FlushState {
             unsealed: Vec::new(),
             sealing: Vec::new(),
             records_unflushed: 0,
+            written_out: (flushed.segment, flushed.position),
         }
     }
 
@@ -150,6 +158,29 @@ impl PrepareTask {
     /// The file system's; the writer will meet it itself if it persists.
     pub fn run(&self) -> Result<(), FsError> {
         self.segment.prepare_space()
+    }
+}
+
+/// Asking the system to write out what was appended, before it has so much that it stalls everybody.
+#[derive(Debug)]
+pub struct WriteOutTask {
+    segment: Arc<Segment>,
+    range: Range<u64>,
+}
+
+impl WriteOutTask {
+    /// The bytes of the segment's file.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// May block while the disk is busy; needs no lock. Promises nothing.
+    ///
+    /// # Errors
+    /// The file system's; the next flush will meet it.
+    pub fn run(&self) -> Result<(), FsError> {
+        self.segment.start_writeback(self.range())
     }
 }
 
@@ -273,6 +304,35 @@ impl Log {
             outcome = outcome.and(result);
         }
         outcome
+    }
+
+    /// Whether a rolled segment waits for a flush, and can be completed after it.
+    #[must_use]
+    pub fn has_rolled(&self) -> bool {
+        !self.flush.unsealed.is_empty()
+    }
+
+    /// What the system should begin to write out, where flushing is relaxed and nobody waits for it: each
+    /// stretch once, as soon as it is complete. A flush writes out all of a rolled segment.
+    pub fn wants_write_out(&mut self) -> Option<WriteOutTask> {
+        if self.config.durable || self.latch.is_some() {
+            return None;
+        }
+        let segments = self.shared.segments();
+        let active = segments.active();
+        let start = match self.flush.written_out {
+            (segment, position) if segment == active.base_offset() => position,
+            _ => 0,
+        };
+        let end = active.size() / WRITE_OUT_STEP * WRITE_OUT_STEP;
+        if end <= start {
+            return None;
+        }
+        self.flush.written_out = (active.base_offset(), end);
+        Some(WriteOutTask {
+            segment: Arc::clone(active),
+            range: start..end,
+        })
     }
 
     /// Work to do in the background before the writer needs it, if any.

@@ -26,7 +26,7 @@ pub mod truncate;
 
 pub use append::AppendOutcome;
 pub use error::{AppendError, Damage, LatchReason, LogError, ReadError};
-pub use flush::{FlushDone, FlushTask, PrepareTask, SealTask};
+pub use flush::{FlushDone, FlushTask, PrepareTask, SealTask, WriteOutTask};
 pub use loader::{LoadHints, LoadReport};
 pub use log::{Log, LogContext};
 pub use offsets::LogOffsets;

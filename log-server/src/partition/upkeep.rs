@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use log_core::config::LogConfig;
 use log_core::fs::FsError;
 use log_core::log::{
-    FlushDone, FlushTask, LoadReport, Log, LogError, PrepareTask, RetentionOutcome, SealTask,
+    FlushDone, FlushTask, LoadReport, Log, LogError, PrepareTask, RetentionOutcome, SealTask, WriteOutTask,
 };
 use log_core::log_manager::LogManager;
 use log_core::model::Offset;
@@ -41,6 +41,7 @@ pub(crate) struct FollowUp {
     failed: Option<(Released, PartitionError)>,
     /// Work behind the answers, of the log of this generation.
     prepare: Option<PrepareTask>,
+    write_out: Option<WriteOutTask>,
     seals: Vec<SealTask>,
     generation: u64,
 }
@@ -64,6 +65,7 @@ impl Leaving {
 #[derive(Debug)]
 enum Task {
     Prepare(PrepareTask),
+    WriteOut(WriteOutTask),
     Seal(SealTask),
 }
 
@@ -79,7 +81,9 @@ impl Partition {
             return FollowUp::default();
         };
         let is_durable = log.config().durable;
-        let is_due = log.config().flush_messages <= log.records_unflushed();
+        // A rolled segment is completed once it is on the disk; also where nobody waits for that.
+        let is_due = log.config().flush_messages <= log.records_unflushed() || log.has_rolled();
+        let write_out = log.wants_write_out();
         if !is_durable {
             let now = self.context.clock.now();
             writer.unflushed_since.get_or_insert(now);
@@ -88,6 +92,7 @@ impl Partition {
             is_dirty: is_durable || is_due,
             is_visible: !is_durable,
             prepare,
+            write_out,
             generation,
             ..FollowUp::default()
         }
@@ -151,6 +156,9 @@ impl Partition {
         if let Some(task) = follow_up.prepare {
             self.hand_over(follow_up.generation, Task::Prepare(task));
         }
+        if let Some(task) = follow_up.write_out {
+            self.hand_over(follow_up.generation, Task::WriteOut(task));
+        }
         for task in follow_up.seals {
             self.hand_over(follow_up.generation, Task::Seal(task));
         }
@@ -183,6 +191,11 @@ impl Partition {
                     put_off("prepare space", &error);
                 }
                 self.writer.lock().is_preparing = false;
+            }
+            Task::WriteOut(task) => {
+                if let Err(error) = task.run() {
+                    put_off("write out", &error);
+                }
             }
             Task::Seal(task) => {
                 let result = task.run();
@@ -338,6 +351,10 @@ impl Partition {
         let task = {
             let mut writer = self.writer.lock_slow();
             let Ok(log) = writer.log() else { return };
+            // Where nobody waits for the disk, a flush now and then keeps recovery short and lets retention go on.
+            if !log.config().durable && log.flushed() < log.offsets().log_end {
+                self.mark_dirty();
+            }
             let log_end = log.offsets().log_end.get();
             if self.checkpointed_end.swap(log_end, Ordering::Relaxed) == log_end {
                 return;

@@ -163,6 +163,43 @@ fn relaxed_flushing_answers_at_once_and_flushes_after_count_or_time() {
 }
 
 #[test]
+fn relaxed_logs_are_written_out_and_flushed_when_they_roll_or_are_checkpointed() {
+    let files = MemFileSystem::new();
+    let config = LogConfig {
+        segment_bytes_max: 9 << 20,
+        ..relaxed()
+    };
+    let (storage, partition) = Storage::with_partition(&files, config.clone());
+    let on_disk = || {
+        let storage = Storage::open(&files.crash(CrashMode::SyncedOnly));
+        storage.load_one(config.clone()).offsets().log_end.get()
+    };
+    let value = "v".repeat(1000 * 1000);
+    let log = |partition: &Partition| {
+        let mut writer = partition.writer.lock();
+        writer.log().unwrap().wants_write_out().map(|task| task.range())
+    };
+    for _ in 0..6 {
+        append(&partition, &[&value], Acks::All);
+    }
+    assert_eq!(log(&partition), None, "the appends themselves asked for it");
+    storage.work();
+    assert_eq!(on_disk(), 0, "asking promises nothing");
+    for _ in 0..4 {
+        append(&partition, &[&value], Acks::All);
+    }
+    storage.work();
+    let rolled = on_disk();
+    assert!(8 <= rolled, "{rolled}: the rolled segment is on the disk");
+    assert_eq!(partition.recovery_point().unwrap().get(), rolled, "and complete");
+
+    append(&partition, &["last"], Acks::All);
+    storage.registry.write_recovery_points().unwrap();
+    storage.work();
+    assert_eq!(on_disk(), 11);
+}
+
+#[test]
 fn a_topic_that_becomes_relaxed_keeps_nobody_waiting() {
     let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
     let mut waiting = append(&partition, &["a"], Acks::All);
