@@ -185,6 +185,36 @@ impl Consumer {
         list_offsets(&self.cluster, queries, self.cluster.api_deadline()).await
     }
 
+    /// The offsets that starts stand for; one result each, in their order. An offset stands for itself,
+    /// whether or not the partition has it.
+    pub async fn starting_offsets(
+        &self,
+        starts: Vec<(TopicPartition, StartAt)>,
+    ) -> Vec<(TopicPartition, Result<Offset>)> {
+        let asked = starts
+            .iter()
+            .filter(|(_, start)| !matches!(start, StartAt::Offset(_)))
+            .map(|(partition, start)| (partition.clone(), *start, 0))
+            .collect();
+        let resolved = resolve(&self.cluster, asked).await;
+        let mut resolved: BTreeMap<_, _> = resolved
+            .into_iter()
+            .map(|(partition, _, result)| (partition, result))
+            .collect();
+        starts
+            .into_iter()
+            .map(|(partition, start)| {
+                let result = match start {
+                    StartAt::Offset(offset) => Ok(offset),
+                    _ => resolved
+                        .remove(&partition)
+                        .unwrap_or(Err(Error::Closed("consumer"))),
+                };
+                (partition, result)
+            })
+            .collect()
+    }
+
     /// Waits until there are records and returns all that have arrived, at most one piece per partition.
     /// May be cancelled without loss.
     ///

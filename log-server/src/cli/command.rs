@@ -9,8 +9,10 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::connection::ConnectionArgs;
+use super::consume::{self, ConsumeArgs};
 use super::failure::{EXIT_CODES, Failure, Kind, Outcome};
 use super::output::Output;
+use super::produce::{self, ProduceArgs};
 use super::serve::{self, ServeArgs};
 use super::topic::TopicCommand;
 
@@ -35,6 +37,20 @@ enum Command {
         client: ClientArgs,
         #[command(subcommand)]
         command: TopicCommand,
+    },
+    /// Send lines of files or of standard input to a topic
+    Produce {
+        #[command(flatten)]
+        client: ClientArgs,
+        #[command(flatten)]
+        arguments: Box<ProduceArgs>,
+    },
+    /// Show the records of a topic
+    Consume {
+        #[command(flatten)]
+        client: ClientArgs,
+        #[command(flatten)]
+        arguments: Box<ConsumeArgs>,
     },
 }
 
@@ -65,9 +81,15 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
-        Command::Topic { client, command } => {
-            client.run(async |connection, output| command.run(connection, output).await)
-        }
+        Command::Topic { client, command } => client.run(false, async |connection, output| {
+            command.run(connection, output).await
+        }),
+        Command::Produce { client, arguments } => client.run(arguments.quiet, async |connection, output| {
+            produce::run(&arguments, connection, output).await
+        }),
+        Command::Consume { client, arguments } => client.run(arguments.quiet, async |connection, output| {
+            consume::run(&arguments, connection, output).await
+        }),
     }
 }
 
@@ -96,8 +118,12 @@ pub(crate) fn command() -> clap::Command {
 
 impl ClientArgs {
     /// Runs a command that talks to a broker, on a runtime of its own.
-    fn run(&self, command: impl AsyncFnOnce(&ConnectionArgs, &mut Output) -> Outcome) -> ExitCode {
-        let mut output = Output::new(self.json);
+    fn run(
+        &self,
+        is_quiet: bool,
+        command: impl AsyncFnOnce(&ConnectionArgs, &mut Output) -> Outcome,
+    ) -> ExitCode {
+        let mut output = Output::new(self.json).quiet(is_quiet);
         let outcome = on_runtime(async { command(&self.connection, &mut output).await });
         end(outcome, &mut output)
     }

@@ -7,22 +7,30 @@
 //! | `command` | the tree of commands, and how a command ends |
 //! | [`serve`] | the broker |
 //! | `topic` | topics: create, list, describe, alter, delete |
+//! | `produce` | lines become records |
+//! | `consume` | records become text or JSON |
 //! | `connection` | which broker is talked to |
 //! | `output` | all that is written to the terminal |
 //! | `failure` | exit codes, messages and advice |
 //! | `units` | numbers as people read and write them |
+//! | `time`, `escapes` | points in time and odd bytes, as people write them |
+//! | `progress` | how far long work is, for who watches |
 
 mod command;
 mod connection;
+mod consume;
+mod escapes;
 mod failure;
-#[expect(dead_code, reason = "the commands that use the rest follow")]
-mod output;
-pub mod serve;
-mod topic;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "the commands that use the rest follow")
 )]
+mod output;
+mod produce;
+mod progress;
+pub mod serve;
+mod time;
+mod topic;
 mod units;
 
 pub use command::main;

@@ -1,0 +1,194 @@
+//! `stratalog consume`: records of a topic become text or JSON.
+//!
+//! - `start`: where reading begins, and where it ends
+//! - `format`: how a record looks
+//!
+//! Without `--follow` it shows what was there when it began, and ends. With it, it shows what comes.
+
+mod format;
+mod start;
+
+use std::io::{self, IsTerminal as _};
+
+use clap::Args;
+use log_client::config::{ConsumerConfig, OffsetReset, StartAt};
+use log_client::consumer::{Consumer, PartitionRecords};
+use log_core::model::TopicPartition;
+
+use super::connection::ConnectionArgs;
+use super::failure::{Failure, Kind, Outcome};
+use super::output::Output;
+use super::progress::Progress;
+use super::time::TimeArgument;
+use format::{FormatArgs, Formatter};
+use start::{OffsetArgument, Plan};
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumeArgs {
+    /// The topic
+    topic: String,
+
+    /// Only this partition; may be given several times
+    #[arg(long, short = 'p', value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Vec<i32>,
+
+    /// Where to begin: an offset, earliest, latest, or -N for N records before the end of each partition
+    #[arg(
+        long,
+        short = 'o',
+        visible_alias = "from",
+        group = "start",
+        value_name = "OFFSET",
+        allow_hyphen_values = true
+    )]
+    offset: Option<OffsetArgument>,
+
+    /// Begin with the first record that has this time or a later one, such as 2026-01-31T12:00:00Z or
+    /// milliseconds since 1970
+    #[arg(long, short = 't', group = "start", value_name = "TIME")]
+    timestamp: Option<TimeArgument>,
+
+    /// Begin with the first record; what happens anyway unless --follow is given
+    #[arg(long, group = "start")]
+    from_beginning: bool,
+
+    /// Wait for more at the end; begins there, if nothing else is said
+    #[arg(long, short = 'f')]
+    follow: bool,
+
+    /// End after so many records
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    count: Option<u64>,
+
+    #[command(flatten)]
+    format: FormatArgs,
+
+    /// No progress and no remarks
+    #[arg(long, short = 'q')]
+    pub(super) quiet: bool,
+}
+
+impl ConsumeArgs {
+    fn start(&self) -> StartAt {
+        match (self.offset, self.timestamp) {
+            (Some(OffsetArgument(start)), _) => start,
+            (None, Some(TimeArgument(timestamp))) => StartAt::Timestamp(timestamp),
+            (None, None) if self.follow && !self.from_beginning => StartAt::Latest,
+            (None, None) => StartAt::Earliest,
+        }
+    }
+}
+
+pub(super) async fn run(
+    arguments: &ConsumeArgs,
+    connection: &ConnectionArgs,
+    output: &mut Output,
+) -> Outcome {
+    let formatter = Formatter::new(&arguments.format, output.is_json())?;
+    let mut consumer = Consumer::new(ConsumerConfig {
+        client: connection.config(),
+        // The start is checked beforehand; what is deleted afterwards is reported.
+        offset_reset: OffsetReset::Fail,
+        ..ConsumerConfig::new("")
+    })?;
+    // Whoever waits at a terminal wants to know at once that nobody listens.
+    consumer.cluster().refresh(0).await?;
+    let plan = Plan::make(
+        &consumer,
+        &arguments.topic,
+        &arguments.partition,
+        arguments.start(),
+    )
+    .await?;
+    for (partition, first) in &plan.cut {
+        output.warn(format_args!(
+            "{partition} begins at offset {first} only: what was before is deleted"
+        ));
+    }
+
+    let mut reading = Reading::new(arguments, &plan, formatter, output);
+    tokio::select! {
+        outcome = reading.run(&mut consumer, plan, output) => outcome?,
+        _ = tokio::signal::ctrl_c() => {
+            reading.formatter.end(output)?;
+            // Following has no other end, so that is what was wanted.
+            return if arguments.follow { Ok(()) } else { Err(Failure::silent(Kind::Interrupted)) };
+        }
+    }
+    reading.formatter.end(output)
+}
+
+/// The work of showing records.
+struct Reading {
+    follow: bool,
+    left: u64,
+    formatter: Formatter,
+    progress: Progress,
+    scratch: Vec<u8>,
+}
+
+impl Reading {
+    fn new(arguments: &ConsumeArgs, plan: &Plan, formatter: Formatter, output: &Output) -> Self {
+        let left = arguments.count.unwrap_or(u64::MAX);
+        // Records on the same terminal say by themselves how far it is.
+        let is_shown = !arguments.follow && !output.is_quiet() && !io::stdout().is_terminal();
+        let progress = if is_shown {
+            Progress::of_records(plan.records().min(left))
+        } else {
+            Progress::hidden()
+        };
+        Self {
+            follow: arguments.follow,
+            left,
+            formatter,
+            progress,
+            scratch: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, consumer: &mut Consumer, plan: Plan, output: &mut Output) -> Outcome {
+        let mut unfinished = 0;
+        for range in &plan.ranges {
+            if self.follow || range.begin < range.end {
+                consumer.assign(range.partition.clone(), StartAt::Offset(range.begin));
+                unfinished += 1;
+            }
+        }
+        while 0 < unfinished && 0 < self.left {
+            for records in consumer.poll().await? {
+                let end = plan.end_of(records.partition()).filter(|_| !self.follow);
+                self.show(&records, end, output)?;
+                if end.is_some_and(|end| end <= records.next_offset()) {
+                    consumer.unassign(records.partition());
+                    unfinished -= 1;
+                }
+            }
+            output.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Shows the records before `end`, and no more than are left to be shown.
+    fn show(
+        &mut self,
+        records: &PartitionRecords,
+        end: Option<log_core::model::Offset>,
+        output: &mut Output,
+    ) -> Outcome {
+        let mut outcome = Ok(());
+        let partition: &TopicPartition = records.partition();
+        let visited = records.visit(&mut self.scratch, |record| {
+            let is_wanted = 0 < self.left && end.is_none_or(|end| record.offset < end);
+            if outcome.is_ok() && is_wanted {
+                outcome = self.formatter.show(partition, record, output);
+                self.left -= 1;
+                self.progress.record(1);
+            }
+        });
+        outcome?;
+        visited.map_err(|error| Failure {
+            kind: Kind::Damaged,
+            ..Failure::from(error)
+        })
+    }
+}
