@@ -1,6 +1,7 @@
 //! Rules about documents: links lead somewhere, names of files in prose exist, and nothing speaks of the machine
 //! on which it was written.
 
+use crate::files::is_of_tests;
 use crate::tree::{Tree, has_suffix};
 
 /// Words that have no place in the repository, in two halves so that this file does not have them either, and why.
@@ -144,6 +145,92 @@ fn check_link(tree: &Tree, document: &str, folder: &str, target: &str) -> Option
     is_missing.then(|| format!("the link {target} names a heading that is not there"))
 }
 
+/// The document with the map of the code.
+const MAP: &str = "docs/ARCHITECTURE.md";
+
+/// Sources that the map lacks or has twice, and rows of the map without a source.
+///
+/// A row `a/` stands for the folder's `mod.rs`, a row `a/*` for every file of the folder.
+pub(crate) fn check_code_map(tree: &Tree) -> Vec<String> {
+    let text = tree.text(MAP).unwrap_or_default();
+    let map = between(text, "<!-- code map: begin -->", "<!-- code map: end -->");
+    let mut rows: Vec<String> = Vec::new();
+    let mut folders: Vec<&str> = Vec::new();
+    for line in map.lines() {
+        let name = code_spans(line).next();
+        match name {
+            Some(folder) if line.starts_with('#') => folders.push(folder),
+            Some(file) if line.starts_with("| `") => {
+                rows.push(format!("{}/{file}", folders.last().unwrap_or(&"")));
+            }
+            _ => {}
+        }
+    }
+    let mut counts = vec![0_usize; rows.len()];
+    let mut problems = Vec::new();
+    for (path, _) in tree
+        .sources()
+        .filter(|(path, _)| path.contains("/src/") && !is_of_tests(path))
+    {
+        let holds: Vec<usize> = (0..)
+            .zip(&rows)
+            .filter(|(_, row)| names(row, path))
+            .map(|(at, _)| at)
+            .collect();
+        match holds.as_slice() {
+            [] => problems.push(format!("{MAP}: the code map has no row for {path}")),
+            [_] => {}
+            _ => problems.push(format!("{MAP}: the code map has several rows for {path}")),
+        }
+        for at in holds {
+            if let Some(count) = counts.get_mut(at) {
+                *count += 1;
+            }
+        }
+    }
+    for (row, count) in rows.iter().zip(counts) {
+        if count == 0 {
+            problems.push(format!(
+                "{MAP}: the code map has a row for {row}, which is not there"
+            ));
+        }
+    }
+    problems
+}
+
+fn names(row: &str, path: &str) -> bool {
+    if let Some(folder) = row.strip_suffix('*') {
+        return path.strip_prefix(folder).is_some_and(|file| !file.contains('/'));
+    }
+    row == path
+        || row
+            .strip_suffix('/')
+            .is_some_and(|folder| path == format!("{folder}/mod.rs"))
+}
+
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
+    let behind = text.split_once(begin).map_or("", |(_, behind)| behind);
+    behind.split_once(end).map_or("", |(inside, _)| inside)
+}
+
+/// Functions that the same document names, `Type::function()`, and no source has.
+pub(crate) fn check_functions(tree: &Tree) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (line, text) in prose(tree.text(MAP).unwrap_or_default()) {
+        for call in code_spans(text).filter_map(|span| span.strip_suffix("()")) {
+            let (owner, function) = call.rsplit_once("::").unwrap_or(("", call));
+            let declared = [format!("fn {function}("), format!("fn {function}<")];
+            let is_there = tree.sources().any(|(_, source)| {
+                source.contains(owner) && declared.iter().any(|declared| source.contains(declared))
+            });
+            if !is_there {
+                problems.push(format!("{MAP}:{line}: there is no {call}()"));
+            }
+        }
+    }
+    problems
+}
+
 /// The path from the top; none where the link leads out of the repository.
 fn resolve(folder: &str, link: &str) -> Option<String> {
     let mut path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
@@ -224,6 +311,46 @@ mod tests {
             [
                 "README.md:1: there is no log-core/src/y.rs",
                 "log-core/src/x.rs:1: there is no docs/b.md"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_map_that_does_not_fit_is_found() {
+        let map = "`z/src`\n<!-- code map: begin -->\n### `a/src`\n| file | owns |\n| `lib.rs` | x |\n| `b/` | x |\n\
+            | `c/*` | x |\n| `c/d.rs` | x |\n| `gone.rs` | x |\n### `e/src`\n| `lib.rs` | x |\n<!-- code map: end -->";
+        let planted = Tree::planted(&[
+            (MAP, map),
+            ("a/src/lib.rs", ""),
+            ("a/src/b/mod.rs", ""),
+            ("a/src/b/new.rs", ""),
+            ("a/src/b/tests.rs", ""),
+            ("a/src/c/d.rs", ""),
+            ("a/src/c/mod.rs", ""),
+            ("e/src/lib.rs", ""),
+            ("e/tests/f.rs", ""),
+        ]);
+        assert_eq!(
+            check_code_map(&planted),
+            [
+                "docs/ARCHITECTURE.md: the code map has no row for a/src/b/new.rs",
+                "docs/ARCHITECTURE.md: the code map has several rows for a/src/c/d.rs",
+                "docs/ARCHITECTURE.md: the code map has a row for a/src/gone.rs, which is not there",
+            ]
+        );
+    }
+
+    #[test]
+    fn functions_that_are_gone_are_found() {
+        let planted = Tree::planted(&[
+            (MAP, "`Log::append()` `run()`\n`Log::gone()` `Other::append()`"),
+            ("a/src/log.rs", "struct Log;\nfn append(&self) {}\nfn run<T>() {}"),
+        ]);
+        assert_eq!(
+            check_functions(&planted),
+            [
+                "docs/ARCHITECTURE.md:2: there is no Log::gone()",
+                "docs/ARCHITECTURE.md:2: there is no Other::append()"
             ]
         );
     }

@@ -81,3 +81,13 @@ fn no_word_tells_of_a_machine() {
 fn links_and_names_of_files_lead_somewhere() {
     check(&documents::check_links(&Tree::of_repository()));
 }
+
+#[test]
+fn the_code_map_is_the_tree() {
+    check(&documents::check_code_map(&Tree::of_repository()));
+}
+
+#[test]
+fn the_functions_of_the_architecture_exist() {
+    check(&documents::check_functions(&Tree::of_repository()));
+}
