@@ -19,6 +19,8 @@ use log_core::clock::Clock;
 use log_core::config::LogConfig;
 use log_core::log::{AppendOutcome, Log, LogOffsets, LogReader, ReadBound, ReadError, ReadRequest};
 use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+use log_core::record::batch::BatchHeader;
+use log_core::record::compression::Compression;
 use log_core::record::validator::{ProduceRules, ValidatedBatch, validate_produce};
 use log_core::segment::segment::Patience;
 use tokio::sync::oneshot;
@@ -28,7 +30,7 @@ use crate::partition::error::{DurableResult, PartitionError};
 use crate::partition::fetch_waiter::{FetchWaiter, WatchGuard, WatchList};
 use crate::partition::flusher::{FlushQueue, FlushTurn};
 use crate::partition::throttle::Throttle;
-use crate::partition::writer::{Writer, WriterCell};
+use crate::partition::writer::{Writer, WriterCell, off_runtime};
 
 /// What a producer wants to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,8 +312,13 @@ impl Partition {
     /// The batch or the producer's state is wrong, or the log refuses.
     pub fn append(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
         let rules = produce_rules(&self.config.load(), self.context.clock.now());
-        let batch =
-            validate_produce(records, &rules).map_err(|error| PartitionError::Invalid(error.into()))?;
+        // Keys are looked for in every record; where they are compressed, that may take milliseconds.
+        let validated = if rules.requires_keys && is_compressed(records) {
+            off_runtime(|| validate_produce(records, &rules))
+        } else {
+            validate_produce(records, &rules)
+        };
+        let batch = validated.map_err(|error| PartitionError::Invalid(error.into()))?;
         self.append_batch(&batch, acks)
     }
 
@@ -419,6 +426,13 @@ fn append_locked(
         log_start: offsets.log_start,
         ack,
     })
+}
+
+fn is_compressed(records: &Bytes) -> bool {
+    let codec = BatchHeader::parse(records)
+        .ok()
+        .map(|header| header.attributes.compression());
+    codec.is_some_and(|codec| codec != Ok(Compression::None))
 }
 
 /// What a topic demands of a producer's batch.

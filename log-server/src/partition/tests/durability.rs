@@ -1,7 +1,9 @@
 //! Who is answered when, and that nobody is answered early.
 //! Nothing is synced before the test says so, and a power cut takes what was not.
 
+use log_core::config::CleanupPolicy;
 use log_core::fs::mem::crash::CrashMode;
+use log_core::record::compression::Compression;
 
 use super::*;
 use crate::partition::fetch_waiter::FetchWaiter;
@@ -251,4 +253,36 @@ fn batches_are_checked_before_they_reach_the_log() {
     let error = partition.append(&idempotent(&["c"], 2), Acks::All).unwrap_err();
     assert!(matches!(error, PartitionError::Producer(_)), "{error:?}");
     assert_eq!(partition.offsets().log_end, Offset::new(1));
+}
+
+#[test]
+fn compacted_topics_take_compressed_records_with_keys_only() {
+    let config = LogConfig {
+        cleanup_policy: CleanupPolicy {
+            delete: false,
+            compact: true,
+        },
+        ..LogConfig::default()
+    };
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), config);
+    let compressed = |key: Option<&[u8]>| {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            compression: Compression::Lz4,
+            ..BatchOptions::default()
+        });
+        builder.append(NOW, key, Some(b"value"), &[]).unwrap();
+        builder.build()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let append = |records: Bytes| {
+        let partition = Arc::clone(&partition);
+        let task = runtime.spawn(async move { partition.append(&records, Acks::Leader).map(drop) });
+        runtime.block_on(task).unwrap()
+    };
+    append(compressed(Some(b"key"))).unwrap();
+    let error = append(compressed(None)).unwrap_err();
+    assert!(matches!(error, PartitionError::Invalid(_)), "{error:?}");
 }
