@@ -1,11 +1,12 @@
 //! A progress bar on standard error, for long work that somebody watches; otherwise nothing.
 
+use std::fmt;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::output::is_watched;
-use super::units::counted;
+use super::units::{Count, counted, per_second};
 
 /// How far a piece of work is.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Progress {
 
     /// Shows records of `total`.
     pub(crate) fn of_records(total: u64) -> Self {
-        let template = "{bar:32} {human_pos}/{human_len} records  {per_sec}  {eta} left";
+        let template = "{bar:32} {human_pos}/{human_len} records  {rate}/s  {eta} left";
         Self::new(Some(total), template, "record")
     }
 
@@ -49,7 +50,11 @@ impl Progress {
         }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.set_style(style.progress_chars("━╸ "));
+        // The library's own rate has four digits behind the point.
+        let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+            write!(text, "{}", Count(per_second(state.pos(), state.elapsed()))).ok();
+        };
+        bar.set_style(style.progress_chars("━╸ ").with_key("rate", rate));
         bar.enable_steady_tick(Duration::from_millis(200));
         Self {
             bar,
