@@ -3,7 +3,8 @@
 //! Every round runs every case once, each time beginning with another one, so that slow minutes and whatever a case leaves
 //! behind (page cache, dirty pages) fall on all of them. The first round warms up and is dropped.
 
-use std::io::Write as _;
+use std::hint::black_box;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,9 +40,9 @@ pub struct Sample {
     pub operations: u64,
     /// What was moved.
     pub bytes: u64,
-    /// How long it took.
+    /// How long it took. Where operations were timed one by one, what lies between them does not count.
     pub elapsed: Duration,
-    /// What the process spent on it, in user space and in the kernel.
+    /// What the process spent on it, in user space and in the kernel, between operations as well.
     pub cpu: Duration,
     /// Of the single operations, in order of size; empty where they were not timed one by one.
     pub latencies: Vec<Duration>,
@@ -86,11 +87,32 @@ impl Watch {
         Ok(())
     }
 
+    /// Calls `operation` with 0, 1, 2 … until it has been done so often, as one stretch.
+    ///
+    /// # Errors
+    /// What the operation fails with.
+    pub fn repeat<T>(
+        times: u64,
+        bytes_each: usize,
+        mut operation: impl FnMut(u64) -> anyhow::Result<T>,
+    ) -> anyhow::Result<Sample> {
+        let watch = Self::start();
+        for turn in 0..times {
+            black_box(operation(turn)?);
+        }
+        Ok(watch.stop(times, times * u64::try_from(bytes_each)?))
+    }
+
     /// Ends now.
     #[must_use]
     pub fn stop(mut self, operations: u64, bytes: u64) -> Sample {
         let elapsed = self.begun.elapsed();
         let cpu = process_cpu().saturating_sub(self.cpu_begun);
+        let elapsed = if self.latencies.is_empty() {
+            elapsed
+        } else {
+            self.latencies.iter().sum()
+        };
         self.latencies.sort_unstable();
         Sample {
             operations,
@@ -146,6 +168,12 @@ impl Options {
         if self.bench { full } else { full.min(2 << 20) }
     }
 
+    /// How often a case that does something small should do it.
+    #[must_use]
+    pub fn times(&self, full: u64) -> u64 {
+        if self.bench { full } else { full.min(100) }
+    }
+
     /// A new directory to work in, which goes away with the value. `scratch` is below the build directory.
     ///
     /// # Errors
@@ -168,11 +196,12 @@ impl Options {
         anyhow::ensure!(!cases.is_empty(), "no case contains that");
         let mut report = Report::new(title, cases.iter().map(|case| (&case.group, &case.name)));
         let rounds = if self.bench { self.rounds } else { 0 };
+        let shows_progress = self.bench && std::io::stderr().is_terminal();
         for round in 0..=rounds {
             for place in 0..cases.len() {
                 let index = (place + round * 7) % cases.len();
                 let case = cases.get_mut(index).context("a case of that number")?;
-                if self.bench {
+                if shows_progress {
                     write!(std::io::stderr(), "\r\x1b[Kround {round} of {rounds}: {case:?}")?;
                 }
                 let sample = (case.run)().with_context(|| format!("{case:?}"))?;
@@ -181,7 +210,9 @@ impl Options {
                 }
             }
         }
-        writeln!(std::io::stderr(), "\r\x1b[K")?;
+        if shows_progress {
+            write!(std::io::stderr(), "\r\x1b[K")?;
+        }
         write!(std::io::stdout(), "{}", report.to_markdown())?;
         if let Some(path) = &self.json {
             std::fs::write(path, report.to_json()?).with_context(|| format!("write {}", path.display()))?;

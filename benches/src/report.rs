@@ -24,6 +24,13 @@ struct Row {
     samples: Vec<Sample>,
 }
 
+impl Row {
+    fn bytes_per_operation(&self) -> Option<u64> {
+        let sample = self.samples.first()?;
+        sample.bytes.checked_div(sample.operations)
+    }
+}
+
 /// The middle of some figures, with the smallest and the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
@@ -237,7 +244,8 @@ impl Column {
         let samples = &row.samples;
         let has_bytes = samples.iter().any(|sample| 0 < sample.bytes);
         let pairs = || samples.iter().zip(&first.samples);
-        let is_first = row.name == first.name;
+        let is_comparable =
+            row.name != first.name && row.bytes_per_operation() == first.bytes_per_operation();
         match self {
             Self::PerOperation => Spread::of(samples.iter().map(Sample::nanoseconds_per_operation)),
             Self::CpuPerOperation => Spread::of(samples.iter().map(Sample::cpu_nanoseconds_per_operation)),
@@ -257,10 +265,10 @@ impl Column {
                     .filter_map(|sample| sample.latency_at(990))
                     .map(microseconds),
             ),
-            Self::ElapsedRatio if !is_first => Spread::of(pairs().map(|(sample, first)| {
+            Self::ElapsedRatio if is_comparable => Spread::of(pairs().map(|(sample, first)| {
                 sample.nanoseconds_per_operation() / first.nanoseconds_per_operation()
             })),
-            Self::CpuRatio if !is_first => Spread::of(pairs().map(|(sample, first)| {
+            Self::CpuRatio if is_comparable => Spread::of(pairs().map(|(sample, first)| {
                 sample.cpu_nanoseconds_per_operation() / first.cpu_nanoseconds_per_operation()
             })),
             _ => None,

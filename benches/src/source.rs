@@ -2,6 +2,13 @@
 //!
 //! The bytes are pseudo-random with a fixed seed: the same in every run, and nothing below can profit from zeros.
 
+use bytes::Bytes;
+use log_core::config::LogConfig;
+use log_core::model::TimestampMs;
+use log_core::record::batch_builder::{BatchBuilder, BatchOptions};
+use log_core::record::compression::Compression;
+use log_core::record::validator::ProduceRules;
+
 /// So many bytes that do not repeat; the seed is fixed.
 ///
 /// The memory they take should fit the cache if the copy itself is not what is measured.
@@ -18,4 +25,42 @@ pub fn bytes(length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// A record batch as a producer sends it: records with a value of `record_bytes` each and no key, as many as it takes to
+/// reach `batch_bytes`.
+///
+/// # Panics
+/// When `batch_bytes` is more than a batch can hold.
+#[must_use]
+pub fn batch(batch_bytes: usize, record_bytes: usize, compression: Compression) -> Bytes {
+    let values = bytes(batch_bytes.max(record_bytes));
+    let mut values = values.chunks_exact(record_bytes).cycle();
+    let mut builder = BatchBuilder::new(BatchOptions {
+        compression,
+        ..BatchOptions::default()
+    });
+    while builder.is_empty() || builder.estimated_size() + record_bytes <= batch_bytes {
+        builder
+            .append(TIMESTAMP, None, values.next(), &[])
+            .expect("the sizes are the bench's own");
+    }
+    builder.build()
+}
+
+/// When all records here were made: an hour of 2023 that nothing depends on.
+pub const TIMESTAMP: TimestampMs = TimestampMs::new(1_700_000_000_000);
+
+/// What a topic with default settings asks of a batch, at the time of the records.
+#[must_use]
+pub fn rules() -> ProduceRules {
+    let config = LogConfig::default();
+    ProduceRules {
+        batch_bytes_max: u64::MAX,
+        timestamp_type: config.timestamp_type,
+        timestamp_before_max_ms: config.timestamp_before_max_ms,
+        timestamp_after_max_ms: config.timestamp_after_max_ms,
+        now: TIMESTAMP,
+        requires_keys: false,
+    }
 }
