@@ -1,4 +1,4 @@
-//! Fetches that wait for records: one [`FetchWaiter`] stands on the [`WatchList`] of each partition it asked for.
+//! Fetches that wait for records: one [`FetchWaiter`] stands on the `WatchList` of each partition it asked for.
 //!
 //! No wake-up is lost as long as the order is kept: the reader first watches, then looks at the offsets, then
 //! waits; the writer first publishes the offsets, then wakes. Either the reader sees the new offsets or the

@@ -202,16 +202,19 @@ def main():
     parser.add_argument("broker", choices=("kafka", "stratalog"))
     parser.add_argument("--data-dir", help="kept afterwards; without it, a temporary one")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a broker setting")
-    parser.add_argument("--run", nargs=argparse.REMAINDER, metavar="COMMAND")
-    arguments = parser.parse_args()
+    parser.add_argument("--run", metavar="COMMAND…", help="everything behind it is the command")
+    own, run = sys.argv[1:], []
+    if "--run" in own:
+        own, run = own[:own.index("--run")], own[own.index("--run") + 1:]
+    arguments = parser.parse_args(own)
     kind = {"kafka": Kafka, "stratalog": Stratalog}[arguments.broker]
     broker = kind(arguments.data_dir, dict(pair.split("=", 1) for pair in arguments.set))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with broker:
         print(broker.bootstrap, flush=True)
-        if arguments.run:
+        if run:
             env = {**os.environ, "STRATALOG_TEST_BOOTSTRAP": broker.bootstrap}
-            sys.exit(subprocess.run(arguments.run, env=env, check=False).returncode)
+            sys.exit(subprocess.run(run, env=env, check=False).returncode)
         try:
             broker.process.wait()
         except KeyboardInterrupt:

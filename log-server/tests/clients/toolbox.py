@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 
+import brokers
+
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("STRATALOG_TEST_CACHE", HERE.parents[2] / "target/clients"))
 
@@ -63,7 +65,10 @@ def python():
 def jars():
     need("java")
     need("mvn")
-    return quietly([HERE / "kafka/jars.sh", "clients"], env={**os.environ, "STRATALOG_TEST_CACHE": str(CACHE)}).strip()
+    try:
+        return brokers.class_path("clients")
+    except subprocess.CalledProcessError as failure:
+        raise Missing(f"fetching the Java client failed:\n{failure.stderr[-3000:]}") from failure
 
 
 def java():

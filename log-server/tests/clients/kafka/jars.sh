@@ -8,7 +8,7 @@ cache=${STRATALOG_TEST_CACHE:-$here/../../../../target/clients}
 dir=$cache/jars-$profile-$(sha256sum "$here/pom.xml" | cut -c1-12)
 if [ ! -f "$dir/.complete" ]; then
   mkdir -p "$dir"
-  mvn -q -B -f "$here/pom.xml" -P "$profile" dependency:copy-dependencies -DoutputDirectory="$dir" >&2
+  mvn -q -B -Dstyle.color=never -f "$here/pom.xml" -P "$profile" dependency:copy-dependencies -DoutputDirectory="$dir" >&2
   touch "$dir/.complete"
 fi
 find "$dir" -name '*.jar' | sort | paste -sd:
