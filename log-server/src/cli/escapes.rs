@@ -1,4 +1,5 @@
 //! Backslash sequences on the command line: `\t`, `\n`, `\r`, `\0`, `\\` and `\xHH`.
+//! Anything else behind a backslash is refused, so that a slip of the hand does not become data.
 
 /// The bytes that a text with escapes stands for.
 pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {

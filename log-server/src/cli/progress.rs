@@ -1,4 +1,5 @@
 //! A progress bar on standard error, for long work that somebody watches; otherwise nothing.
+//! It never writes to standard output, where results go.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! What became of the records: counted as their deliveries settle, in the order in which they were sent.
+//! It sends nothing itself, and says how far it came when asked.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
