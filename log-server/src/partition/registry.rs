@@ -191,7 +191,7 @@ impl PartitionRegistry {
         }
 
         let opened = in_parallel(self.thread_count, &jobs, |(topic, name, exists)| {
-            if !exists && found_anything(found) {
+            if !exists && !found.partitions.is_empty() {
                 tracing::warn!(partition = %name, "the directory is missing; the partition starts empty");
             }
             self.open_partition(topic, name, *exists)
@@ -213,22 +213,6 @@ impl PartitionRegistry {
         }
         self.table.store(Arc::new(table));
         summary
-    }
-
-    /// Opens the one partition of an internal log, or makes it. Blocks.
-    ///
-    /// # Errors
-    /// It cannot be opened: the broker cannot do without it.
-    pub fn open_internal(&self, topic: &TopicSpec, found: &Found) -> Result<Arc<Partition>, LogError> {
-        let _change = self.change.lock();
-        let name = TopicPartition::new(Arc::clone(&topic.name), 0);
-        let exists = found.partitions.iter().any(|found| found.partition == name);
-        let (log, _) = self.open_log(&name, topic, exists)?;
-        let partition = Partition::new(Arc::clone(&self.context), log);
-        let mut table = (**self.table.load()).clone();
-        table.put(&topic_of(topic, vec![Arc::clone(&partition)]));
-        self.table.store(Arc::new(table));
-        Ok(partition)
     }
 
     /// Makes the partitions of a new topic, or those that an existing one lacks. Durable, and served, when this returns.
@@ -451,10 +435,6 @@ fn topic_of(spec: &TopicSpec, partitions: Vec<Arc<Partition>>) -> Arc<Topic> {
         id: spec.id,
         partitions,
     })
-}
-
-fn found_anything(found: &Found) -> bool {
-    !found.partitions.is_empty()
 }
 
 pub(crate) fn log_report(partition: &TopicPartition, report: &LoadReport) {
