@@ -107,12 +107,14 @@ class Stratalog(Broker):
 
     def __init__(self, data_dir=None, settings=None, binary=None, arguments=()):
         super().__init__(data_dir, settings)
-        self.binary = pathlib.Path(binary or os.environ.get("STRATALOG_BIN") or self.newest_build())
+        self.binary = pathlib.Path(binary or self.binary_in_use())
         self.arguments = list(arguments)
         self.http = None
 
     @staticmethod
-    def newest_build():
+    def binary_in_use():
+        if os.environ.get("STRATALOG_BIN"):
+            return pathlib.Path(os.environ["STRATALOG_BIN"])
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
         built = [target / profile / "stratalog" for profile in ("debug", "release")]
         built = [path for path in built if path.exists()]

@@ -141,7 +141,33 @@ class Confluent:
         return [rows_of(part) for part in out.decode().split("\x1d\n")[:-1]]
 
 
-PROGRAMS = {"kcat": Kcat, "confluent": Confluent}
+class Ours:
+    """`stratalog produce` and `stratalog consume`, with key and time taken from the lines' columns."""
+
+    sets_timestamps = True
+
+    def __init__(self, bootstrap):
+        self.binary = brokers.Stratalog.binary_in_use()
+        self.more = ["--bootstrap", bootstrap]
+
+    def write(self, topic, codec, feed):
+        columns = ["--key-column", 1, "--column-separator", " "]
+        if feed[0][2] is not None:
+            columns = ["--key-column", feed[0][1].count(",") + 1, "--timestamp-column", 1]
+        lines = "".join(f"{value}\n" for _, value, _ in feed)
+        command(self.binary, "produce", topic, *columns, "-q", "-z", codec, *self.more, lines=lines)
+
+    def read(self, topic, wanted):
+        return [self.read_one(topic, *one) for one in wanted]
+
+    def read_one(self, topic, partition, position, at):
+        begin = {"offset": "--offset", "time": "--timestamp"}[position]
+        template = f"%o{SEPARATOR}%T{SEPARATOR}%k{SEPARATOR}%v\\n"
+        out = command(self.binary, "consume", topic, "-q", "-p", partition, begin, at, "--template", template, *self.more)
+        return rows_of(out.decode())
+
+
+PROGRAMS = {"kcat": Kcat, "confluent": Confluent, "stratalog": Ours}
 
 
 # -- the comparison
