@@ -11,6 +11,7 @@
 //! | [`logging`] | log lines: where they go and how they look |
 //! | [`metadata`] | topics, settings and producer ids |
 //! | [`monitor`] | how the broker is |
+//! | [`offline`] | data directories that no broker uses: dump and verify |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
 //! | [`partition_directory`] | the partitions as the metadata's controller sees them |
 //! | [`ready_file`] | tells scripts that clients are served |
@@ -28,6 +29,7 @@ pub mod kafka;
 pub mod logging;
 pub mod metadata;
 pub mod monitor;
+pub mod offline;
 pub mod partition;
 pub mod partition_directory;
 pub mod ready_file;

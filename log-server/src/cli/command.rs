@@ -11,6 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::connection::ConnectionArgs;
 use super::consume::{self, ConsumeArgs};
 use super::failure::{EXIT_CODES, Failure, Kind, Outcome};
+use super::log::LogCommand;
 use super::output::Output;
 use super::produce::{self, ProduceArgs};
 use super::serve::{self, ServeArgs};
@@ -52,6 +53,15 @@ enum Command {
         #[command(flatten)]
         arguments: Box<ConsumeArgs>,
     },
+    /// Look into a broker's files, without a broker
+    #[command(arg_required_else_help = true)]
+    Log {
+        /// Answer in JSON
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        command: LogCommand,
+    },
 }
 
 /// What every command has that talks to a broker.
@@ -90,6 +100,11 @@ pub fn main() -> ExitCode {
         Command::Consume { client, arguments } => client.run(arguments.quiet, async |connection, output| {
             consume::run(&arguments, connection, output).await
         }),
+        Command::Log { json, command } => {
+            let mut output = Output::new(json);
+            let outcome = command.run(&mut output);
+            end(outcome, &mut output)
+        }
     }
 }
 

@@ -9,9 +9,11 @@
 //! | `topic` | topics: create, list, describe, alter, delete |
 //! | `produce` | lines become records |
 //! | `consume` | records become text or JSON |
+//! | `log` | files without a broker: dump and verify |
 //! | `connection` | which broker is talked to |
 //! | `output` | all that is written to the terminal |
 //! | `failure` | exit codes, messages and advice |
+//! | `text` | keys and values, which may be any bytes |
 //! | `units` | numbers as people read and write them |
 //! | `time`, `escapes` | points in time and odd bytes, as people write them |
 //! | `progress` | how far long work is, for who watches |
@@ -21,14 +23,12 @@ mod connection;
 mod consume;
 mod escapes;
 mod failure;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the commands that use the rest follow")
-)]
+mod log;
 mod output;
 mod produce;
 mod progress;
 pub mod serve;
+mod text;
 mod time;
 mod topic;
 mod units;

@@ -53,6 +53,12 @@ impl Output {
         }
     }
 
+    /// How wide the terminal is, if standard output is one.
+    #[expect(clippy::unused_self, reason = "it is this output's terminal")]
+    pub(crate) fn width(&self) -> Option<u16> {
+        Table::new().width()
+    }
+
     /// With `--quiet`, only warnings and errors are remarked.
     pub(crate) fn quiet(mut self, is_quiet: bool) -> Self {
         self.is_quiet = is_quiet;

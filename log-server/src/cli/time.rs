@@ -206,18 +206,17 @@ impl fmt::Display for Rfc3339 {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.get();
         if ms < 0 {
-            return formatter.write_str("-");
+            return formatter.pad("-");
         }
         let (year, month, day) = civil_from_days(ms / MS_PER_DAY);
         let of_day = ms % MS_PER_DAY;
-        write!(
-            formatter,
+        formatter.pad(&format!(
             "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
             of_day / (60 * MS_PER_MINUTE),
             of_day / MS_PER_MINUTE % 60,
             of_day / MS_PER_SECOND % 60,
             of_day % MS_PER_SECOND
-        )
+        ))
     }
 }
 

@@ -82,16 +82,16 @@ pub enum SnapshotError {
 
 /// The snapshots in one data directory.
 #[derive(Debug)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     file_system: Arc<dyn FileSystem>,
     directory: PathBuf,
 }
 
 /// A state, and from where the log goes on.
-pub(super) type Restored = (MetadataImage, Offset);
+pub(crate) type Restored = (MetadataImage, Offset);
 
 impl Snapshots {
-    pub(super) fn new(file_system: Arc<dyn FileSystem>, directory: PathBuf) -> Self {
+    pub(crate) fn new(file_system: Arc<dyn FileSystem>, directory: PathBuf) -> Self {
         Self {
             file_system,
             directory,
@@ -99,7 +99,7 @@ impl Snapshots {
     }
 
     /// The offsets of all snapshot files, newest first.
-    pub(super) fn list(&self) -> Result<Vec<Offset>, FsError> {
+    pub(crate) fn list(&self) -> Result<Vec<Offset>, FsError> {
         let entries = self.file_system.list(&self.directory)?;
         let mut offsets: Vec<Offset> = entries
             .iter()
@@ -110,7 +110,7 @@ impl Snapshots {
         Ok(offsets)
     }
 
-    pub(super) fn read(&self, offset: Offset) -> Result<Restored, SnapshotError> {
+    pub(crate) fn read(&self, offset: Offset) -> Result<Restored, SnapshotError> {
         let path = self.path(offset);
         let bytes = self.file_system.read(&path, FILE_BYTES_MAX)?;
         let damaged = |source| SnapshotError::Damaged {
@@ -155,7 +155,7 @@ impl Snapshots {
         }
     }
 
-    fn path(&self, offset: Offset) -> PathBuf {
+    pub(crate) fn path(&self, offset: Offset) -> PathBuf {
         self.directory.join(name(offset))
     }
 
@@ -168,7 +168,8 @@ fn name(offset: Offset) -> String {
     format!("{PREFIX}{:0DIGITS$}{SUFFIX}", offset.get())
 }
 
-fn parse_name(text: &str) -> Option<Offset> {
+/// The offset in the name of a snapshot file.
+pub(crate) fn parse_name(text: &str) -> Option<Offset> {
     let digits = text.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     let offset = Offset::new(digits.parse().ok()?);
     (name(offset) == text).then_some(offset)
