@@ -39,6 +39,8 @@ const DELETE_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
 /// The longest name that common file systems take, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// The mark of an orderly stop is one short line.
+const MARKER_BYTES_MAX: u64 = 64 << 10;
 /// Checkpoint files hold one short line a partition.
 const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
 
@@ -145,11 +147,16 @@ impl LogManager {
             CheckpointFile::LogStartOffset,
         )?;
         let marker = data_dir.join(CLEAN_SHUTDOWN_FILE);
-        let clean = file_system.exists(&marker)?;
-        if clean {
-            file_system.remove_file(&marker)?;
-            file_system.sync_directory(&data_dir)?;
-        }
+        // One that does not parse is no promise; to recover is always safe.
+        let clean = match file_system.read(&marker, MARKER_BYTES_MAX) {
+            Ok(bytes) => {
+                file_system.remove_file(&marker)?;
+                file_system.sync_directory(&data_dir)?;
+                CleanShutdown::parse(&bytes).is_ok()
+            }
+            Err(error) if error.kind == FsErrorKind::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
         let partitions = find_partitions(&context, &data_dir)?;
         let manager = Self {
             context,
