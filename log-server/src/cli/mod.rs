@@ -27,6 +27,8 @@ mod log;
 mod output;
 mod produce;
 mod progress;
+#[cfg(test)]
+mod reference;
 pub mod serve;
 mod text;
 mod time;

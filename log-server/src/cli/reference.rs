@@ -1,0 +1,113 @@
+//! The command reference in `docs/OPERATIONS.md`, made from the tree of commands, and the test that holds the page to it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Command};
+
+use super::command;
+use super::failure::EXIT_CODES;
+
+const BEGIN: &str = "<!-- commands, made from the code: begin -->";
+const END: &str = "<!-- commands, made from the code: end -->";
+
+/// Exit codes, and every command with its arguments and flags.
+fn reference() -> String {
+    let mut text = String::from("\n### Exit codes\n\n| code | meaning |\n|---|---|\n");
+    for (kind, meaning) in EXIT_CODES {
+        writeln!(text, "| {} | {meaning} |", kind.code()).unwrap();
+    }
+    let mut tree = command::command();
+    tree.build();
+    for command in tree.get_subcommands() {
+        describe(&mut text, command);
+    }
+    text
+}
+
+fn describe(text: &mut String, command: &Command) {
+    let verbs: Vec<&Command> = command
+        .get_subcommands()
+        .filter(|verb| verb.get_name() != "help")
+        .collect();
+    for verb in &verbs {
+        describe(text, verb);
+    }
+    if !verbs.is_empty() || command.get_name() == "help" {
+        return;
+    }
+    let name = command.get_bin_name().unwrap();
+    let about = command.get_about().unwrap();
+    write!(text, "\n### `{name}`\n\n{about}.").unwrap();
+    if command.get_name() == "serve" {
+        text.push_str(" Its flags are the keys above, and `--config PATH`.\n");
+        return;
+    }
+    text.push_str("\n\n| argument | default | what it does |\n|---|---|---|\n");
+    for argument in command.get_arguments() {
+        if ["help", "version"].contains(&argument.get_id().as_str()) {
+            continue;
+        }
+        let default: Vec<_> = argument
+            .get_default_values()
+            .iter()
+            .filter(|_| !matches!(argument.get_action(), ArgAction::SetTrue))
+            .map(|value| format!("`{}`", value.to_string_lossy()))
+            .collect();
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = help.replace('|', "\\|").replace('\n', " ");
+        let variable = argument
+            .get_env()
+            .map(|name| format!(" (environment: `{}`)", name.to_string_lossy()));
+        writeln!(
+            text,
+            "| `{}` | {} | {help}{} |",
+            spelling(argument),
+            default.join(" "),
+            variable.unwrap_or_default()
+        )
+        .unwrap();
+    }
+}
+
+/// `-p, --partitions NUMBER`, or `NAME` for an argument by place.
+fn spelling(argument: &Arg) -> String {
+    let value = argument
+        .get_value_names()
+        .filter(|_| matches!(argument.get_action(), ArgAction::Set | ArgAction::Append))
+        .and_then(|names| names.first())
+        .map(ToString::to_string);
+    let flags: Vec<String> = argument
+        .get_short()
+        .map(|short| format!("-{short}"))
+        .into_iter()
+        .chain(argument.get_long().map(|long| format!("--{long}")))
+        .collect();
+    let value = value.unwrap_or_default();
+    [flags.join(", "), value].join(" ").trim().to_owned()
+}
+
+/// The documentation equals the code. `STRATALOG_UPDATE=1` writes it anew.
+#[test]
+fn operations_md_lists_every_command_and_flag() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("the beginning is marked");
+    let (_, after) = rest.split_once(END).expect("the end is marked");
+    let wanted = format!("{before}{BEGIN}\n{}\n{END}{after}", reference());
+    if std::env::var_os("STRATALOG_UPDATE").is_some() {
+        fs::write(&path, &wanted).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap() == wanted,
+        "docs/OPERATIONS.md differs from the tree of commands; run this test with STRATALOG_UPDATE=1"
+    );
+}
+
+#[test]
+fn every_flag_says_what_it_does() {
+    for line in reference().lines().filter(|line| line.starts_with("| `")) {
+        assert!(!line.ends_with("|  |"), "{line}");
+    }
+}
