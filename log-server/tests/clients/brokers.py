@@ -55,6 +55,8 @@ class Broker:
         self.stop()
         if self.owns_data:
             shutil.rmtree(self.data_dir, ignore_errors=True)
+            for beside in (".log", ".ready"):
+                self.data_dir.with_name(self.data_dir.name + beside).unlink(missing_ok=True)
 
     @property
     def pid(self):
