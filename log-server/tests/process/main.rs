@@ -2,6 +2,7 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | [`command_line`] | topics, produce, consume, dump and verify end and print as they should |
 //! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load |
 //! | [`full_disk`] | a full disk refuses writes with an error, reads go on, and writing resumes by itself |
 //! | [`server`] | starts and stops the process |
@@ -13,6 +14,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod command_line;
 mod crash_loop;
 mod full_disk;
 mod server;
