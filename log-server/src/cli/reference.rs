@@ -1,4 +1,5 @@
 //! The command reference in `docs/OPERATIONS.md`, made from the tree of commands, and the test that holds the page to it.
+//! What a command is and does is said once, at its arguments.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,4 +1,5 @@
 //! Keys and values, which may be any bytes, as text for people and as JSON.
+//! Nothing is lost: what is not UTF-8 is escaped for people and base64 in JSON.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

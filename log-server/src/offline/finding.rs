@@ -1,4 +1,5 @@
 //! What a check found: what is wrong, where, and how bad that is.
+//! Nothing is decided here: what counts as damage is for each check to say.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -292,8 +292,21 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "log_core::log_manager",
             ],
         ),
+        // What reads a broker's files without the broker has no use for its running parts.
+        row("offline", &["metadata", "log_core"]),
         // The client is the command line's alone: a broker asks nobody.
-        row("cli", &["broker", "config", "logging", "log_client", "log_core"]),
+        row(
+            "cli",
+            &[
+                "broker",
+                "config",
+                "logging",
+                "metadata",
+                "offline",
+                "log_client",
+                "log_core",
+            ],
+        ),
     ],
 };
 

@@ -1,4 +1,5 @@
 //! `stratalog log`: what is on the disk, without a broker.
+//! The reading is done by `offline`; here is how it is asked for and shown.
 
 mod dump;
 mod verify;

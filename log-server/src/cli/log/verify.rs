@@ -1,4 +1,5 @@
 //! `stratalog log verify`: checks a data directory, and says what is wrong, where, and how often.
+//! The checks are `offline`'s; here are the progress bar, the report and the exit code.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Entries of the three indexes.
+//! A damaged index is named as a whole: without its order no entry of it means anything.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! Batches and records of a `.log` file.
+//! Both are shown as they stand there, also where a checksum is wrong; what they mean is added where it is known.
 
 use std::path::Path;
 

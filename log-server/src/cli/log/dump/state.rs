@@ -1,4 +1,5 @@
 //! Producer snapshots, checkpoints, and snapshots of the metadata.
+//! They are read whole; a damaged one is named, and nothing of it is shown.
 
 use std::path::Path;
 use std::sync::Arc;
