@@ -39,7 +39,7 @@ const ASIDE: [(&str, &str); 3] = [
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// A broker uses it.
-    #[error("a running broker holds the data directory {}", .0.display())]
+    #[error("another process holds the data directory {}, a running broker most likely", .0.display())]
     InUse(PathBuf),
     /// There is no such directory, or nothing of a broker's in it.
     #[error("{} is no data directory: {why}", path.display())]

@@ -185,7 +185,7 @@ impl Dump<'_> {
         }
         let word = self.output.palette.bad("DAMAGED");
         match position {
-            Some(position) => self.output.line(format_args!("  {position:<10} {word}: {what}")),
+            Some(position) => self.output.line(format_args!("  {position:<9} {word}: {what}")),
             None => self.output.line(format_args!("  {word}: {what}")),
         }
     }

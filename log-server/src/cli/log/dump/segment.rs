@@ -32,7 +32,7 @@ impl Dump<'_> {
         self.heading(path, walk.length(), &format!("segment from offset {base}"))?;
         if !self.output.is_json() && 0 < walk.length() {
             let heading = format!(
-                "  {:<10} {:<15} {:>6} {:>8} {:<6} {:<24} {}",
+                "  {:<9} {:<15} {:>6} {:>7} {:<6} {:<24} {}",
                 "POSITION", "OFFSETS", "COUNT", "BYTES", "CODEC", "MAX TIMESTAMP", "EPOCH"
             );
             let heading = self.output.palette.faint(heading);
@@ -84,7 +84,7 @@ impl Dump<'_> {
             .output
             .palette
             .faint(format_args!("{bytes} bytes of zeros: space for more batches"));
-        self.output.line(format_args!("  {position:<10} {what}"))
+        self.output.line(format_args!("  {position:<9} {what}"))
     }
 
     fn batch(&mut self, path: &Path, found: &FoundBatch) -> Outcome {
@@ -107,7 +107,7 @@ impl Dump<'_> {
     fn batch_line(&mut self, header: &BatchHeader, position: FilePosition) -> Outcome {
         let offsets = format!("{}–{}", header.base_offset, header.last_offset());
         let line = format!(
-            "  {position:<10} {offsets:<15} {:>6} {:>8} {:<6} {:<24} {:>5}",
+            "  {position:<9} {offsets:<15} {:>6} {:>7} {:<6} {:<24} {:>5}",
             header.record_count,
             header.size(),
             header.compression().name(),
@@ -124,7 +124,7 @@ impl Dump<'_> {
         } else if is_narrow {
             self.output.line(line)?;
             let more = self.output.palette.faint(more);
-            self.output.line(format_args!("             {more}"))
+            self.output.line(format_args!("            {more}"))
         } else {
             self.output.line(format_args!("{line}  {more}"))
         }
