@@ -5,11 +5,21 @@
 //! | [`case`] | a case, its samples, and the rounds in which cases take turns |
 //! | [`report`] | medians and ratios as a table and as JSON |
 //! | [`source`] | bytes and batches to work on |
+//! | [`workload`] | what is compared |
+//! | [`brokers`] | our server and a real Kafka, as processes |
+//! | [`loads`] | the client programs that load them |
+//! | [`probe`] | the time from a start to the first acknowledged record |
+//! | [`comparison`] | what both gave, and the ratios |
 //!
 //! A machine that others use as well has no steady speed. So cases take turns within a round, a round's ratios are what
 //! counts, medians over the rounds are told with their extremes, and CPU time stands beside elapsed time. Figures come with
 //! the workload and the machine they belong to.
 
+pub mod brokers;
 pub mod case;
+pub mod comparison;
+pub mod loads;
+pub mod probe;
 pub mod report;
 pub mod source;
+pub mod workload;

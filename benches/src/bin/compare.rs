@@ -1,0 +1,415 @@
+//! `compare`: the same loads on our server and on a real Kafka, in alternation, on this machine.
+//!
+//! Each round does everything once on each broker, the one that begins changing from round to round; the first round is
+//! dropped. Before each load the disk is brought to rest. How each broker is set stands in the rows: "synced" answers
+//! after the disk has the record, "page cache" before.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use log_bench::brokers::{Broker, Kind, Programs, children_cpu_seconds, machine_cpu_seconds};
+use log_bench::comparison::{Better, Comparison, Quantity};
+use log_bench::loads::{Client, Clients, Latency, RECORD_BYTES};
+use log_bench::probe::first_acknowledgement;
+use log_bench::report::{Spread, count};
+use log_bench::workload::{LOADS, Load, ONE_AT_A_TIME_RECORDS, Promise, RATE, Work};
+use log_client::admin::{Admin, Intent, NewTopic};
+use log_client::config::ClientConfig;
+
+/// Compares our server with a real Kafka under the same loads.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How many rounds count; one more is run first and dropped.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only loads whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Records of 1 KiB a throughput run.
+    #[arg(long, default_value_t = 400_000)]
+    records: u64,
+    /// Records of 1 KiB after which memory is looked at.
+    #[arg(long, default_value_t = 1_000_000)]
+    memory_records: u64,
+    /// How long a latency run takes, in seconds.
+    #[arg(long, default_value_t = 15)]
+    latency_seconds: u64,
+    /// Our server.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/stratalog"))]
+    stratalog: PathBuf,
+    /// Where both brokers keep their data, and where the programs of the clients are made.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/compare"))]
+    directory: PathBuf,
+    /// Writes every figure to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// A broker that has just started is still tidying up.
+const IDLE_AFTER: Duration = Duration::from_secs(5);
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let programs = Programs {
+        stratalog: options.stratalog.clone(),
+        peers: manifest.join("peers"),
+        clients: options.directory.join("clients"),
+    };
+    ensure!(
+        programs.stratalog.exists(),
+        "{} is not there: run `cargo build --release` first",
+        programs.stratalog.display()
+    );
+    let made = Command::new(programs.peers.join("setup.sh"))
+        .arg(&programs.clients)
+        .status()?;
+    ensure!(made.success(), "the client programs cannot be made");
+    let log_settings = manifest.join("../log-server/tests/clients/kafka/log4j2.properties");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let clients = Clients {
+        directory: &programs.clients,
+        log_settings: &log_settings,
+    };
+    let mut session = Session {
+        options: &options,
+        programs: &programs,
+        clients,
+        runtime,
+        comparison: Comparison::default(),
+        others: Vec::new(),
+        counts: false,
+    };
+    session.compare()?;
+    session.note_facts()?;
+    write!(std::io::stdout(), "{}", session.comparison.to_markdown())?;
+    if let Some(path) = &options.json {
+        std::fs::write(path, session.comparison.to_json()?)
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+struct Session<'a> {
+    options: &'a Options,
+    programs: &'a Programs,
+    clients: Clients<'a>,
+    runtime: tokio::runtime::Runtime,
+    comparison: Comparison,
+    /// The share of the machine that neither broker nor client took, for each run.
+    others: Vec<f64>,
+    /// Whether this round counts.
+    counts: bool,
+}
+
+impl Session<'_> {
+    fn compare(&mut self) -> anyhow::Result<()> {
+        let is_wanted = |name: &str| self.options.only.as_ref().is_none_or(|only| name.contains(only));
+        let loads: Vec<Load> = LOADS.into_iter().filter(|load| is_wanted(&load.name())).collect();
+        if is_wanted("start and memory") {
+            self.rounds(Self::life)?;
+        }
+        if !loads.is_empty() {
+            self.loads(&loads)?;
+        }
+        Ok(())
+    }
+
+    fn rounds(
+        &mut self,
+        mut work: impl FnMut(&mut Self, Kind, usize) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for round in 0..=self.options.rounds {
+            self.counts = 0 < round;
+            let mut kinds = Kind::ALL;
+            kinds.rotate_left(round % 2);
+            for kind in kinds {
+                work(self, kind, round)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, kind: Kind, load: &str, unit: &'static str, better: Better, value: f64) {
+        if self.counts {
+            let load = load.to_owned();
+            self.comparison.add(kind, Quantity { load, unit, better }, value);
+        }
+    }
+
+    fn say(&self, kind: Kind, what: &str) -> anyhow::Result<()> {
+        let dropped = if self.counts { "" } else { " (dropped)" };
+        Ok(writeln!(std::io::stderr(), "{}{dropped}: {what}", kind.name())?)
+    }
+
+    // -- a broker's life: start, idle, loaded, start again
+
+    fn life(&mut self, kind: Kind, round: usize) -> anyhow::Result<()> {
+        let data = self.fresh_directory(kind, round)?;
+        rest();
+        let (mut broker, begun) = Broker::start(kind, self.programs, &data)?;
+        let first = first_acknowledgement(&mut broker, begun, "first")?.as_secs_f64() * 1e3;
+        std::thread::sleep(IDLE_AFTER);
+        let idle = broker.memory()?;
+        let records = self.options.memory_records;
+        self.create_topic(&broker, "many", 1, Promise::Default)?;
+        let client = Client::Librdkafka;
+        self.clients
+            .produce(client, &broker.address, "many", records, "all")?;
+        let produced = broker.memory()?;
+        self.clients
+            .consume(client, &broker.address, "many", records, 1)?;
+        let consumed = broker.memory()?;
+        broker.stop()?;
+        rest();
+        let (mut broker, begun) = Broker::start(kind, self.programs, &data)?;
+        let again = first_acknowledgement(&mut broker, begun, "first")?.as_secs_f64() * 1e3;
+        drop(broker);
+        std::fs::remove_dir_all(&data)?;
+        self.say(
+            kind,
+            &format!("first acknowledgement after {first:.1} ms, idle {idle:?}"),
+        )?;
+        let mut less = |load: &str, unit, value| self.add(kind, load, unit, Better::Less, value);
+        less(
+            "start, empty data directory",
+            "ms to the first acknowledged record",
+            first,
+        );
+        let many = format!("start, {records} records of 1 KiB, after an orderly stop");
+        less(&many, "ms to the first acknowledged record", again);
+        for (when, memory) in [
+            ("idle after the start".to_owned(), idle),
+            (format!("after {records} records produced"), produced),
+            ("after reading them from the start".to_owned(), consumed),
+        ] {
+            less(&format!("memory {when}"), "MiB anonymous", memory.anonymous);
+            less(&format!("memory {when}"), "MiB resident in all", memory.total);
+        }
+        Ok(())
+    }
+
+    fn fresh_directory(&self, kind: Kind, round: usize) -> anyhow::Result<PathBuf> {
+        let data = self.options.directory.join(format!("{}-{round}", kind.name()));
+        if data.exists() {
+            std::fs::remove_dir_all(&data)?;
+        }
+        std::fs::create_dir_all(&self.options.directory)?;
+        Broker::prepare(kind, self.programs, &data)?;
+        Ok(data)
+    }
+
+    // -- loads on both brokers, which run side by side and take turns
+
+    fn loads(&mut self, loads: &[Load]) -> anyhow::Result<()> {
+        let mut brokers = Vec::new();
+        for kind in Kind::ALL {
+            let data = self.fresh_directory(kind, usize::MAX)?;
+            let (mut broker, begun) = Broker::start(kind, self.programs, &data)?;
+            first_acknowledgement(&mut broker, begun, "first")?;
+            brokers.push((broker, data));
+        }
+        for (number, load) in loads.iter().enumerate() {
+            self.rounds(|session, kind, round| {
+                let broker = brokers
+                    .iter_mut()
+                    .map(|(broker, _)| broker)
+                    .find(|broker| broker.kind == kind);
+                session.run(number, load, broker.context("both run")?, round)
+            })?;
+        }
+        for (broker, data) in brokers {
+            drop(broker);
+            std::fs::remove_dir_all(data)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, number: usize, load: &Load, broker: &mut Broker, round: usize) -> anyhow::Result<()> {
+        let topic = format!("load-{number}-{round}");
+        let partitions = match load.work {
+            Work::Throughput { partitions, .. } => partitions,
+            Work::Rate { .. } | Work::OneAtATime { .. } => 1,
+        };
+        self.create_topic(broker, &topic, partitions, load.promise(broker.kind))?;
+        rest();
+        match load.work {
+            Work::Throughput { client, acks, .. } => {
+                self.produce_and_consume(load, broker, &topic, (client, acks, partitions))?;
+            }
+            Work::Rate { acks } => {
+                let seconds = self.options.latency_seconds;
+                let measured = self.measured(broker, |clients, address| {
+                    clients.latency(address, &topic, RATE, seconds, acks)
+                })?;
+                self.add_latency(load, broker.kind, measured.result)?;
+                let (cpu, name) = (measured.broker_cpu / count(seconds) * 100.0, load.name());
+                self.add(broker.kind, &name, "% of one core, broker", Better::Less, cpu);
+            }
+            Work::OneAtATime { acks } => {
+                let measured = self.measured(broker, |clients, address| {
+                    clients.one_at_a_time(address, &topic, ONE_AT_A_TIME_RECORDS, acks)
+                })?;
+                self.add_latency(load, broker.kind, measured.result)?;
+            }
+        }
+        broker.check_alive()?;
+        self.delete_topic(broker, &topic)
+    }
+
+    fn produce_and_consume(
+        &mut self,
+        load: &Load,
+        broker: &Broker,
+        topic: &str,
+        (client, acks, partitions): (Client, &str, i32),
+    ) -> anyhow::Result<()> {
+        let (kind, records) = (broker.kind, self.options.records);
+        let gigabytes = count(records * RECORD_BYTES) / 1e9;
+        let produced = self.measured(broker, |clients, address| {
+            clients.produce(client, address, topic, records, acks)
+        })?;
+        let consumed = self.measured(broker, |clients, address| {
+            clients.consume(client, address, topic, records, partitions)
+        })?;
+        let (produce, consume) = (
+            format!("produce, {}", load.name()),
+            format!("consume from the start, after: {}", load.name()),
+        );
+        self.say(
+            kind,
+            &format!(
+                "{produce}: {:.0} MB/s; consume: {:.0} MB/s; others took {:.0} % of the machine",
+                produced.result,
+                consumed.result,
+                produced.others * 100.0
+            ),
+        )?;
+        self.add(kind, &produce, "MB/s", Better::More, produced.result);
+        let cpu = "CPU s/GB, broker";
+        self.add(kind, &produce, cpu, Better::Less, produced.broker_cpu / gigabytes);
+        self.add(kind, &consume, "MB/s", Better::More, consumed.result);
+        self.add(kind, &consume, cpu, Better::Less, consumed.broker_cpu / gigabytes);
+        Ok(())
+    }
+
+    fn add_latency(&mut self, load: &Load, kind: Kind, latency: Latency) -> anyhow::Result<()> {
+        let name = load.name();
+        self.say(
+            kind,
+            &format!("{name}: p50 {:.3} ms, p99 {:.3} ms", latency.p50, latency.p99),
+        )?;
+        self.add(kind, &name, "ms end to end, p50", Better::Less, latency.p50);
+        self.add(kind, &name, "ms end to end, p99", Better::Less, latency.p99);
+        Ok(())
+    }
+
+    /// Runs a client program and takes down what else happened meanwhile.
+    fn measured<T>(
+        &mut self,
+        broker: &Broker,
+        work: impl FnOnce(&Clients<'_>, &str) -> anyhow::Result<T>,
+    ) -> anyhow::Result<Measured<T>> {
+        let begun = std::time::Instant::now();
+        let (machine, ours, client) = (
+            machine_cpu_seconds()?,
+            broker.cpu_seconds()?,
+            children_cpu_seconds()?,
+        );
+        let result = work(&self.clients, &broker.address)?;
+        let broker_cpu = broker.cpu_seconds()? - ours;
+        let client_cpu = children_cpu_seconds()? - client;
+        let machine_cpu = machine_cpu_seconds()? - machine;
+        let cores = count(u64::try_from(std::thread::available_parallelism()?.get())?);
+        let available = begun.elapsed().as_secs_f64() * cores;
+        let others = ((machine_cpu - broker_cpu - client_cpu) / available).max(0.0);
+        self.others.push(others);
+        Ok(Measured {
+            result,
+            broker_cpu,
+            others,
+        })
+    }
+
+    fn admin(&self, broker: &Broker) -> anyhow::Result<Admin> {
+        let _inside = self.runtime.enter();
+        Ok(Admin::new(ClientConfig::new(&broker.address))?)
+    }
+
+    fn create_topic(
+        &self,
+        broker: &Broker,
+        name: &str,
+        partitions: i32,
+        promise: Promise,
+    ) -> anyhow::Result<()> {
+        let admin = self.admin(broker)?;
+        let mut topic = NewTopic::new(name).with_partitions(partitions);
+        if let Some(value) = promise.flush_messages() {
+            topic = topic.with_config("flush.messages", value);
+        }
+        let created = self
+            .runtime
+            .block_on(admin.create_topics(&[topic], Intent::Apply))?;
+        for outcome in created {
+            outcome.with_context(|| format!("create {name}"))?;
+        }
+        Ok(())
+    }
+
+    fn delete_topic(&self, broker: &Broker, name: &str) -> anyhow::Result<()> {
+        let admin = self.admin(broker)?;
+        for outcome in self.runtime.block_on(admin.delete_topics(&[name]))? {
+            outcome.with_context(|| format!("delete {name}"))?;
+        }
+        // Both remove the files in the background.
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(())
+    }
+
+    fn note_facts(&mut self) -> anyhow::Result<()> {
+        let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+        let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
+        let model = model.unwrap_or_default().trim_start_matches([' ', '\t', ':']);
+        let cores = std::thread::available_parallelism()?;
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let others = Spread::of(self.others.iter().map(|share| share * 100.0));
+        let facts = [
+            (
+                "machine",
+                format!("{cores} cores, {model}, Linux {}", kernel.trim()),
+            ),
+            ("librdkafka", self.clients.librdkafka_version()?),
+            ("rounds that count", self.options.rounds.to_string()),
+            (
+                "records of a throughput run",
+                format!("{} of {RECORD_BYTES} B", self.options.records),
+            ),
+            (
+                "share of the machine that others took, in %",
+                others.map_or_else(String::new, |spread| spread.to_string()),
+            ),
+        ];
+        let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value));
+        self.comparison.facts = facts.collect();
+        Ok(())
+    }
+}
+
+struct Measured<T> {
+    result: T,
+    broker_cpu: f64,
+    others: f64,
+}
+
+/// Brings everything that waits to be written to the disk, so that one run does not pay for another.
+fn rest() {
+    rustix::fs::sync();
+    std::thread::sleep(Duration::from_millis(500));
+}
