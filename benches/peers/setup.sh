@@ -18,5 +18,5 @@ fi
 library=$(realpath "$library")
 cc -O2 -Wall -Wextra -o "$out/load" "$here/librdkafka/load.c" "$library" -Wl,-rpath,"$(dirname "$library")" -lpthread
 class_path=$("$clients/kafka/jars.sh" broker)
-javac -nowarn -cp "$class_path" -d "$out" "$here/java/Consume.java"
+javac -nowarn -cp "$class_path" -d "$out" "$here"/java/*.java
 echo "$out:$class_path" >"$out/class-path"

@@ -1,6 +1,7 @@
 //! The client programs of the comparison, and what they say.
 //!
-//! The clients are not ours on purpose: librdkafka, and Kafka's own Java client with Kafka's own performance tools.
+//! The clients are not ours on purpose: librdkafka, and Kafka's own Java client, which produces through Kafka's own
+//! performance tool.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -136,10 +137,10 @@ impl Clients<'_> {
         })
     }
 
-    /// Latency of one record at a time, by Kafka's own tool.
+    /// Latency from producer to consumer of one record after the other, through the Java client.
     ///
     /// # Errors
-    /// When the program fails.
+    /// When a record does not arrive, or the program fails.
     pub fn one_at_a_time(
         &self,
         address: &str,
@@ -148,22 +149,10 @@ impl Clients<'_> {
         acks: &str,
     ) -> anyhow::Result<Latency> {
         let (records, bytes) = (records.to_string(), RECORD_BYTES.to_string());
-        let tool = "org.apache.kafka.tools.EndToEndLatency";
-        let said = self.java(&[tool, address, topic, &records, acks, &bytes])?;
-        // "Percentiles: 50th = 1, 99th = 2, 99.9th = 3", in milliseconds.
-        let after = |mark: &str| -> anyhow::Result<f64> {
-            let (_, rest) = said
-                .split_once(mark)
-                .with_context(|| format!("no {mark:?} in {said:?}"))?;
-            let end = rest
-                .find(|c: char| !c.is_ascii_digit() && c != '.')
-                .unwrap_or(rest.len());
-            let (figure, _) = rest.split_at(end);
-            Ok(figure.parse()?)
-        };
+        let said = self.java(&["OneAtATime", address, topic, &records, acks, &bytes])?;
         Ok(Latency {
-            p50: after("50th = ")?,
-            p99: after("99th = ")?,
+            p50: number(&said, "/p50_us")? / 1e3,
+            p99: number(&said, "/p99_us")? / 1e3,
         })
     }
 

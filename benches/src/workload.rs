@@ -1,7 +1,7 @@
 //! What is compared: loads, and when each broker acknowledges meanwhile.
 //!
-//! Ours acknowledges `acks=all` when the disk has a record, Kafka when the page cache has it. So the same load comes in several rows: each
-//! broker as it is without being told, both from the disk, both from the page cache.
+//! Ours acknowledges `acks=all` when the disk has a record, Kafka when the page cache has it. So the same load comes in
+//! several rows: each broker as it is without being told, both from the disk, both from the page cache.
 
 use crate::brokers::Kind;
 use crate::loads::Client;
@@ -10,6 +10,7 @@ use crate::loads::Client;
 pub const RATE: u64 = 5000;
 /// How many records are sent one after the other.
 pub const ONE_AT_A_TIME_RECORDS: u64 = 2000;
+
 /// When a topic's records are acknowledged and shown to consumers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Promise {
@@ -45,7 +46,7 @@ impl Promise {
 /// What the clients do.
 #[derive(Debug, Clone, Copy)]
 pub enum Work {
-    /// Produce everything, then read it from the start.
+    /// Produce everything, and read it from the start where [`Load::is_read_back`] says so.
     Throughput {
         /// Through which client.
         client: Client,
@@ -146,6 +147,14 @@ impl Load {
             Kind::Stratalog => self.ours,
             Kind::Kafka => self.theirs,
         }
+    }
+
+    /// Whether what was produced is read again. Once for each client and topic is enough: how records were
+    /// acknowledged does not show when they are read.
+    #[must_use]
+    pub fn is_read_back(&self) -> bool {
+        let is_default = self.ours == Promise::Default && self.theirs == Promise::Default;
+        is_default && matches!(self.work, Work::Throughput { acks: "all", .. })
     }
 
     fn promises(&self) -> String {

@@ -1,7 +1,8 @@
 /* Loads on a broker through librdkafka. Prints one line of JSON.
  *
  *   load produce BOOTSTRAP TOPIC RECORDS BYTES ACKS       as fast as it goes
- *   load consume BOOTSTRAP TOPIC RECORDS PARTITIONS       from the start, as fast as it goes, without a group
+ *   load consume BOOTSTRAP TOPIC RECORDS PARTITIONS       from the start, as fast as it goes, without a group;
+ *                                                         the clock starts with the first record
  *   load latency BOOTSTRAP TOPIC RATE SECONDS BYTES ACKS  from producer to consumer, at a fixed rate
  *
  * Settings are librdkafka's defaults, except: `latency` sends each record at once (linger.ms=0), as anyone would who
@@ -111,13 +112,17 @@ static int consume(const char *bootstrap, const char *topic, int64_t records, in
     const char *settings[] = {NULL};
     rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, bootstrap, settings, NULL);
     rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, topic, NULL);
-    int64_t begun = now(), seen = 0, bytes = 0;
     rd_kafka_queue_t *queue = consume_from(rk, rkt, partitions, RD_KAFKA_OFFSET_BEGINNING);
+    int64_t until = now() + GIVE_UP_SECONDS * SECOND, begun = 0, seen = 0, bytes = 0;
     rd_kafka_message_t *messages[1000];
-    while (seen < records && now() < begun + GIVE_UP_SECONDS * SECOND) {
-        ssize_t count = rd_kafka_consume_batch_queue(queue, 100, messages, 1000);
+    while (seen < records && now() < until) {
+        ssize_t count = rd_kafka_consume_batch_queue(queue, 10, messages, begun ? 1000 : 1);
         for (ssize_t i = 0; i < count; i++) {
-            if (!messages[i]->err) seen++, bytes += (int64_t)messages[i]->len;
+            if (!messages[i]->err) {
+                if (!begun) begun = now();
+                else bytes += (int64_t)messages[i]->len;
+                seen++;
+            }
             rd_kafka_message_destroy(messages[i]);
         }
     }
@@ -150,19 +155,18 @@ static void note_ack(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
 
 static void *receive(void *unused) {
     (void)unused;
-    rd_kafka_message_t *messages[256];
     while (!run.stop) {
-        ssize_t count = rd_kafka_consume_batch_queue(run.queue, 100, messages, 256);
+        /* One by one: a call for several waits until it has that many, or its time is up. */
+        rd_kafka_message_t *message = rd_kafka_consume_queue(run.queue, 100);
+        if (!message) continue;
         int64_t at = now();
-        for (ssize_t i = 0; i < count; i++) {
-            struct stamp stamp;
-            if (!messages[i]->err) {
-                memcpy(&stamp, messages[i]->payload, sizeof stamp);
-                if (0 <= stamp.number) run.latencies[stamp.number] = at - stamp.due;
-                __atomic_add_fetch(&run.received, 1, __ATOMIC_RELEASE);
-            }
-            rd_kafka_message_destroy(messages[i]);
+        struct stamp stamp;
+        if (!message->err) {
+            memcpy(&stamp, message->payload, sizeof stamp);
+            if (0 <= stamp.number) run.latencies[stamp.number] = at - stamp.due;
+            __atomic_add_fetch(&run.received, 1, __ATOMIC_RELEASE);
         }
+        rd_kafka_message_destroy(message);
     }
     return NULL;
 }
