@@ -6,6 +6,7 @@
 //! | [`broker`] | the wiring: builds, starts, stops |
 //! | [`cli`] | the command line |
 //! | [`config`] | settings of the broker and of topics |
+//! | [`coordinator`] | what clients agree on: consumer groups |
 //! | [`http`] | the HTTP front: `/healthz` for now |
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
@@ -24,6 +25,7 @@ pub mod banner;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod coordinator;
 pub mod http;
 pub mod kafka;
 pub mod logging;

@@ -212,6 +212,21 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "log_core::model",
             ],
         ),
+        // State machines over a log: they know partitions and topics, and no front.
+        row(
+            "coordinator",
+            &[
+                "config",
+                "metadata",
+                "partition",
+                "log_core::clock",
+                "log_core::config",
+                "log_core::log",
+                "log_core::model",
+                "log_core::record",
+                "log_core::segment",
+            ],
+        ),
         row("ready_file", &[]),
         row("banner", &["logging"]),
         row("http", &["shutdown"]),
@@ -220,6 +235,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
             "kafka",
             &[
                 "config",
+                "coordinator",
                 "metadata",
                 "partition",
                 "shutdown",
@@ -239,6 +255,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
             "kafka::handlers",
             &[
                 "config",
+                "coordinator",
                 "kafka",
                 "kafka::connection",
                 "metadata",
@@ -276,6 +293,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
             &[
                 "banner",
                 "config",
+                "coordinator",
                 "http",
                 "kafka",
                 "kafka::listener",

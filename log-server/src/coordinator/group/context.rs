@@ -1,0 +1,84 @@
+//! What a command is given, and what it gives back besides its answer.
+
+use std::sync::Arc;
+
+use log_core::model::{TimestampMs, TopicId};
+
+use crate::coordinator::group::classic::Reply;
+use crate::coordinator::group::record::GroupRecord;
+use crate::coordinator::group::settings::GroupSettings;
+
+/// Stands for somebody whose answer comes later: a member that joined and waits for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What a group has to know of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id.
+    pub id: TopicId,
+    /// Its partitions are 0 to this number, exclusive.
+    pub partition_count: i32,
+}
+
+/// The topics as they are at the time of a command.
+pub trait Topics {
+    /// A number that grows whenever the answers of the others may change.
+    fn version(&self) -> u64;
+    /// By name.
+    fn by_name(&self, name: &str) -> Option<TopicFacts>;
+    /// By id.
+    fn by_id(&self, id: TopicId) -> Option<TopicFacts>;
+    /// The names of all that a pattern may match, in order; the broker's own topics are not among them.
+    fn names(&self) -> Vec<Arc<str>>;
+}
+
+/// What a command sees, and where it puts its effects.
+///
+/// A command must not change what records describe: it adds records here, and the runtime replays them as soon as they are
+/// in the log. What is not in any record (who waits, which timers run) it changes itself.
+pub struct Context<'a> {
+    /// The time of day.
+    pub now: TimestampMs,
+    /// The broker's settings for groups.
+    pub settings: &'a GroupSettings,
+    /// The topics.
+    pub topics: &'a dyn Topics,
+    /// Random bits for ids: from the system in a broker, from a seed in tests.
+    pub random_id: &'a mut dyn FnMut() -> [u8; 16],
+    /// To be written, in this order, as one batch: all of them survive, or none.
+    pub records: Vec<GroupRecord>,
+    /// Answers for those who waited. They leave when the records are on the disk.
+    pub replies: Vec<(Ticket, Reply)>,
+}
+
+impl<'a> Context<'a> {
+    /// A context without effects.
+    pub fn new(
+        now: TimestampMs,
+        settings: &'a GroupSettings,
+        topics: &'a dyn Topics,
+        random_id: &'a mut dyn FnMut() -> [u8; 16],
+    ) -> Self {
+        Self {
+            now,
+            settings,
+            topics,
+            random_id,
+            records: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("now", &self.now)
+            .field("records", &self.records)
+            .field("replies", &self.replies)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,15 @@
+//! Consumer groups: who reads which partition, and how far everyone has read.
+//!
+//! All groups of one partition of `__consumer_offsets` form a [`shard::GroupShard`], which one thread at a time works on.
+
+pub mod classic;
+pub mod consumer;
+pub mod context;
+pub mod error;
+#[allow(clippy::module_inception, reason = "a group is the noun of this folder")]
+pub mod group;
+pub mod offsets;
+pub mod record;
+pub mod settings;
+pub mod shard;
+pub mod timers;

@@ -1,0 +1,81 @@
+//! All groups of one partition of `__consumer_offsets`, as a state machine.
+//!
+//! Commands stand with the protocol they belong to (`classic`, `consumer`, `offsets`, `admin`), as methods of
+//! [`GroupShard`]. What is here is common to all: the groups, replaying, and time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use log_core::model::TimestampMs;
+
+use crate::coordinator::group::context::Context;
+use crate::coordinator::group::group::Group;
+use crate::coordinator::group::offsets::OffsetStore;
+use crate::coordinator::group::record::GroupRecord;
+use crate::coordinator::group::timers::{TimerKind, Timers};
+
+/// The groups of one shard.
+#[derive(Debug, Default)]
+pub struct GroupShard {
+    pub(super) groups: BTreeMap<Arc<str>, Group>,
+    pub(super) offsets: OffsetStore,
+    pub(super) timers: Timers,
+}
+
+impl GroupShard {
+    /// Makes one record part of the state, live and at a start alike. The order of records is that of the log.
+    pub fn replay(&mut self, record: &GroupRecord) {
+        match record {
+            GroupRecord::OffsetCommit {
+                group,
+                topic,
+                partition,
+                value,
+            } => self.replay_offset_commit(group, topic, *partition, value.as_ref()),
+            GroupRecord::ClassicGroup { group, value } => self.replay_classic_group(group, value.as_ref()),
+            GroupRecord::ConsumerGroup { .. }
+            | GroupRecord::ConsumerPartitionMetadata { .. }
+            | GroupRecord::ConsumerMember { .. }
+            | GroupRecord::ConsumerTargetEpoch { .. }
+            | GroupRecord::ConsumerTargetMember { .. }
+            | GroupRecord::ConsumerCurrentMember { .. }
+            | GroupRecord::ConsumerRegex { .. } => self.replay_consumer_group(record),
+        }
+    }
+
+    /// Called once when the log has been replayed: sessions of all members begin now.
+    pub fn loaded(&mut self, _context: &mut Context<'_>) {}
+
+    /// When [`Self::tick`] has something to do, if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<TimestampMs> {
+        self.timers.next()
+    }
+
+    /// Does the first thing that is due, and answers whether there was one. One at a time, so that the records of each
+    /// are replayed before the next is looked at.
+    pub fn tick(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(key) = self.timers.pop_due(context.now) else {
+            return false;
+        };
+        match key.kind {
+            TimerKind::ClassicSession
+            | TimerKind::ClassicPendingJoin
+            | TimerKind::ClassicJoin
+            | TimerKind::ClassicPendingSync
+            | TimerKind::ConsumerSession
+            | TimerKind::ConsumerRebalance
+            | TimerKind::ConsumerClassicJoin
+            | TimerKind::ConsumerClassicSync
+            | TimerKind::RegexRefresh
+            | TimerKind::OffsetExpiry => {}
+        }
+        true
+    }
+
+    /// The log refused the records of the last command, and nothing was written: what the command changed beside them is
+    /// taken back.
+    pub fn write_refused(&mut self, records: &[GroupRecord], context: &mut Context<'_>) {
+        self.classic_write_refused(records, context);
+    }
+}

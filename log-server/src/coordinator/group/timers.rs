@@ -1,0 +1,133 @@
+//! When a group has to be looked at without anybody asking. Nothing here survives a restart: loading sets the timers anew.
+//!
+//! One deadline for each key; setting it again moves it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use log_core::model::TimestampMs;
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimerKind {
+    /// A classic member's session ends, or its first heartbeat was to come.
+    ClassicSession,
+    /// A member that was given an id did not join with it.
+    ClassicPendingJoin,
+    /// A classic group's join phase ends.
+    ClassicJoin,
+    /// Members that joined did not fetch their assignment.
+    ClassicPendingSync,
+    /// A KIP-848 member's session ends.
+    ConsumerSession,
+    /// A KIP-848 member did not give up in time what was revoked.
+    ConsumerRebalance,
+    /// A classic member of a KIP-848 group did not join or sync in time.
+    ConsumerClassicJoin,
+    /// The same for its sync.
+    ConsumerClassicSync,
+    /// Patterns of a KIP-848 group are resolved again.
+    RegexRefresh,
+    /// Offsets that nobody needs any longer are looked for, in the whole shard.
+    OffsetExpiry,
+}
+
+/// Whose timer, and for what.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerKey {
+    /// The group; empty for the whole shard.
+    pub group: Arc<str>,
+    /// The member; empty for the whole group.
+    pub member: Arc<str>,
+    /// For what.
+    pub kind: TimerKind,
+}
+
+/// All timers of a shard.
+#[derive(Debug, Default)]
+pub struct Timers {
+    deadlines: HashMap<TimerKey, TimestampMs>,
+    order: BTreeSet<(TimestampMs, TimerKey)>,
+}
+
+impl Timers {
+    /// Sets or moves a deadline.
+    pub fn set(&mut self, key: TimerKey, deadline: TimestampMs) {
+        if let Some(before) = self.deadlines.insert(key.clone(), deadline) {
+            self.order.remove(&(before, key.clone()));
+        }
+        self.order.insert((deadline, key));
+    }
+
+    /// Takes a deadline back; there need not be one.
+    pub fn cancel(&mut self, key: &TimerKey) {
+        if let Some(before) = self.deadlines.remove(key) {
+            self.order.remove(&(before, key.clone()));
+        }
+    }
+
+    /// The deadline of a key.
+    #[must_use]
+    pub fn deadline(&self, key: &TimerKey) -> Option<TimestampMs> {
+        self.deadlines.get(key).copied()
+    }
+
+    /// The first deadline of all.
+    #[must_use]
+    pub fn next(&self) -> Option<TimestampMs> {
+        self.order.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes the first of those that are due at `now`.
+    pub fn pop_due(&mut self, now: TimestampMs) -> Option<TimerKey> {
+        let (deadline, _) = self.order.first()?;
+        if now < *deadline {
+            return None;
+        }
+        let (_, key) = self.order.pop_first()?;
+        self.deadlines.remove(&key);
+        Some(key)
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.deadlines.clear();
+        self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(group: &str) -> TimerKey {
+        TimerKey {
+            group: group.into(),
+            member: "".into(),
+            kind: TimerKind::ClassicJoin,
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_was_moved_is_due_once() {
+        let mut timers = Timers::default();
+        timers.set(key("a"), TimestampMs::new(10));
+        timers.set(key("b"), TimestampMs::new(15));
+        timers.set(key("a"), TimestampMs::new(20));
+        assert_eq!(timers.next(), Some(TimestampMs::new(15)));
+        assert_eq!(timers.pop_due(TimestampMs::new(14)), None);
+        assert_eq!(timers.pop_due(TimestampMs::new(30)), Some(key("b")));
+        assert_eq!(timers.pop_due(TimestampMs::new(30)), Some(key("a")));
+        assert_eq!(timers.pop_due(TimestampMs::new(30)), None);
+    }
+
+    #[test]
+    fn a_cancelled_deadline_is_never_due() {
+        let mut timers = Timers::default();
+        timers.set(key("a"), TimestampMs::new(10));
+        timers.cancel(&key("a"));
+        timers.cancel(&key("a"));
+        assert_eq!((timers.next(), timers.deadline(&key("a"))), (None, None));
+        assert_eq!(timers.pop_due(TimestampMs::new(30)), None);
+    }
+}
