@@ -1,4 +1,5 @@
 //! What a command is given, and what it gives back besides its answer.
+//! The world outside (time, topics, chance) comes in here alone, so that a seed replays a run.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What a group's coordinator refuses, in the field's words. The fronts turn these into codes and statuses.
+//! What a group's coordinator refuses, in the field's words. The fronts turn these into codes and
+//! statuses.
 
 /// Why a command about a group is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,5 @@
-//! A group of either protocol.
+//! A group of either protocol: what both have in common is asked here, and answered by the one it is.
+//! A group changes its protocol while it is empty, or member by member (KIP-848 migration).
 
 use crate::coordinator::group::classic::ClassicGroup;
 use crate::coordinator::group::consumer::ConsumerGroup;

@@ -1,4 +1,5 @@
-//! The protocol of KIP-848: members say what they want and have, the coordinator assigns, each step is one heartbeat.
+//! The protocol of KIP-848: members say what they want and have, the coordinator assigns, each step is
+//! one heartbeat.
 
 use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::shard::GroupShard;

@@ -1,4 +1,5 @@
 //! How far groups have read: committed offsets, by group, topic and partition.
+//! They belong to a group, and outlive its members.
 
 use crate::coordinator::group::record::OffsetCommitValue;
 use crate::coordinator::group::shard::GroupShard;
