@@ -1,5 +1,7 @@
 //! The broker's settings that concern groups, with Kafka's defaults.
-//! Only the delay before a new group's first rebalance differs: it is 0 here, for no other broker's members have to be waited for.
+//! Two differ. The delay before a new group's first rebalance is 0 here, for no other broker's members have to be waited for; and a KIP-848
+//! group may be assigned anew at once (Kafka waits a second after the last time): an assignment costs a millisecond here, and who joins
+//! during that second would wait for its next heartbeat.
 
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub struct GroupSettings {
     pub consumer_session_timeout_ms: i32,
     /// `group.consumer.heartbeat.interval.ms`, unless the group has its own.
     pub consumer_heartbeat_interval_ms: i32,
+    /// `group.consumer.assignment.interval.ms`, unless the group has its own: how long after one assignment the next may come.
+    pub consumer_assignment_interval_ms: i32,
     /// `group.consumer.max.size`.
     pub consumer_size_max: usize,
     /// `group.consumer.assignors`: names, the default first.
@@ -56,6 +60,7 @@ impl Default for GroupSettings {
             size_max: usize::MAX,
             consumer_session_timeout_ms: 45_000,
             consumer_heartbeat_interval_ms: 5_000,
+            consumer_assignment_interval_ms: 0,
             consumer_size_max: usize::MAX,
             consumer_assignors: vec!["uniform".to_owned(), "range".to_owned()],
             consumer_migration_policy: MigrationPolicy::Bidirectional,

@@ -188,6 +188,8 @@ pub struct ClassicMemberMetadata {
 pub struct ConsumerTargetEpochValue {
     /// The group epoch that it was computed for.
     pub assignment_epoch: i32,
+    /// When (Kafka's `AssignmentTimestamp`, since 4.3 a tagged field, tag 0; 0 if unknown).
+    pub assignment_timestamp_ms: i64,
 }
 
 /// Partitions of one topic.
@@ -197,6 +199,18 @@ pub struct TopicPartitions {
     pub topic_id: TopicId,
     /// Its partitions, in order.
     pub partitions: Vec<i32>,
+}
+
+/// Partitions of one topic that a member has, and since which of its epochs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AssignedPartitions {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// Its partitions, in order.
+    pub partitions: Vec<i32>,
+    /// The epoch in which each came to the member, in the same order (Kafka's `AssignmentEpochs`, since 4.3 a tagged field of
+    /// the topic, tag 0). Empty if it is not known: then it is the member's epoch.
+    pub assignment_epochs: Vec<i32>,
 }
 
 /// Where a KIP-848 member stands on its way to its target.
@@ -222,9 +236,9 @@ pub struct ConsumerCurrentMemberValue {
     /// Where it stands.
     pub state: MemberState,
     /// What it reads.
-    pub assigned: Vec<TopicPartitions>,
+    pub assigned: Vec<AssignedPartitions>,
     /// What it was told to give up and has not.
-    pub pending_revocation: Vec<TopicPartitions>,
+    pub pending_revocation: Vec<AssignedPartitions>,
 }
 
 /// What a pattern matched.
