@@ -6,7 +6,6 @@ pub mod classic;
 pub mod consumer;
 pub mod context;
 pub mod error;
-#[allow(clippy::module_inception, reason = "a group is the noun of this folder")]
 pub mod group;
 pub mod offsets;
 pub mod record;

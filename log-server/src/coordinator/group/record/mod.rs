@@ -2,9 +2,22 @@
 //!
 //! A value of `None` is a tombstone: what the key names is no more.
 
+mod bytes;
+mod classic_group;
+pub mod codec;
+mod consumer_current_member;
+mod consumer_group;
+mod consumer_member;
+mod consumer_regex;
+mod consumer_target;
+mod offset_commit;
+mod partition_metadata;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use log_core::model::TopicId;
 
 /// One record: a key, and what it now stands for.

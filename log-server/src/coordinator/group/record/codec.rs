@@ -1,0 +1,203 @@
+//! A record as bytes and back: which kind a key names, and what is read and written of each kind.
+//!
+//! A key and a value begin with a 16-bit number: the key's is the kind, the value's the version of its fields. A record without
+//! a value is a tombstone. Kinds 10 to 15 (share groups) and 17 to 23 (streams groups) belong to others and are left alone.
+//!
+//! | kind | file | versions read | version written |
+//! |---|---|---|---|
+//! | 0, 1 | `offset_commit` (0 is what Kafka wrote before 0.9) | 0–4 | 4; 1 with an expiry of its own |
+//! | 2 | `classic_group` | 0–4 | 3 |
+//! | 3 | `consumer_group` | 0 | 0 |
+//! | 4 | `partition_metadata` | 0 | only tombstones |
+//! | 5 | `consumer_member` | 0 | 0 |
+//! | 6 | `consumer_target` | 0 | 0 |
+//! | 7 | `consumer_target` | 0 | 0 |
+//! | 8 | `consumer_current_member` | 0 | 0 |
+//! | 16 | `consumer_regex` | 0 | 0 |
+//!
+//! The versions written are those of Kafka 4.3: it dares to write flexible versions of offsets, not of classic groups.
+
+use crate::coordinator::group::record::bytes::{Reader, Writer};
+use crate::coordinator::group::record::{GroupRecord, consumer_target};
+
+/// Half of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordPart {
+    /// What the record is about.
+    Key,
+    /// What is to be known of it.
+    Value,
+}
+
+/// What is wrong with a record's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormatProblem {
+    /// A field, or a list's elements, would go beyond the end.
+    #[error("the bytes end too soon")]
+    Truncated,
+    /// A length that is none.
+    #[error("a length is out of range")]
+    BadLength,
+    /// Text that is not UTF-8.
+    #[error("a text is not UTF-8")]
+    NotUtf8,
+    /// Null, where a field must have a value.
+    #[error("a field is null that must not be")]
+    Null,
+    /// Something stands behind the last field.
+    #[error("bytes stand behind the last field")]
+    TrailingBytes,
+    /// A version of the value that Kafka 4.3 does not know either.
+    #[error("version {0} is unknown")]
+    UnknownVersion(i16),
+    /// A string that its length cannot express.
+    #[error("a text is too long to be written")]
+    TooLong,
+}
+
+/// A record that cannot be read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{part:?} of a group's record, byte {at}: {problem}")]
+pub struct RecordFormatError {
+    /// Key or value.
+    pub part: RecordPart,
+    /// Where in it.
+    pub at: usize,
+    /// What it is.
+    pub problem: FormatProblem,
+}
+
+pub(super) const LEGACY_OFFSET_COMMIT: i16 = 0;
+pub(super) const OFFSET_COMMIT: i16 = 1;
+pub(super) const CLASSIC_GROUP: i16 = 2;
+pub(super) const CONSUMER_GROUP: i16 = 3;
+pub(super) const CONSUMER_PARTITION_METADATA: i16 = 4;
+pub(super) const CONSUMER_MEMBER: i16 = 5;
+pub(super) const CONSUMER_TARGET_EPOCH: i16 = 6;
+pub(super) const CONSUMER_TARGET_MEMBER: i16 = 7;
+pub(super) const CONSUMER_CURRENT_MEMBER: i16 = 8;
+pub(super) const CONSUMER_REGEX: i16 = 16;
+
+impl GroupRecord {
+    /// Appends the key.
+    ///
+    /// # Errors
+    /// A name is longer than a key can say (32,767 bytes); what was appended is to be thrown away.
+    pub fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {
+        match self {
+            Self::OffsetCommit {
+                group,
+                topic,
+                partition,
+                ..
+            } => {
+                let mut key = Writer::key(output, OFFSET_COMMIT);
+                key.string(group)?;
+                key.string(topic)?;
+                key.i32(*partition);
+                Ok(())
+            }
+            Self::ClassicGroup { group, .. } => Writer::key(output, CLASSIC_GROUP).string(group),
+            Self::ConsumerGroup { group, .. } => Writer::key(output, CONSUMER_GROUP).string(group),
+            Self::ConsumerPartitionMetadata { group, .. } => {
+                Writer::key(output, CONSUMER_PARTITION_METADATA).string(group)
+            }
+            Self::ConsumerTargetEpoch { group, .. } => {
+                Writer::key(output, CONSUMER_TARGET_EPOCH).string(group)
+            }
+            Self::ConsumerMember { group, member, .. } => two(output, CONSUMER_MEMBER, group, member),
+            Self::ConsumerTargetMember { group, member, .. } => {
+                two(output, CONSUMER_TARGET_MEMBER, group, member)
+            }
+            Self::ConsumerCurrentMember { group, member, .. } => {
+                two(output, CONSUMER_CURRENT_MEMBER, group, member)
+            }
+            Self::ConsumerRegex { group, regex, .. } => two(output, CONSUMER_REGEX, group, regex),
+        }
+    }
+
+    /// Appends the value, and answers whether there is one: a tombstone has none.
+    ///
+    /// # Errors
+    /// A text is longer than the value can say; what was appended is to be thrown away.
+    pub fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError> {
+        let written = match self {
+            Self::OffsetCommit { value, .. } => value.as_ref().map(|value| value.encode(output)),
+            Self::ClassicGroup { value, .. } => value.as_ref().map(|value| value.encode(output)),
+            Self::ConsumerGroup { value, .. } => value.as_ref().map(|value| value.encode(output)),
+            Self::ConsumerPartitionMetadata { exists, .. } => {
+                exists.then(|| super::partition_metadata::encode(output))
+            }
+            Self::ConsumerMember { value, .. } => value.as_ref().map(|value| value.encode(output)),
+            Self::ConsumerTargetEpoch { value, .. } => value.as_ref().map(|value| value.encode(output)),
+            Self::ConsumerTargetMember { value, .. } => value
+                .as_ref()
+                .map(|value| consumer_target::encode_member(value, output)),
+            Self::ConsumerCurrentMember { value, .. } => value.as_ref().map(|value| value.encode(output)),
+            Self::ConsumerRegex { value, .. } => value.as_ref().map(|value| value.encode(output)),
+        };
+        written.transpose().map(|written| written.is_some())
+    }
+
+    /// Reads a record of any version that Kafka ever wrote; `None` for a kind that groups of our two protocols do not have.
+    ///
+    /// # Errors
+    /// [`RecordFormatError`] for bytes that are no such record.
+    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError> {
+        let mut key = Reader::new(key, RecordPart::Key);
+        let value = value.map(|bytes| Reader::new(bytes, RecordPart::Value));
+        let record = match key.i16()? {
+            LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => Self::OffsetCommit {
+                group: key.string()?,
+                topic: key.string()?,
+                partition: key.i32()?,
+                value: value.map(super::OffsetCommitValue::decode).transpose()?,
+            },
+            CLASSIC_GROUP => Self::ClassicGroup {
+                group: key.string()?,
+                value: value.map(super::ClassicGroupValue::decode).transpose()?,
+            },
+            CONSUMER_GROUP => Self::ConsumerGroup {
+                group: key.string()?,
+                value: value.map(super::ConsumerGroupValue::decode).transpose()?,
+            },
+            CONSUMER_PARTITION_METADATA => Self::ConsumerPartitionMetadata {
+                group: key.string()?,
+                exists: value.is_some(),
+            },
+            CONSUMER_MEMBER => Self::ConsumerMember {
+                group: key.string()?,
+                member: key.string()?,
+                value: value.map(super::ConsumerMemberValue::decode).transpose()?,
+            },
+            CONSUMER_TARGET_EPOCH => Self::ConsumerTargetEpoch {
+                group: key.string()?,
+                value: value.map(super::ConsumerTargetEpochValue::decode).transpose()?,
+            },
+            CONSUMER_TARGET_MEMBER => Self::ConsumerTargetMember {
+                group: key.string()?,
+                member: key.string()?,
+                value: value.map(consumer_target::decode_member).transpose()?,
+            },
+            CONSUMER_CURRENT_MEMBER => Self::ConsumerCurrentMember {
+                group: key.string()?,
+                member: key.string()?,
+                value: value.map(super::ConsumerCurrentMemberValue::decode).transpose()?,
+            },
+            CONSUMER_REGEX => Self::ConsumerRegex {
+                group: key.string()?,
+                regex: key.string()?,
+                value: value.map(super::ConsumerRegexValue::decode).transpose()?,
+            },
+            _ => return Ok(None),
+        };
+        key.end()?;
+        Ok(Some(record))
+    }
+}
+
+fn two(output: &mut Vec<u8>, kind: i16, group: &str, other: &str) -> Result<(), RecordFormatError> {
+    let mut key = Writer::key(output, kind);
+    key.string(group)?;
+    key.string(other)
+}
