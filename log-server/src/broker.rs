@@ -1,7 +1,7 @@
 //! The wiring: builds the parts in order, starts them, stops them in the opposite order. It has no behaviour of its own.
 //!
 //! ```text
-//! ports ─ data directory ─ metadata log ─ flusher ─ partitions ─ controller ─ housekeeping ─ fronts
+//! ports ─ data directory ─ metadata log ─ flusher ─ partitions ─ controller ─ housekeeping ─ groups ─ fronts
 //! ```
 //!
 //! The ports are bound first, so that one that is taken is found before a log is touched, and so that clients that
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::banner::Banner;
 use crate::config::keys::BrokerConfig;
+use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::http;
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
@@ -97,6 +98,7 @@ pub struct Broker {
     config: Arc<BrokerConfig>,
     shutdown: Shutdown,
     storage: Storage,
+    groups: Arc<GroupCoordinator>,
     kafka_address: SocketAddr,
     http_address: SocketAddr,
     kafka: JoinHandle<()>,
@@ -185,9 +187,15 @@ impl Broker {
             Arc::clone(storage.controller.image().cluster_id()),
             started,
         );
+        let groups = GroupCoordinator::start(
+            Arc::clone(&storage.controller),
+            Arc::clone(&storage.registry),
+            Arc::clone(&storage.manager.context().clock),
+        );
         let services = Services::new(
             Arc::clone(&storage.controller),
             Arc::clone(&storage.registry),
+            Arc::clone(&groups),
             Arc::clone(&storage.manager),
             shutdown.signal(),
         );
@@ -197,6 +205,7 @@ impl Broker {
             config,
             shutdown,
             storage,
+            groups,
             kafka_address,
             http_address,
             kafka,
@@ -236,6 +245,8 @@ impl Broker {
         let began = Instant::now();
         let timeout = self.config.shutdown_timeout;
         self.shutdown.request(StopReason::Asked);
+        // Members that wait for their group would keep their connections open.
+        self.groups.close();
         let aborts = [self.kafka.abort_handle(), self.http.abort_handle()];
         let fronts = async {
             report_panic("the Kafka front", self.kafka.await.map(Ok));
@@ -245,6 +256,7 @@ impl Broker {
             tracing::warn!("some connections did not end in time and are dropped");
             aborts.iter().for_each(tokio::task::AbortHandle::abort);
         }
+        self.groups.closed().await;
         let closing = tokio::task::spawn_blocking(move || self.storage.close());
         let left = timeout.saturating_sub(began.elapsed());
         match tokio::time::timeout(left, closing).await {

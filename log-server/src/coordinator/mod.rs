@@ -5,3 +5,4 @@
 //! `group` decides, `runtime` writes, waits and tells the time.
 
 pub mod group;
+pub mod runtime;

@@ -71,9 +71,6 @@ impl Dispatcher {
             ApiKey::ApiVersions => now(request, |context, body: ApiVersionsRequestData| {
                 h::api_versions::handle(context, &body)
             }),
-            ApiKey::FindCoordinator => now(request, |context, body: FindCoordinatorRequestData| {
-                h::find_coordinator::handle(&self.services, context, body)
-            }),
             ApiKey::DescribeCluster => now(request, |context, body: DescribeClusterRequestData| {
                 h::describe_cluster::handle(&self.services, context, &body)
             }),
@@ -86,6 +83,12 @@ impl Dispatcher {
             ApiKey::OffsetForLeaderEpoch => now(request, |_, body: OffsetForLeaderEpochRequestData| {
                 h::offset_for_leader_epoch::handle(&self.services, body)
             }),
+            ApiKey::FindCoordinator => self.barrier(
+                request,
+                |services, context, body: FindCoordinatorRequestData| async move {
+                    h::find_coordinator::handle(&services, &context, body).await
+                },
+            ),
             ApiKey::Metadata => self.barrier(
                 request,
                 |services, context, body: MetadataRequestData| async move {

@@ -20,6 +20,7 @@ pub(crate) fn partition_error(error: &PartitionError) -> ErrorCode {
         PartitionError::Storage { .. }
         | PartitionError::Latched { .. }
         | PartitionError::DiskFull { .. }
+        | PartitionError::LogEndMoved { .. }
         | PartitionError::Offline { .. } => ErrorCode::KafkaStorageError,
         PartitionError::Deleted => ErrorCode::UnknownTopicOrPartition,
         // Clients look for the new leader, and find this broker again once it is back.

@@ -9,6 +9,7 @@ use log_core::model::{LeaderEpoch, TopicId};
 use log_core::protocol::{ErrorCode, KafkaString};
 
 use crate::config::keys::BrokerConfig;
+use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::kafka::fetch_session::{FetchSessions, SessionLimits};
 use crate::metadata::controller::Controller;
 use crate::metadata::topic_name::METADATA_TOPIC;
@@ -25,6 +26,8 @@ pub struct Services {
     pub controller: Arc<Controller>,
     /// The partitions.
     pub partitions: Arc<PartitionRegistry>,
+    /// Groups of consumers.
+    pub groups: Arc<GroupCoordinator>,
     /// The data directory.
     pub log_manager: Arc<LogManager>,
     /// Says when fetches shall no longer wait.
@@ -40,6 +43,7 @@ impl Services {
     pub fn new(
         controller: Arc<Controller>,
         partitions: Arc<PartitionRegistry>,
+        groups: Arc<GroupCoordinator>,
         log_manager: Arc<LogManager>,
         shutdown: ShutdownSignal,
     ) -> Self {
@@ -52,6 +56,7 @@ impl Services {
             config,
             controller,
             partitions,
+            groups,
             log_manager,
             shutdown,
             sessions: FetchSessions::new(limits),

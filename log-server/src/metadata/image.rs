@@ -64,9 +64,22 @@ pub enum ReplayError {
     },
 }
 
+/// How many records of the log led to a state. Two states are the same whatever led to them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Version(u64);
+
+impl PartialEq for Version {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Version {}
+
 /// Everything the metadata log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataImage {
+    version: Version,
     cluster_id: Arc<str>,
     topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     names: HashMap<TopicId, Arc<str>>,
@@ -82,6 +95,7 @@ impl Default for MetadataImage {
     /// The state before the first record.
     fn default() -> Self {
         Self {
+            version: Version::default(),
             cluster_id: Arc::from(""),
             topics: BTreeMap::new(),
             names: HashMap::new(),
@@ -97,6 +111,17 @@ impl Default for MetadataImage {
 static NO_OVERRIDES: Overrides = Overrides::new();
 
 impl MetadataImage {
+    /// Grows with every record, and never falls, not even by a restart: the next offset of the metadata log.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.0
+    }
+
+    /// Says how many records of the log led to a state that did not come from replaying all of them.
+    pub(super) fn set_version(&mut self, version: u64) {
+        self.version = Version(version);
+    }
+
     /// The cluster's id; empty before the first record.
     #[must_use]
     pub fn cluster_id(&self) -> &Arc<str> {
@@ -225,6 +250,7 @@ impl MetadataImage {
                 self.next_producer_id = ProducerId::new(*next_producer_id);
             }
         }
+        self.version.0 += 1;
         Ok(())
     }
 

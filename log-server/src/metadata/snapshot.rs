@@ -135,6 +135,7 @@ impl Snapshots {
                     source,
                 })?;
         }
+        image.set_version(u64::try_from(offset.get()).unwrap_or_default());
         Ok((image, offset))
     }
 

@@ -64,6 +64,14 @@ pub enum PartitionError {
         /// File, position, offsets and what to do.
         reason: Arc<str>,
     },
+    /// The log does not end where a writer of our own left it: part of it was lost when it was reopened. Never an answer to a client.
+    #[error("the log ends at {found} and not at {expected}")]
+    LogEndMoved {
+        /// Where the writer believes it to end.
+        expected: Offset,
+        /// Where it ends.
+        found: Offset,
+    },
     /// The partition was deleted: `UNKNOWN_TOPIC_OR_PARTITION`.
     #[error("the partition was deleted")]
     Deleted,

@@ -319,7 +319,7 @@ impl Partition {
             validate_produce(records, &rules)
         };
         let batch = validated.map_err(|error| PartitionError::Invalid(error.into()))?;
-        self.append_batch(&batch, acks)
+        self.append_batch(&batch, acks, None)
     }
 
     /// Appends a batch that the broker built itself, to be answered when it is on the disk.
@@ -327,15 +327,58 @@ impl Partition {
     /// # Errors
     /// The log refuses.
     pub fn append_own(&self, batch: &ValidatedBatch) -> Result<Appended, PartitionError> {
-        self.append_batch(batch, Acks::All)
+        self.append_batch(batch, Acks::All, None)
     }
 
-    fn append_batch(&self, batch: &ValidatedBatch, acks: Acks) -> Result<Appended, PartitionError> {
+    /// The same, but only if the log ends at `end`: whoever decided on the batch by what stands below has seen all of it.
+    ///
+    /// # Errors
+    /// [`PartitionError::LogEndMoved`], and nothing was written; or the log refuses.
+    pub fn append_own_at(&self, batch: &ValidatedBatch, end: Offset) -> Result<Appended, PartitionError> {
+        self.append_batch(batch, Acks::All, Some(end))
+    }
+
+    /// Says when everything below `end` is on the disk.
+    ///
+    /// # Errors
+    /// That is not known: the log failed.
+    pub fn when_durable(&self, end: Offset) -> Result<Ack, PartitionError> {
+        // Where the disk has it already, which is the rule, nobody's lock is needed.
+        if let Condition::Online(reader) = &**self.condition.load()
+            && end <= reader.offsets().high_watermark
+        {
+            return Ok(Ack::Now);
+        }
+        let mut writer = self.writer.lock();
+        let log = writer.log()?;
+        if let Some(reason) = log.latch_reason() {
+            return Err(PartitionError::from_latch(reason));
+        }
+        let offsets = log.offsets();
+        if offsets.log_end < end {
+            return Err(PartitionError::LogEndMoved {
+                expected: end,
+                found: offsets.log_end,
+            });
+        }
+        Ok(if end <= offsets.high_watermark {
+            Ack::Now
+        } else {
+            Ack::WhenDurable(writer.acks.push(end))
+        })
+    }
+
+    fn append_batch(
+        &self,
+        batch: &ValidatedBatch,
+        acks: Acks,
+        end: Option<Offset>,
+    ) -> Result<Appended, PartitionError> {
         let bytes = u64::try_from(batch.size()).expect("a batch in memory has a size");
         let (result, follow_up) = self.writer.with_runtime(
             |writer| writer.log().is_ok_and(|log| log.append_will_roll(bytes)),
             |writer| {
-                let result = append_locked(writer, batch, acks);
+                let result = check_end(writer, end).and_then(|()| append_locked(writer, batch, acks));
                 let follow_up = match &result {
                     Ok(_) => self.after_append(writer),
                     Err(error) => self.after_refusal(writer, error),
@@ -392,6 +435,23 @@ impl Partition {
     /// This partition, to be handed on.
     pub(crate) fn shared(&self) -> Arc<Self> {
         self.this.upgrade().expect("whoever calls holds it")
+    }
+}
+
+/// Whether the log ends where an append says.
+fn check_end(writer: &mut Writer, expected: Option<Offset>) -> Result<(), PartitionError> {
+    let Some(expected) = expected else {
+        return Ok(());
+    };
+    let log = writer.log()?;
+    if let Some(reason) = log.latch_reason() {
+        return Err(PartitionError::from_latch(reason));
+    }
+    let found = log.offsets().log_end;
+    if found == expected {
+        Ok(())
+    } else {
+        Err(PartitionError::LogEndMoved { expected, found })
     }
 }
 

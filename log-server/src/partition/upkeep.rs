@@ -137,6 +137,8 @@ impl Partition {
         }
         FollowUp {
             failed: Some((released, error)),
+            // Not more, but nobody shall learn of it later than those who were promised something.
+            is_visible: true,
             ..FollowUp::default()
         }
     }

@@ -48,6 +48,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::keys::BrokerConfig;
+use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::kafka::connection::{self, ConnectionSettings, End};
 use crate::kafka::dispatch::Dispatcher;
 use crate::kafka::frame::FrameLimits;
@@ -143,7 +144,10 @@ impl Broker {
         let directory = Arc::new(Directory(Arc::clone(&partitions)));
         let controller = Controller::start(log, image, Arc::new(config), directory).unwrap();
         let shutdown = Shutdown::new();
-        let services = Services::new(Arc::new(controller), partitions, manager, shutdown.signal());
+        let controller = Arc::new(controller);
+        let clock = Arc::clone(&manager.context().clock);
+        let groups = GroupCoordinator::start(Arc::clone(&controller), Arc::clone(&partitions), clock);
+        let services = Services::new(controller, partitions, groups, manager, shutdown.signal());
         Self {
             files: MemFileSystem::new(),
             queue,

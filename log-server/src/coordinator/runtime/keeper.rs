@@ -1,0 +1,111 @@
+//! The task of one host: it loads the shard, lets late answers go, runs the timers, and drops the shard when its log fails.
+//!
+//! It sleeps until the shard's next deadline, and is woken by the partition (a sync, a failure, a mended log) and by commands that
+//! set an earlier deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::coordinator::group::error::GroupError;
+use crate::coordinator::runtime::host::{ShardHost, Turn};
+use crate::coordinator::runtime::load::{self, LoadError, Loaded};
+
+/// A log that could not be read is tried again after so long,
+const RETRY: Duration = Duration::from_secs(1);
+/// and later and later, up to this.
+const RETRY_MAX: Duration = Duration::from_mins(1);
+/// So many timers run before other tasks have their turn.
+const TURNS: u32 = 32;
+
+/// Keeps a host until it is stopped. `looked` hears of the end of the first attempt to load.
+pub(super) async fn keep(host: Arc<ShardHost>, loading: Arc<Semaphore>, looked: Option<oneshot::Sender<()>>) {
+    let _watch = host.partition().watch(host.bell());
+    let mut looked = looked;
+    let mut retry = RETRY;
+    let mut turns = 0;
+    loop {
+        match host.turn() {
+            Turn::End => return,
+            Turn::Again => {
+                turns += 1;
+                if turns % TURNS == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Turn::Wait(None) => {
+                // It may be off-line from the beginning.
+                looked.take();
+                host.bell().notified().await;
+            }
+            Turn::Wait(Some(deadline)) => {
+                let left = deadline.saturating_since(host.now()).max(0);
+                let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+                // Whichever comes first: both mean "look again".
+                drop(tokio::time::timeout(left, host.bell().notified()).await);
+            }
+            Turn::Load => match try_to_load(&host, &loading).await {
+                Ok(is_current) => {
+                    retry = RETRY;
+                    if is_current {
+                        looked.take();
+                    }
+                }
+                Err(error) => {
+                    looked.take();
+                    let delay = report(&host, &error, retry);
+                    retry = retry.saturating_mul(2).min(RETRY_MAX);
+                    wait_for_retry(&host, delay).await;
+                }
+            },
+        }
+    }
+}
+
+/// False when the log moved on meanwhile.
+async fn try_to_load(host: &Arc<ShardHost>, loading: &Semaphore) -> Result<bool, LoadError> {
+    host.set_absent(GroupError::LoadInProgress);
+    let _permit = loading.acquire().await.expect("the semaphore is never closed");
+    let partition = Arc::clone(host.partition());
+    let began = std::time::Instant::now();
+    let loaded = crate::partition::offset_query::blocking(move || load::load(&partition)).await??;
+    report_loaded(host, &loaded, began.elapsed());
+    Ok(host.serve(loaded))
+}
+
+fn report_loaded(host: &ShardHost, loaded: &Loaded, took: Duration) {
+    let partition = host.partition().name();
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let (records, unknown) = (loaded.records, loaded.unknown);
+    if 0 < unknown {
+        tracing::warn!(
+            %partition, records, unknown, took_ms,
+            "groups loaded; records of kinds that this version does not know were passed over"
+        );
+    } else if 0 < records {
+        tracing::info!(%partition, records, took_ms, "groups loaded");
+    }
+}
+
+/// Logs a failure and says what clients are told. `None`: there is no use in trying again.
+fn report(host: &ShardHost, error: &LoadError, retry: Duration) -> Option<Duration> {
+    let partition = host.partition().name();
+    host.set_absent(GroupError::NotAvailable(error.to_string()));
+    if error.can_mend() {
+        tracing::error!(%partition, operation = "load groups", %error, retry = ?retry, "its groups are not served yet");
+        return Some(retry);
+    }
+    tracing::error!(
+        %partition, operation = "load groups", %error,
+        "its groups are not served, all others are; look at it with `stratalog log dump`, restore it from a copy, and restart"
+    );
+    None
+}
+
+async fn wait_for_retry(host: &ShardHost, delay: Option<Duration>) {
+    match delay {
+        Some(delay) => drop(tokio::time::timeout(delay, host.bell().notified()).await),
+        None => host.bell().notified().await,
+    }
+}
