@@ -13,8 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log_core::protocol::{
     ApiKey, CodecError, Message, Request, RequestPrefix, messages::AlterConfigsRequestData,
-    messages::ApiVersionsRequestData, messages::CreatePartitionsRequestData,
-    messages::CreateTopicsRequestData, messages::DeleteRecordsRequestData, messages::DeleteTopicsRequestData,
+    messages::ApiVersionsRequestData, messages::ConsumerGroupHeartbeatRequestData,
+    messages::CreatePartitionsRequestData, messages::CreateTopicsRequestData,
+    messages::DeleteRecordsRequestData, messages::DeleteTopicsRequestData,
     messages::DescribeClusterRequestData, messages::DescribeConfigsRequestData,
     messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
     messages::FetchRequestData, messages::FindCoordinatorRequestData,
@@ -145,6 +146,12 @@ impl Dispatcher {
                 request,
                 |services, _, body: DescribeLogDirsRequestData| async move {
                     h::describe_log_dirs::handle(&services, body).await
+                },
+            ),
+            ApiKey::ConsumerGroupHeartbeat => self.barrier(
+                request,
+                |services, context, body: ConsumerGroupHeartbeatRequestData| async move {
+                    h::consumer_group_heartbeat::handle(&services, &context, body).await
                 },
             ),
             other => unreachable!("{other:?} is not in the table of APIs"),

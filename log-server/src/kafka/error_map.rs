@@ -7,6 +7,7 @@ use log_core::producer_state::manager::ProducerStateError;
 use log_core::protocol::ErrorCode;
 use log_core::record::validator::ProduceError;
 
+use crate::coordinator::group::error::GroupError;
 use crate::metadata::error::ControllerError;
 use crate::partition::error::PartitionError;
 
@@ -90,5 +91,37 @@ pub(crate) fn controller_error(error: &ControllerError) -> ErrorCode {
         ControllerError::TopicDeletionDisabled => ErrorCode::TopicDeletionDisabled,
         ControllerError::Storage(_) => ErrorCode::KafkaStorageError,
         ControllerError::ShuttingDown => ErrorCode::NotController,
+    }
+}
+
+/// The code for a refused request about a group; its message is the error's own.
+pub(crate) fn group_error(error: &GroupError) -> ErrorCode {
+    match error {
+        GroupError::LoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+        GroupError::NotAvailable(_) => ErrorCode::CoordinatorNotAvailable,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::GroupIdNotFound(_) => ErrorCode::GroupIdNotFound,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::SubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        GroupError::GroupMaxSizeReached(_) => ErrorCode::GroupMaxSizeReached,
+        GroupError::UnknownMemberId(_) => ErrorCode::UnknownMemberId,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout { .. } => ErrorCode::InvalidSessionTimeout,
+        GroupError::FencedInstanceId | GroupError::FencedStaticMember(_) => ErrorCode::FencedInstanceId,
+        GroupError::UnreleasedInstanceId(_) => ErrorCode::UnreleasedInstanceId,
+        GroupError::FencedMemberEpoch(_) => ErrorCode::FencedMemberEpoch,
+        GroupError::StaleMemberEpoch(_) => ErrorCode::StaleMemberEpoch,
+        GroupError::UnsupportedAssignor(_) => ErrorCode::UnsupportedAssignor,
+        GroupError::InvalidRegularExpression(_) => ErrorCode::InvalidRegularExpression,
+        GroupError::UnsupportedVersion(_) => ErrorCode::UnsupportedVersion,
+        GroupError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        GroupError::OffsetMetadataTooLarge(_) => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+        GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
+        GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
     }
 }

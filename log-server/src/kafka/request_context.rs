@@ -58,6 +58,15 @@ impl RequestContext {
         self.prefix.api_version
     }
 
+    /// The client's address as Kafka writes it into groups: `/127.0.0.1`.
+    pub(crate) fn client_host(&self) -> String {
+        let address = match self.connection.peer.ip() {
+            IpAddr::V6(address) => address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4),
+            address @ IpAddr::V4(_) => address,
+        };
+        format!("/{address}")
+    }
+
     /// The client's name for log lines.
     pub(crate) fn client_id(&self) -> &str {
         self.client_id.as_ref().map_or("", KafkaString::as_str)

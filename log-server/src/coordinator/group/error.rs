@@ -26,10 +26,10 @@ pub enum GroupError {
     #[error("the group is subscribed to the topic")]
     SubscribedToTopic,
     /// No more members are admitted.
-    #[error("the group has as many members as it may have ({0})")]
+    #[error("The consumer group has reached its maximum capacity of {0} members.")]
     GroupMaxSizeReached(usize),
     /// The member is not, or no longer, one of the group's.
-    #[error("{0} is not a member of the group")]
+    #[error("{0}")]
     UnknownMemberId(String),
     /// Join again with the id in the answer.
     #[error("join again with the member id of this answer")]
@@ -54,6 +54,9 @@ pub enum GroupError {
     /// Another member took over the static id.
     #[error("another member joined with the same group.instance.id")]
     FencedInstanceId,
+    /// The same in a KIP-848 group, where it is said which member.
+    #[error("{0}")]
+    FencedStaticMember(String),
     /// The static id's member has not left.
     #[error("{0}")]
     UnreleasedInstanceId(String),

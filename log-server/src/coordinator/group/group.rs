@@ -2,7 +2,7 @@
 //! A group changes its protocol while it is empty, or member by member (KIP-848 migration).
 
 use crate::coordinator::group::classic::ClassicGroup;
-use crate::coordinator::group::consumer::ConsumerGroup;
+use crate::coordinator::group::consumer::group::ConsumerGroup;
 
 /// A group with or without members. A group that only commits offsets is an empty classic one.
 #[derive(Debug)]
@@ -10,5 +10,5 @@ pub enum Group {
     /// Of the classic protocol.
     Classic(ClassicGroup),
     /// Of KIP-848.
-    Consumer(ConsumerGroup),
+    Consumer(Box<ConsumerGroup>),
 }

@@ -44,7 +44,9 @@ impl GroupShard {
     }
 
     /// Called once when the log has been replayed: sessions of all members begin now.
-    pub fn loaded(&mut self, _context: &mut Context<'_>) {}
+    pub fn loaded(&mut self, context: &mut Context<'_>) {
+        self.consumer_loaded(context);
+    }
 
     /// When [`Self::tick`] has something to do, if nothing else happens before.
     #[must_use]
@@ -59,14 +61,14 @@ impl GroupShard {
             return false;
         };
         match key.kind {
+            TimerKind::ConsumerSession
+            | TimerKind::ConsumerRebalance
+            | TimerKind::ConsumerClassicJoin
+            | TimerKind::ConsumerClassicSync => self.consumer_timer(context, &key),
             TimerKind::ClassicSession
             | TimerKind::ClassicPendingJoin
             | TimerKind::ClassicJoin
             | TimerKind::ClassicPendingSync
-            | TimerKind::ConsumerSession
-            | TimerKind::ConsumerRebalance
-            | TimerKind::ConsumerClassicJoin
-            | TimerKind::ConsumerClassicSync
             | TimerKind::RegexRefresh
             | TimerKind::OffsetExpiry => {}
         }
@@ -77,5 +79,6 @@ impl GroupShard {
     /// taken back.
     pub fn write_refused(&mut self, records: &[GroupRecord], context: &mut Context<'_>) {
         self.classic_write_refused(records, context);
+        self.consumer_write_refused(records, context);
     }
 }

@@ -1,13 +1,21 @@
 //! The protocol of KIP-848: members say what they want and have, the coordinator assigns, each step is
 //! one heartbeat.
+//!
+//! A change of subscriptions or topics raises the *group epoch*; for each group epoch a *target assignment* is computed; each
+//! member moves to it at its own pace: it gives up first, and gets what others have given up. Who has a partition is in records, so a
+//! partition has one owner at all times, also across a crash.
 
-use crate::coordinator::group::record::GroupRecord;
-use crate::coordinator::group::shard::GroupShard;
+pub mod assignment;
+pub mod assignor;
+pub mod group;
+pub mod heartbeat;
+mod leave;
+pub mod member;
+mod reconcile;
+mod replay;
+mod subscription;
+mod target;
+mod timers;
 
-/// A KIP-848 group.
-#[derive(Debug)]
-pub struct ConsumerGroup {}
-
-impl GroupShard {
-    pub(super) fn replay_consumer_group(&mut self, _record: &GroupRecord) {}
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! KIP-848 groups by their heartbeats: what a member is told, and what is in the records.
+
+mod support;
+
+use crate::coordinator::group::consumer::heartbeat::HeartbeatRequest;
+use crate::coordinator::group::error::GroupError;
+
+use support::{Broker, topics};
+
+#[test]
+fn the_first_member_gets_everything_at_once() {
+    let mut broker = Broker::new(&[("t", 3)]);
+    let answer = broker.join("g", "a", &["t"]).unwrap();
+    assert_eq!((answer.member_epoch, answer.heartbeat_interval_ms), (1, 5_000));
+    assert_eq!(topics(&answer), Some(vec![0, 1, 2]));
+    assert_eq!(broker.state("g"), "Stable");
+    // Nothing new is not repeated.
+    let answer = broker.beat("g", "a", 1).unwrap();
+    assert_eq!((answer.member_epoch, topics(&answer)), (1, None));
+}
+
+#[test]
+fn a_second_member_waits_for_what_the_first_gives_up() {
+    let mut broker = Broker::new(&[("t", 6)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    let b = broker.join("g", "b", &["t"]).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (2, Some(vec![])));
+    assert_eq!(broker.state("g"), "Reconciling");
+    // The first is told to give up, and stays in its epoch until it did.
+    let a = broker.beat("g", "a", 1).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (1, Some(vec![0, 1, 2])));
+    let b = broker.beat("g", "b", 2).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (2, None));
+    let a = broker.own("g", "a", 1, &[0, 1, 2]).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (2, None));
+    let b = broker.beat("g", "b", 2).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (2, Some(vec![3, 4, 5])));
+    assert_eq!(broker.state("g"), "Stable");
+    // One leaves: the other gets the rest with its next heartbeat.
+    broker.beat("g", "b", -1).unwrap();
+    let a = broker.beat("g", "a", 2).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (3, Some(vec![0, 1, 2, 3, 4, 5])));
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again_with_the_epoch_before() {
+    let mut broker = Broker::new(&[("t", 4)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.join("g", "b", &["t"]).unwrap();
+    broker.beat("g", "a", 1).unwrap();
+    broker.own("g", "a", 1, &[0, 1]).unwrap();
+    // The answer with epoch 2 was lost: what it has is its own, so it may go on.
+    let a = broker.own("g", "a", 1, &[0, 1]).unwrap();
+    assert_eq!(a.member_epoch, 2);
+    let fenced = broker.own("g", "a", 1, &[0, 1, 2]).unwrap_err();
+    assert!(matches!(fenced, GroupError::FencedMemberEpoch(_)), "{fenced}");
+    let fenced = broker.beat("g", "a", 1).unwrap_err();
+    assert!(matches!(fenced, GroupError::FencedMemberEpoch(_)), "{fenced}");
+    let fenced = broker.beat("g", "a", 3).unwrap_err();
+    assert!(
+        fenced.to_string().contains("greater member epoch (3)"),
+        "{fenced}"
+    );
+}
+
+#[test]
+fn a_member_that_is_silent_is_removed() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.advance(20_000);
+    broker.join("g", "b", &["t"]).unwrap();
+    broker.advance(26_000);
+    assert!(matches!(
+        broker.beat("g", "a", 1),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+    let b = broker.beat("g", "b", 2).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (3, Some(vec![0, 1])));
+}
+
+#[test]
+fn a_member_that_gives_nothing_up_in_time_is_removed() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.join("g", "b", &["t"]).unwrap();
+    broker.beat("g", "a", 1).unwrap();
+    broker.advance(29_999);
+    broker.beat("g", "a", 1).unwrap();
+    assert_eq!(broker.beat("g", "b", 2).unwrap().member_epoch, 2);
+    broker.advance(1);
+    assert!(matches!(
+        broker.beat("g", "a", 1),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+    let b = broker.beat("g", "b", 2).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (3, Some(vec![0, 1])));
+}
+
+#[test]
+fn a_topic_that_comes_or_grows_is_assigned_with_the_next_heartbeat() {
+    let mut broker = Broker::new(&[]);
+    let a = broker.join("g", "a", &["t"]).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (1, Some(vec![])));
+    broker.topics.set("t", 2);
+    let a = broker.beat("g", "a", 1).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (2, Some(vec![0, 1])));
+    broker.topics.set("t", 3);
+    let a = broker.beat("g", "a", 2).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (3, Some(vec![0, 1, 2])));
+    broker.topics.set("other", 3);
+    assert_eq!(broker.beat("g", "a", 3).unwrap().member_epoch, 3);
+    // Gone: it has to be given up like anything else.
+    broker.topics.remove("t");
+    let a = broker.beat("g", "a", 3).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (3, Some(vec![])));
+    let a = broker.own("g", "a", 3, &[]).unwrap();
+    assert_eq!(a.member_epoch, 4);
+}
+
+#[test]
+fn a_static_member_comes_back_to_its_partitions() {
+    let mut broker = Broker::new(&[("t", 4)]);
+    broker.join_static("g", "a", "one", &["t"]).unwrap();
+    broker.join("g", "b", &["t"]).unwrap();
+    let taken = broker.join_static("g", "c", "one", &["t"]).unwrap_err();
+    assert!(matches!(taken, GroupError::UnreleasedInstanceId(_)), "{taken}");
+    broker.leave_static("g", "a", "one", -2).unwrap();
+    let c = broker.join_static("g", "c", "one", &["t"]).unwrap();
+    // Its predecessor had all four, and had not given up two of them.
+    assert_eq!(topics(&c), Some(vec![0, 1]));
+    let fenced = broker.leave_static("g", "a", "one", -1).unwrap_err();
+    assert!(matches!(fenced, GroupError::FencedStaticMember(_)), "{fenced}");
+    broker.leave_static("g", "c", "one", -1).unwrap();
+    assert!(matches!(
+        broker.leave_static("g", "c", "one", -1),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+}
+
+#[test]
+fn a_group_of_nobody_is_not_found_unless_one_joins() {
+    let mut broker = Broker::new(&[]);
+    assert!(matches!(
+        broker.beat("g", "a", 1),
+        Err(GroupError::GroupIdNotFound(_))
+    ));
+    assert!(matches!(
+        broker.beat("g", "a", -1),
+        Err(GroupError::GroupIdNotFound(_))
+    ));
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.beat("g", "a", -1).unwrap();
+    assert_eq!(broker.state("g"), "Empty");
+    assert!(matches!(
+        broker.beat("g", "a", 1),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+}
+
+type Change = fn(&mut HeartbeatRequest);
+
+#[test]
+fn requests_that_contradict_themselves_are_refused() {
+    let mut broker = Broker::new(&[("t", 1)]);
+    let sound = Broker::joining("g", "a", &["t"]);
+    let cases: [(Change, &str); 8] = [
+        (|r| r.member_id = " ".into(), "MemberId can't be empty."),
+        (|r| r.group_id = "".into(), "GroupId can't be empty."),
+        (|r| r.instance_id = Some("".into()), "InstanceId can't be empty."),
+        (|r| r.rack_id = Some("".into()), "RackId can't be empty."),
+        (
+            |r| r.rebalance_timeout_ms = None,
+            "RebalanceTimeoutMs must be provided in first request.",
+        ),
+        (
+            |r| r.owned = None,
+            "TopicPartitions must be empty when (re-)joining.",
+        ),
+        (|r| r.member_epoch = -2, "InstanceId can't be null."),
+        (|r| r.member_epoch = -3, "MemberEpoch is invalid."),
+    ];
+    for (change, text) in cases {
+        let mut request = sound.clone();
+        change(&mut request);
+        assert_eq!(
+            broker.send(&request),
+            Err(GroupError::InvalidRequest(text.to_owned()))
+        );
+    }
+    let mut request = sound;
+    request.server_assignor = Some("sticky".into());
+    assert_eq!(
+        broker.send(&request).unwrap_err().to_string(),
+        "ServerAssignor sticky is not supported. Supported assignors: uniform, range."
+    );
+}
+
+#[test]
+fn a_full_group_admits_nobody_else() {
+    let mut broker = Broker::new(&[("t", 1)]);
+    broker.settings.consumer_size_max = 1;
+    broker.join("g", "a", &["t"]).unwrap();
+    assert_eq!(
+        broker.join("g", "b", &["t"]),
+        Err(GroupError::GroupMaxSizeReached(1))
+    );
+    broker.beat("g", "a", 1).unwrap();
+}
+
+#[test]
+fn assignments_may_be_spaced_out() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.settings.consumer_assignment_interval_ms = 1_000;
+    broker.join("g", "a", &["t"]).unwrap();
+    let b = broker.join("g", "b", &["t"]).unwrap();
+    // The epoch before, and nothing.
+    assert_eq!((b.member_epoch, topics(&b)), (1, Some(vec![])));
+    assert_eq!(broker.state("g"), "Assigning");
+    broker.advance(1_000);
+    let b = broker.beat("g", "b", 1).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (2, None));
+}
+
+#[test]
+fn a_refused_write_leaves_no_trace() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.refuse_writes = true;
+    broker.join("g", "b", &["t"]).unwrap();
+    broker.beat("g", "a", -1).unwrap();
+    broker.refuse_writes = false;
+    assert_eq!(broker.beat("g", "a", 1).unwrap().member_epoch, 1);
+    // Its session still ends.
+    broker.advance(45_000);
+    assert!(matches!(
+        broker.beat("g", "a", 1),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+}

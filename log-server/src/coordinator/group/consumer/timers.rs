@@ -1,0 +1,134 @@
+//! What members of KIP-848 groups have time for: their sessions, and giving partitions up.
+//! Who runs out of it is removed from the group. Timers are set by commands and lost at a restart, when all of them begin anew.
+
+use std::sync::Arc;
+
+use crate::coordinator::group::consumer::group::ConsumerGroup;
+use crate::coordinator::group::consumer::member::Member;
+use crate::coordinator::group::context::Context;
+use crate::coordinator::group::group::Group;
+use crate::coordinator::group::record::{GroupRecord, MemberState};
+use crate::coordinator::group::shard::GroupShard;
+use crate::coordinator::group::timers::{TimerKey, TimerKind, Timers};
+
+const KINDS: [TimerKind; 4] = [
+    TimerKind::ConsumerSession,
+    TimerKind::ConsumerRebalance,
+    TimerKind::ConsumerClassicJoin,
+    TimerKind::ConsumerClassicSync,
+];
+
+fn key(group_id: &Arc<str>, member_id: &Arc<str>, kind: TimerKind) -> TimerKey {
+    TimerKey {
+        group: Arc::clone(group_id),
+        member: Arc::clone(member_id),
+        kind,
+    }
+}
+
+/// Begins a member's session anew.
+pub(super) fn start_session(
+    timers: &mut Timers,
+    context: &Context<'_>,
+    group_id: &Arc<str>,
+    member_id: &Arc<str>,
+) {
+    let timeout = i64::from(context.settings.consumer_session_timeout_ms);
+    let deadline = context.now.saturating_plus(timeout);
+    timers.set(key(group_id, member_id, TimerKind::ConsumerSession), deadline);
+}
+
+/// Sets or stops the time for giving partitions up, as the member's new state has it.
+pub(super) fn follow_state(
+    timers: &mut Timers,
+    context: &Context<'_>,
+    group_id: &Arc<str>,
+    member_id: &Arc<str>,
+    member: &Member,
+) {
+    let key = key(group_id, member_id, TimerKind::ConsumerRebalance);
+    if member.current.state == MemberState::UnrevokedPartitions {
+        let timeout = i64::from(member.description.rebalance_timeout_ms);
+        timers.set(key, context.now.saturating_plus(timeout));
+    } else {
+        timers.cancel(&key);
+    }
+}
+
+/// Stops all timers of a member that goes.
+pub(super) fn forget(timers: &mut Timers, group_id: &Arc<str>, member_id: &Arc<str>) {
+    for kind in KINDS {
+        timers.cancel(&key(group_id, member_id, kind));
+    }
+}
+
+impl GroupShard {
+    /// Sets the timers of all members when a shard was loaded: their sessions begin now.
+    pub(in crate::coordinator::group) fn consumer_loaded(&mut self, context: &Context<'_>) {
+        for group in self.groups.values() {
+            if let Group::Consumer(group) = group {
+                begin(&mut self.timers, context, group);
+            }
+        }
+    }
+
+    /// Sets timers anew that the refused command stopped: its members are still there.
+    pub(in crate::coordinator::group) fn consumer_write_refused(
+        &mut self,
+        records: &[GroupRecord],
+        context: &Context<'_>,
+    ) {
+        for record in records {
+            let (GroupRecord::ConsumerCurrentMember { group, .. }
+            | GroupRecord::ConsumerMember { group, .. }) = record
+            else {
+                continue;
+            };
+            if let Some(Group::Consumer(group)) = self.groups.get(group) {
+                begin(&mut self.timers, context, group);
+            }
+        }
+    }
+
+    /// A member was not heard of in time.
+    pub(in crate::coordinator::group) fn consumer_timer(
+        &mut self,
+        context: &mut Context<'_>,
+        due: &TimerKey,
+    ) {
+        let Some(Group::Consumer(group)) = self.groups.get(&due.group) else {
+            return;
+        };
+        let Some((member_id, member)) = group.members.get_key_value(&due.member) else {
+            return;
+        };
+        let overdue = match due.kind {
+            TimerKind::ConsumerRebalance => member.current.state == MemberState::UnrevokedPartitions,
+            _ => true,
+        };
+        if overdue {
+            tracing::info!(
+                group = &*due.group, member = &*due.member, epoch = member.current.epoch, timer = ?due.kind,
+                "removed a member that was not heard of in time"
+            );
+            let member_id = Arc::clone(member_id);
+            self.remove_members(context, &due.group, &[member_id]);
+        }
+    }
+}
+
+/// Sets the timers of a group's members where they are missing.
+fn begin(timers: &mut Timers, context: &Context<'_>, group: &ConsumerGroup) {
+    for (member_id, member) in &group.members {
+        if timers
+            .deadline(&key(&group.id, member_id, TimerKind::ConsumerSession))
+            .is_none()
+        {
+            start_session(timers, context, &group.id, member_id);
+        }
+        let revokes = key(&group.id, member_id, TimerKind::ConsumerRebalance);
+        if timers.deadline(&revokes).is_none() {
+            follow_state(timers, context, &group.id, member_id, member);
+        }
+    }
+}
