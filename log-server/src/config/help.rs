@@ -43,7 +43,7 @@ const fn placeholder(kind: Kind) -> &'static str {
     match kind {
         Kind::Boolean => "BOOLEAN",
         Kind::String => "TEXT",
-        Kind::Int | Kind::Long | Kind::Double => "NUMBER",
+        Kind::Short | Kind::Int | Kind::Long | Kind::Double => "NUMBER",
         Kind::List => "LIST",
     }
 }
@@ -56,6 +56,7 @@ pub fn broker_table() -> String {
         Section::Basics,
         Section::Limits,
         Section::Topics,
+        Section::Groups,
         Section::Storage,
         Section::TopicDefaults,
     ];

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::properties::{ConfigProblem, Settings};
 use super::topic::{TOPIC_KEYS, TopicKey, Unit};
-use super::value::{Kind, Rule};
+use super::value::{Kind, Rule, split_list};
 use crate::logging::LogFormat;
 
 /// What a key is about; the order of help and documentation.
@@ -23,6 +23,8 @@ pub enum Section {
     Limits,
     /// Topics and the broker's memory of producers.
     Topics,
+    /// Groups of consumers and their offsets.
+    Groups,
     /// Threads, checkpoints and tidying up.
     Storage,
     /// What a topic does that says nothing itself.
@@ -37,6 +39,7 @@ impl Section {
             Self::Basics => "Basics",
             Self::Limits => "Limits",
             Self::Topics => "Topics",
+            Self::Groups => "Groups",
             Self::Storage => "Storage",
             Self::TopicDefaults => "Defaults of topic configs",
         }
@@ -184,6 +187,12 @@ impl Typed for Duration {
     }
 }
 
+impl Typed for Vec<String> {
+    fn typed(text: Option<&str>) -> Option<Self> {
+        Some(split_list(text?).into_iter().map(str::to_owned).collect())
+    }
+}
+
 impl Typed for LogFormat {
     fn typed(text: Option<&str>) -> Option<Self> {
         match text? {
@@ -305,6 +314,58 @@ broker_keys! {
         producer_id_expiration_check_interval: Duration = "producer.id.expiration.check.interval.ms", Int, Rule::AtLeast(1), Some("600000");
         /// After how many records of the metadata log its state is stored, so that the next start replays only what follows.
         metadata_snapshot_records: u64 = "metadata-snapshot-records", Int, Rule::AtLeast(1), Some("10000");
+    }
+    Groups {
+        /// The partitions of `__consumer_offsets` when it is made, at the first question about a group; what it was made with stays.
+        /// Kafka's 50 spread groups over many brokers. On one, every partition that is written to needs a sync of its own,
+        /// and commits share a sync only with those of their partition.
+        offsets_topic_partitions: i32 = "offsets.topic.num.partitions", Int, Rule::Between(1, 10_000), Some("4");
+        /// Replicas of `__consumer_offsets`. One node has one.
+        offsets_topic_replication_factor: i32 = "offsets.topic.replication.factor", Short, Rule::Between(1, 1), Some("1");
+        /// `segment.bytes` of `__consumer_offsets` when it is made.
+        offsets_topic_segment_bytes: u64 = "offsets.topic.segment.bytes", Int, Rule::AtLeast(1_048_576), Some("104857600");
+        /// How long offsets are kept once their group has no members, or, of a group that never had any, after the last commit.
+        offsets_retention_minutes: i64 = "offsets.retention.minutes", Int, Rule::AtLeast(1), Some("10080");
+        /// How often such offsets are looked for.
+        offsets_retention_check_interval_ms: i64 = "offsets.retention.check.interval.ms", Long, Rule::AtLeast(1), Some("600000");
+        /// The longest text that a client may store beside an offset.
+        offset_metadata_max_bytes: usize = "offset.metadata.max.bytes", Int, Rule::AtLeast(0), Some("4096");
+        /// How long a new classic group waits for more members before it assigns partitions for the first time. Kafka's
+        /// 3000 spares many members that start together some rebalances, and makes every single one wait; those who come later
+        /// join by a rebalance either way.
+        group_initial_rebalance_delay: Duration = "group.initial.rebalance.delay.ms", Int, Rule::AtLeast(0), Some("0");
+        /// The shortest session timeout that a member of a classic group may ask for.
+        group_min_session_timeout_ms: i32 = "group.min.session.timeout.ms", Int, Rule::AtLeast(0), Some("6000");
+        /// The longest.
+        group_max_session_timeout_ms: i32 = "group.max.session.timeout.ms", Int, Rule::AtLeast(0), Some("1800000");
+        /// Members that a classic group may have.
+        group_max_size: usize = "group.max.size", Int, Rule::AtLeast(1), Some("2147483647");
+        /// After how long without a heartbeat a member of a KIP-848 group is gone.
+        group_consumer_session_timeout_ms: i32 = "group.consumer.session.timeout.ms", Int, Rule::AtLeast(1), Some("45000");
+        /// The least that a group may set for itself.
+        group_consumer_min_session_timeout_ms: i32 = "group.consumer.min.session.timeout.ms", Int, Rule::AtLeast(1), Some("45000");
+        /// The most that a group may set for itself.
+        group_consumer_max_session_timeout_ms: i32 = "group.consumer.max.session.timeout.ms", Int, Rule::AtLeast(1), Some("60000");
+        /// How often members of a KIP-848 group are told to send heartbeats.
+        group_consumer_heartbeat_interval_ms: i32 = "group.consumer.heartbeat.interval.ms", Int, Rule::AtLeast(1), Some("5000");
+        /// The least that a group may set for itself.
+        group_consumer_min_heartbeat_interval_ms: i32 = "group.consumer.min.heartbeat.interval.ms", Int, Rule::AtLeast(1), Some("5000");
+        /// The most that a group may set for itself.
+        group_consumer_max_heartbeat_interval_ms: i32 = "group.consumer.max.heartbeat.interval.ms", Int, Rule::AtLeast(1), Some("15000");
+        /// How long after an assignment of a KIP-848 group the next may come.
+        group_consumer_assignment_interval_ms: i32 = "group.consumer.assignment.interval.ms", Int, Rule::AtLeast(0), Some("1000");
+        /// The least that a group may set for itself.
+        group_consumer_min_assignment_interval_ms: i32 = "group.consumer.min.assignment.interval.ms", Int, Rule::AtLeast(0), Some("0");
+        /// The most that a group may set for itself.
+        group_consumer_max_assignment_interval_ms: i32 = "group.consumer.max.assignment.interval.ms", Int, Rule::AtLeast(0), Some("15000");
+        /// Members that a KIP-848 group may have.
+        group_consumer_max_size: usize = "group.consumer.max.size", Int, Rule::AtLeast(1), Some("2147483647");
+        /// The assignors that a member of a KIP-848 group may choose; who chooses none gets the first.
+        group_consumer_assignors: Vec<String> = "group.consumer.assignors", List, Rule::ListOf(&["uniform", "range"]), Some("uniform,range");
+        /// Which groups with members may change their protocol; empty ones always may.
+        group_consumer_migration_policy: String = "group.consumer.migration.policy", String, Rule::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]), Some("bidirectional");
+        /// How often the topics that a pattern matches are looked up again.
+        group_consumer_regex_refresh_interval_ms: i64 = "group.consumer.regex.refresh.interval.ms", Int, Rule::AtLeast(10_000), Some("600000");
     }
     Storage {
         /// Threads that bring logs to the disk; each syncs one partition at a time.

@@ -7,6 +7,7 @@
 //! | [`keys`] | the table of the broker's own keys and [`keys::BrokerConfig`] |
 //! | [`properties`] | the layers: default, file, environment, flags |
 //! | [`effective`] | which value counts for a topic or the broker, and from where it comes |
+//! | `group` | what the settings of groups must have in common |
 //! | [`alter`] | changes to a set of overrides |
 //! | [`describe`] | rows for `DescribeConfigs` |
 //! | [`help`] | `--help` and the table in `docs/OPERATIONS.md` |
@@ -17,6 +18,7 @@
 pub mod alter;
 pub mod describe;
 pub mod effective;
+mod group;
 pub mod help;
 pub mod keys;
 pub mod properties;

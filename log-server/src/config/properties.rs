@@ -283,10 +283,14 @@ impl Layers {
     pub fn finish(mut self) -> Result<BrokerConfig, ConfigProblems> {
         if self.problems.is_empty() {
             match BrokerConfig::from_settings(self.settings) {
-                Ok(config) => match super::effective::check_defaults(&config) {
-                    Ok(()) => return Ok(config),
-                    Err(error) => self.problems.push(ConfigProblem::Conflict(error.to_string())),
-                },
+                Ok(config) => {
+                    let checked =
+                        super::effective::check_defaults(&config).map_err(|error| error.to_string());
+                    match checked.and_then(|()| super::group::check_groups(&config)) {
+                        Ok(()) => return Ok(config),
+                        Err(conflict) => self.problems.push(ConfigProblem::Conflict(conflict)),
+                    }
+                }
                 Err(problem) => self.problems.push(problem),
             }
         }

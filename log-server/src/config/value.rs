@@ -16,6 +16,8 @@ pub enum Kind {
     Boolean,
     /// Text.
     String,
+    /// A 16-bit integer.
+    Short,
     /// A 32-bit integer.
     Int,
     /// A 64-bit integer.
@@ -34,6 +36,7 @@ impl Kind {
             Self::Boolean => 1,
             Self::String => 2,
             Self::Int => 3,
+            Self::Short => 4,
             Self::Long => 5,
             Self::Double => 6,
             Self::List => 7,
@@ -46,6 +49,7 @@ impl fmt::Display for Kind {
         formatter.write_str(match self {
             Self::Boolean => "boolean",
             Self::String => "string",
+            Self::Short => "short",
             Self::Int => "int",
             Self::Long => "long",
             Self::Double => "double",
@@ -120,6 +124,9 @@ pub fn canonical(kind: Kind, rule: Rule, text: &str) -> Result<String, ValueErro
     }
     match kind {
         Kind::Boolean => boolean(trimmed).map(|value| value.to_string()),
+        Kind::Short => {
+            integer(trimmed, i64::from(i16::MIN), i64::from(i16::MAX)).and_then(|value| within(rule, value))
+        }
         Kind::Int => {
             integer(trimmed, i64::from(i32::MIN), i64::from(i32::MAX)).and_then(|value| within(rule, value))
         }

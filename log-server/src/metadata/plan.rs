@@ -297,6 +297,12 @@ impl<'a> Planner<'a> {
         more: &MorePartitions,
     ) -> Result<MetadataRecord, ControllerError> {
         let topic = find(image, &more.topic)?;
+        if topic.is_internal {
+            return Err(ControllerError::InvalidTopic(format!(
+                "topic {} is the broker's own, and by its number of partitions it finds what stands in which",
+                topic.name
+            )));
+        }
         let (before, after) = (topic.partition_count, more.partition_count);
         if after <= before {
             return Err(ControllerError::InvalidPartitions(format!(

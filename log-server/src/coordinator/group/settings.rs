@@ -3,7 +3,12 @@
 //! group may be assigned anew at once (Kafka waits a second after the last time): an assignment costs a millisecond here, and who joins
 //! during that second would wait for its next heartbeat.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use crate::config::keys::BrokerConfig;
+
+const MINUTE_MS: i64 = 60_000;
 
 /// When a classic group may become one of the other protocol, and back (`group.consumer.migration.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +36,16 @@ pub struct GroupSettings {
     pub size_max: usize,
     /// `group.consumer.session.timeout.ms`, unless the group has its own.
     pub consumer_session_timeout_ms: i32,
+    /// `group.consumer.{min,max}.session.timeout.ms`: what a group may set for itself.
+    pub consumer_session_timeout_range_ms: RangeInclusive<i32>,
     /// `group.consumer.heartbeat.interval.ms`, unless the group has its own.
     pub consumer_heartbeat_interval_ms: i32,
+    /// `group.consumer.{min,max}.heartbeat.interval.ms`: what a group may set for itself.
+    pub consumer_heartbeat_interval_range_ms: RangeInclusive<i32>,
     /// `group.consumer.assignment.interval.ms`, unless the group has its own: how long after one assignment the next may come.
     pub consumer_assignment_interval_ms: i32,
+    /// `group.consumer.{min,max}.assignment.interval.ms`: what a group may set for itself.
+    pub consumer_assignment_interval_range_ms: RangeInclusive<i32>,
     /// `group.consumer.max.size`.
     pub consumer_size_max: usize,
     /// `group.consumer.assignors`: names, the default first.
@@ -51,23 +62,47 @@ pub struct GroupSettings {
     pub offsets_retention_check_interval_ms: i64,
 }
 
-impl Default for GroupSettings {
-    fn default() -> Self {
+impl GroupSettings {
+    /// As the broker was started with them.
+    #[must_use]
+    pub fn from_config(config: &BrokerConfig) -> Self {
         Self {
-            initial_rebalance_delay: Duration::ZERO,
-            session_timeout_min_ms: 6_000,
-            session_timeout_max_ms: 1_800_000,
-            size_max: usize::MAX,
-            consumer_session_timeout_ms: 45_000,
-            consumer_heartbeat_interval_ms: 5_000,
-            consumer_assignment_interval_ms: 0,
-            consumer_size_max: usize::MAX,
-            consumer_assignors: vec!["uniform".to_owned(), "range".to_owned()],
-            consumer_migration_policy: MigrationPolicy::Bidirectional,
-            consumer_regex_refresh_interval_ms: 600_000,
-            offset_metadata_bytes_max: 4_096,
-            offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
-            offsets_retention_check_interval_ms: 600_000,
+            initial_rebalance_delay: config.group_initial_rebalance_delay,
+            session_timeout_min_ms: config.group_min_session_timeout_ms,
+            session_timeout_max_ms: config.group_max_session_timeout_ms,
+            size_max: config.group_max_size,
+            consumer_session_timeout_ms: config.group_consumer_session_timeout_ms,
+            consumer_session_timeout_range_ms: config.group_consumer_min_session_timeout_ms
+                ..=config.group_consumer_max_session_timeout_ms,
+            consumer_heartbeat_interval_ms: config.group_consumer_heartbeat_interval_ms,
+            consumer_heartbeat_interval_range_ms: config.group_consumer_min_heartbeat_interval_ms
+                ..=config.group_consumer_max_heartbeat_interval_ms,
+            consumer_assignment_interval_ms: config.group_consumer_assignment_interval_ms,
+            consumer_assignment_interval_range_ms: config.group_consumer_min_assignment_interval_ms
+                ..=config.group_consumer_max_assignment_interval_ms,
+            consumer_size_max: config.group_consumer_max_size,
+            consumer_assignors: config.group_consumer_assignors.clone(),
+            consumer_migration_policy: migration_policy(&config.group_consumer_migration_policy),
+            consumer_regex_refresh_interval_ms: config.group_consumer_regex_refresh_interval_ms,
+            offset_metadata_bytes_max: config.offset_metadata_max_bytes,
+            offsets_retention_ms: config.offsets_retention_minutes.saturating_mul(MINUTE_MS),
+            offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
         }
+    }
+}
+
+impl Default for GroupSettings {
+    /// What counts when nobody says anything.
+    fn default() -> Self {
+        Self::from_config(&BrokerConfig::default())
+    }
+}
+
+fn migration_policy(name: &str) -> MigrationPolicy {
+    match name {
+        "upgrade" => MigrationPolicy::Upgrade,
+        "downgrade" => MigrationPolicy::Downgrade,
+        "disabled" => MigrationPolicy::Disabled,
+        _ => MigrationPolicy::Bidirectional,
     }
 }

@@ -57,7 +57,7 @@ impl GroupCoordinator {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let settings = GroupSettings::default();
+        let settings = GroupSettings::from_config(controller.config());
         let coordinator = Arc::new(Self {
             context: Arc::new(HostContext {
                 controller,
@@ -171,7 +171,11 @@ impl GroupCoordinator {
             return Ok(hosts);
         }
         let controller = &self.context.controller;
-        let topic = new_topic(4, 100 << 20);
+        let config = controller.config();
+        let topic = new_topic(
+            config.offsets_topic_partitions,
+            config.offsets_topic_segment_bytes,
+        );
         let partition_count = match controller.create_topics(vec![topic], false).await.pop() {
             Some(Ok(topic)) => topic.partition_count,
             // It was made by hand.
