@@ -21,7 +21,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::kafka::frame::{Frame, FrameError, FrameLimits, FrameReader};
 use crate::kafka::memory::RequestMemory;
@@ -162,12 +162,18 @@ where
     let in_flight = AtomicUsize::new(0);
     let (queue, answers) = mpsc::channel(settings.in_flight_max.max(1));
     let end = {
+        let mut stopping = shutdown.clone();
         let reading = Reading {
             frames: &mut frames,
             dispatch,
             connection: &connection,
             in_flight: &in_flight,
             shutdown,
+        };
+        // For a reading half that waits for something else than requests: a place in a queue that nobody empties, a barrier.
+        let overdue = async {
+            stopping.requested().await;
+            sleep(settings.drain_timeout).await;
         };
         let mut writing = pin!(write_answers(
             &mut writer,
@@ -188,6 +194,7 @@ where
                 drop(timeout(patience, writing).await);
                 end
             }
+            () = overdue => End::Shutdown,
         }
     };
     if let End::Frame(FrameError::WrongProtocol(protocol)) = end {
@@ -270,10 +277,12 @@ async fn write_answers<W: AsyncWrite + Unpin>(
             },
         };
         let mut count = 1;
-        if let Err(reason) = push(&mut out, first) {
-            return End::Request(reason);
-        }
-        while waiting.is_none() && out.bytes() < GATHER_BYTES && out.slices() < GATHER_SLICES {
+        let mut close = push(&mut out, first).err();
+        while close.is_none()
+            && waiting.is_none()
+            && out.bytes() < GATHER_BYTES
+            && out.slices() < GATHER_SLICES
+        {
             let next = match answers.try_recv() {
                 Ok(Queued::Ready(response)) => Answer::Respond(response),
                 Ok(Queued::Waiting(mut future)) => {
@@ -286,9 +295,7 @@ async fn write_answers<W: AsyncWrite + Unpin>(
                 Err(_) => break,
             };
             count += 1;
-            if let Err(reason) = push(&mut out, next) {
-                return End::Request(reason);
-            }
+            close = push(&mut out, next).err();
         }
         while 0 < out.bytes() {
             match timeout(write_timeout, out.write_some(socket)).await {
@@ -298,6 +305,10 @@ async fn write_answers<W: AsyncWrite + Unpin>(
             }
         }
         in_flight.fetch_sub(count, Ordering::Relaxed);
+        // Behind the answers to what was asked before it.
+        if let Some(reason) = close {
+            return End::Request(reason);
+        }
     }
 }
 

@@ -252,6 +252,26 @@ async fn a_request_that_closes_comes_after_the_answers_before_it() {
     }
 }
 
+/// The answers stand in the queue when the one that closes is found behind them, so all are gathered in one go.
+#[tokio::test]
+async fn answers_that_are_ready_leave_before_a_later_one_closes() {
+    let script = Script::answering(10);
+    let mut client = Client::connect(&script, 16);
+    client
+        .send(&[(1, LATER), (2, NOW), (3, LATER), (4, FAIL_LATER), (5, NOW)])
+        .await;
+    script.until_begun(5).await;
+    for id in [4, 3, 1] {
+        script.release(id);
+    }
+    for expected in [1, 2, 3] {
+        assert_eq!(client.answer().await, Some(expected));
+    }
+    assert_eq!(client.answer().await, None);
+    let end = client.end.await.unwrap();
+    assert_eq!(end.to_string(), "produce with acks=0 failed: scripted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_not_read_and_cut_off_in_the_end() {
     let script = Script::answering(10_000);
@@ -313,6 +333,22 @@ async fn a_stop_does_not_wait_for_ever() {
     client.shutdown.request(StopReason::Asked);
     assert!(matches!(client.end.await.unwrap(), End::Shutdown));
     assert_eq!(begin.elapsed(), Duration::from_secs(5));
+}
+
+/// The reading half waits for a place in the queue, or for a barrier, and does not look up from it.
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_neither_for_a_full_queue_nor_for_a_barrier() {
+    let full_queue: Vec<_> = (0..100).map(|id| (id, NOW)).collect();
+    for (requests, begun) in [(full_queue, 9), (vec![(1, BARRIER)], 1)] {
+        let script = Script::answering(100_000);
+        let mut client = Client::connect(&script, 8);
+        client.send(&requests).await;
+        script.until_begun(begun).await;
+        let begin = Instant::now();
+        client.shutdown.request(StopReason::Asked);
+        assert!(matches!(client.end.await.unwrap(), End::Shutdown));
+        assert_eq!(begin.elapsed().as_secs(), 5);
+    }
 }
 
 /// Random kinds, released in random order: every answer comes, in order, none twice.
