@@ -238,7 +238,8 @@ impl Writer {
         if self.is_flexible() {
             self.unsigned_varint(wire_length(text.len()) + 1);
         } else {
-            let length = u16::try_from(text.len()).expect("topic names have at most 249 characters");
+            let length = u16::try_from(text.len())
+                .expect("the name came in a request of this version, or is a topic's");
             self.buffer.put_u16(length);
         }
         self.buffer.put_slice(text.as_bytes());

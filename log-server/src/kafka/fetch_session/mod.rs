@@ -26,6 +26,7 @@ use log_core::protocol::ErrorCode;
 use parking_lot::Mutex;
 
 use crate::kafka::fetch_response::{FetchTopic, PartitionRow};
+use crate::metadata::topic_name;
 
 /// "No session".
 const NO_SESSION: i32 = 0;
@@ -267,15 +268,24 @@ impl FetchSessions {
         now_ms: i64,
         name_of: impl Fn(TopicId) -> Option<Arc<str>>,
     ) -> (FetchContext, Vec<FetchTarget>) {
+        let is_worth_keeping = request.targets.iter().all(has_possible_name);
         if request.epoch == INITIAL_EPOCH || request.epoch == FINAL_EPOCH {
             if request.session_id != NO_SESSION {
                 self.cache.lock().remove(request.session_id);
             }
             let context = match request.epoch {
-                FINAL_EPOCH => FetchContext::Sessionless,
-                _ => FetchContext::Full,
+                INITIAL_EPOCH if is_worth_keeping => FetchContext::Full,
+                _ => FetchContext::Sessionless,
             };
             return (context, without_repetition(request.targets));
+        }
+        if !is_worth_keeping {
+            // The client falls back to full requests.
+            self.cache.lock().remove(request.session_id);
+            return (
+                FetchContext::Refused(ErrorCode::FetchSessionIdNotFound),
+                Vec::new(),
+            );
         }
         match self.resume(request, now_ms, name_of) {
             Ok(opened) => opened,
@@ -388,7 +398,7 @@ impl Cache {
         now_ms: i64,
     ) -> i32 {
         let size = told.len();
-        if limits.partitions_max < self.partition_count + size || !self.make_room(limits, size, now_ms) {
+        if !self.make_partition_room(limits, size, now_ms) || !self.make_room(limits, size, now_ms) {
             return NO_SESSION;
         }
         let id = self.unused_id();
@@ -424,6 +434,17 @@ impl Cache {
                 return id;
             }
         }
+    }
+
+    /// Room for `size` partitions, by those sessions alone that are not used any more.
+    fn make_partition_room(&mut self, limits: &SessionLimits, size: usize, now_ms: i64) -> bool {
+        while limits.partitions_max < self.partition_count + size {
+            match self.by_last_use.first().copied() {
+                Some((used_ms, stalest)) if limits.eviction_ms < now_ms - used_ms => self.remove(stalest),
+                _ => return false,
+            }
+        }
+        true
     }
 
     fn make_room(&mut self, limits: &SessionLimits, size: usize, now_ms: i64) -> bool {
@@ -469,6 +490,13 @@ impl Cache {
             self.partition_count -= entry.size;
         }
     }
+}
+
+/// Whether a topic can have the name. Longer ones are answered and not remembered: a thousand sessions full of them would be a
+/// gigabyte.
+fn has_possible_name(target: &FetchTarget) -> bool {
+    let name = target.topic.name.as_ref();
+    name.is_none_or(|name| name.len() <= topic_name::LENGTH_MAX)
 }
 
 /// Each partition once: at the place where it was named first, as it was named last.

@@ -419,3 +419,39 @@ fn partitions_are_limited_over_all_sessions() {
     );
     assert_eq!(sessions.size(), (0, 0));
 }
+
+#[test]
+fn sessions_that_nobody_uses_give_their_partitions_up() {
+    let sessions = FetchSessions::new(SessionLimits {
+        partitions_max: 10,
+        ..SessionLimits::default()
+    });
+    let mut client = Client::new(&sessions);
+    let quiet = |target: &FetchTarget| row(target.partition, 5, "");
+    let [_, _, used] = [4, 4, 2].map(|count| client.session_of(count));
+    assert_eq!(client.session_of(1), 0);
+    client.now_ms = TWO_MINUTES;
+    assert_eq!(client.fetch((used, 1), vec![], vec![], quiet).0, ErrorCode::None);
+    client.now_ms += 1;
+    assert_eq!(client.session_of(9), 0);
+    assert_ne!(client.session_of(8), 0);
+    assert_eq!(sessions.size(), (2, 10));
+    assert_eq!(client.fetch((used, 2), vec![], vec![], quiet).0, ErrorCode::None);
+}
+
+/// A version that has 16 bits for a name's length cannot tell what a later one could ask for.
+#[test]
+fn names_that_no_topic_can_have_are_not_remembered() {
+    let sessions = sessions(2);
+    let client = Client::new(&sessions);
+    let quiet = |target: &FetchTarget| row(target.partition, 5, "");
+    let (longest, too_long) = ("n".repeat(249), "n".repeat(250));
+    let asked = |topic: &str| vec![target(name(topic), 0, 0)];
+    let (error, id, told) = client.fetch((0, 0), asked(&too_long), vec![], quiet);
+    assert_eq!((error, id, told), (ErrorCode::None, 0, vec![0]));
+    let (error, id, _) = client.fetch((0, 0), asked(&longest), vec![], quiet);
+    assert_eq!((error, id != 0), (ErrorCode::None, true));
+    let (error, ..) = client.fetch((id, 1), asked(&too_long), vec![], quiet);
+    assert_eq!(error, ErrorCode::FetchSessionIdNotFound);
+    assert_eq!(sessions.size(), (0, 0));
+}
