@@ -2,6 +2,7 @@
 //!
 //! - The new log start is on the disk when the answer leaves; Kafka writes it down some time later (and may show the
 //!   records again after a crash).
+//! - Internal topics refuse (`INVALID_TOPIC_EXCEPTION`): a coordinator reads its log from the beginning.
 //! - Topics that are only compacted refuse (`POLICY_VIOLATION`).
 //! - Of a partition that is named twice, the later counts, and is told once.
 
@@ -17,6 +18,7 @@ use log_core::protocol::{ErrorCode, KafkaString};
 
 use crate::kafka::error_map::partition_error;
 use crate::kafka::services::Services;
+use crate::metadata::topic_name;
 
 const HIGH_WATERMARK: i64 = -1;
 
@@ -70,6 +72,9 @@ async fn delete(
     let partition = services
         .partition(topic, request.partition_index)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if topic_name::is_internal(topic) {
+        return Err(ErrorCode::InvalidTopicException);
+    }
     if !partition.config().cleanup_policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }

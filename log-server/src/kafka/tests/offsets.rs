@@ -145,6 +145,7 @@ async fn records_are_deleted_up_to_an_offset() {
     broker
         .create_topic("compacted", 1, &[("cleanup.policy", "compact")])
         .await;
+    broker.create_topic("__consumer_offsets", 1, &[]).await;
     for (topic, partition, offset, expected) in [
         ("a", 0, 2, (ErrorCode::None, 2)),
         // Never backwards.
@@ -155,6 +156,13 @@ async fn records_are_deleted_up_to_an_offset() {
         ("a", 9, 0, (ErrorCode::UnknownTopicOrPartition, -1)),
         ("nobody", 0, 0, (ErrorCode::UnknownTopicOrPartition, -1)),
         ("compacted", 0, 0, (ErrorCode::PolicyViolation, -1)),
+        ("__consumer_offsets", 0, 0, (ErrorCode::InvalidTopicException, -1)),
+        (
+            "__consumer_offsets",
+            1,
+            0,
+            (ErrorCode::UnknownTopicOrPartition, -1),
+        ),
     ] {
         assert_eq!(
             delete(&broker, topic, partition, offset).await,
