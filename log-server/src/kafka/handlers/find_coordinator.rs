@@ -8,7 +8,6 @@
 //! - Differs from Kafka: a question about a transactional id or a share group makes no topic; those coordinators are not served yet,
 //!   and their APIs not advertised.
 
-use log_core::model::TopicId;
 use log_core::protocol::messages::find_coordinator_response::Coordinator;
 use log_core::protocol::messages::{FindCoordinatorRequestData, FindCoordinatorResponseData};
 use log_core::protocol::{ErrorCode, KafkaString};
@@ -110,10 +109,62 @@ fn coordinator(
     }
 }
 
+/// A key as Kafka reads it: split at colons from the right, so that only the group may contain one; colons at the end do not count.
 fn is_share_partition(key: &str) -> bool {
-    let mut parts = key.splitn(3, ':');
-    let (group, id, partition) = (parts.next(), parts.next(), parts.next());
-    group.is_some_and(|group| !group.is_empty())
-        && id.is_some_and(|id| id.parse::<TopicId>().is_ok())
-        && partition.is_some_and(|partition| partition.parse::<i32>().is_ok())
+    let mut parts = key.trim_end_matches(':').rsplitn(3, ':');
+    let (Some(partition), Some(id), Some(group)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let is_blank = |character: char| character <= ' ';
+    !group.trim_matches(is_blank).is_empty() && is_topic_id(id) && partition.parse::<i32>().is_ok()
+}
+
+/// Sixteen bytes in URL-safe base64, padded or not. Kafka does not look at the bits that are left over, so neither do we.
+fn is_topic_id(text: &str) -> bool {
+    const CHARACTERS: usize = 22;
+    let digits = text.strip_suffix("==").unwrap_or(text).as_bytes();
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    digits.len() == CHARACTERS && digits.iter().all(is_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The verdicts of a real Kafka 4.3's `SharePartitionKey`.
+    #[test]
+    fn a_share_key_names_group_topic_and_partition() {
+        const ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+        for (key, expected) in [
+            ("g:ID:0", true),
+            ("g:ID:-1", true),
+            ("g:ID:+1", true),
+            ("g:ID:01", true),
+            ("a:b:ID:0", true),
+            ("g !:ID:0", true),
+            ("g:ID==:0", true),
+            ("g:ID:0::", true),
+            ("g:AAAAAAAAAAAAAAAAAAAAAR:0", true),
+            ("", false),
+            ("::", false),
+            ("g", false),
+            ("g:ID", false),
+            ("g:ID:", false),
+            (":ID:0", false),
+            (" :ID:0", false),
+            ("\t:ID:0", false),
+            ("g::0", false),
+            ("g:ID=:0", false),
+            ("g:IDA:0", false),
+            ("g:AAAAAAAAAAAAAAAAAAAAA+:0", false),
+            ("g:AAAAAAAAAAAAAAAAAAAAQ:0", false),
+            ("g:ID: 0", false),
+            ("g:ID:x", false),
+            ("g:ID:0:1", false),
+            ("g:ID:2147483648", false),
+        ] {
+            let key = key.replace("ID", ID);
+            assert_eq!(is_share_partition(&key), expected, "{key:?}");
+        }
+    }
 }
