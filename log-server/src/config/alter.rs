@@ -5,7 +5,7 @@
 use super::effective::{BrokerLayers, ConfigError, Overrides, find_topic_key};
 use super::keys::{self, KEYS, Key};
 use super::suggestion::did_you_mean;
-use super::value::{Kind, Rule, canonical, split_list};
+use super::value::{Kind, Rule, VALUE_BYTES_MAX, canonical, split_list};
 
 /// What is done to one config (KIP-339).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +214,8 @@ fn alter(
                     operation: operation.name(),
                 });
             }
+            // The work below grows with the square of the length.
+            Operation::Append | Operation::Subtract if VALUE_BYTES_MAX < value.len() => value.to_owned(),
             Operation::Append | Operation::Subtract => {
                 let present = altered.get(name).unwrap_or(&target.default);
                 change_list(present, operation, value)

@@ -1,6 +1,8 @@
 //! What `AlterConfigs` and `IncrementalAlterConfigs` share: each resource is changed whole or not at all, each has its own outcome, and
 //! one that is named twice is refused both times.
 
+use std::collections::HashMap;
+
 use log_core::protocol::{ErrorCode, KafkaString};
 
 use crate::config::alter::Alteration;
@@ -39,23 +41,29 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
         .iter()
         .map(|wanted| (wanted.kind, wanted.name.clone()))
         .collect();
+    let mut times_named: HashMap<(i8, &KafkaString), usize> = HashMap::with_capacity(names.len());
+    for (kind, name) in &names {
+        *times_named.entry((*kind, name)).or_default() += 1;
+    }
     let mut results: Vec<Option<Result<(), ControllerError>>> = Vec::with_capacity(wanted.len());
     let (mut topics, mut brokers) = (Vec::new(), Vec::new());
     for (place, wanted) in wanted.into_iter().enumerate() {
-        results.push(match (resource(services, &names, &wanted), wanted.alteration) {
-            (Err(error), _) | (_, Err(error)) => Some(Err(error)),
-            (Ok(ConfigResource::Topic(name)), Ok(alteration)) => {
-                topics.push((place, (name, alteration)));
-                None
-            }
-            (Ok(ConfigResource::Broker(scope)), Ok(alteration)) => {
-                brokers.push((place, (scope, alteration)));
-                None
-            }
-            (Ok(ConfigResource::Nothing), Ok(_)) => Some(Err(ControllerError::InvalidRequest(
-                "this kind of resource has no settings here".to_owned(),
-            ))),
-        });
+        results.push(
+            match (resource(services, &times_named, &wanted), wanted.alteration) {
+                (Err(error), _) | (_, Err(error)) => Some(Err(error)),
+                (Ok(ConfigResource::Topic(name)), Ok(alteration)) => {
+                    topics.push((place, (name, alteration)));
+                    None
+                }
+                (Ok(ConfigResource::Broker(scope)), Ok(alteration)) => {
+                    brokers.push((place, (scope, alteration)));
+                    None
+                }
+                (Ok(ConfigResource::Nothing), Ok(_)) => Some(Err(ControllerError::InvalidRequest(
+                    "this kind of resource has no settings here".to_owned(),
+                ))),
+            },
+        );
     }
     let (topic_places, topics): (Vec<usize>, Vec<_>) = topics.into_iter().unzip();
     let (broker_places, brokers): (Vec<usize>, Vec<_>) = brokers.into_iter().unzip();
@@ -93,11 +101,10 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
 
 fn resource(
     services: &Services,
-    names: &[(i8, KafkaString)],
+    times_named: &HashMap<(i8, &KafkaString), usize>,
     wanted: &Wanted,
 ) -> Result<ConfigResource, ControllerError> {
-    let is_it = |(kind, name): &&(i8, KafkaString)| *kind == wanted.kind && *name == wanted.name;
-    if 1 < names.iter().filter(is_it).count() {
+    if times_named.get(&(wanted.kind, &wanted.name)) != Some(&1) {
         return Err(ControllerError::InvalidRequest(
             "the request names it twice".to_owned(),
         ));

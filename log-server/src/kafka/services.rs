@@ -11,6 +11,7 @@ use log_core::protocol::{ErrorCode, KafkaString};
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::kafka::fetch_session::{FetchSessions, SessionLimits};
+use crate::kafka::line_limit::LineLimit;
 use crate::metadata::controller::Controller;
 use crate::metadata::topic_name::METADATA_TOPIC;
 use crate::partition::partition::Partition;
@@ -34,6 +35,8 @@ pub struct Services {
     pub shutdown: ShutdownSignal,
     /// What clients fetch again and again.
     pub(crate) sessions: FetchSessions,
+    /// Bounds the lines that clients' requests write to the log.
+    pub(crate) lines: LineLimit,
     started: Instant,
 }
 
@@ -60,6 +63,7 @@ impl Services {
             log_manager,
             shutdown,
             sessions: FetchSessions::new(limits),
+            lines: LineLimit::new(),
             started: Instant::now(),
         }
     }

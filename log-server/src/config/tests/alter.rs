@@ -82,6 +82,8 @@ fn the_four_operations_do_what_kafka_s_do() {
     );
     check(&[], &[(policy, Append, Some(""))], Err("empty"));
     check(&[], &[(policy, Append, Some("squeeze"))], Err("\"squeeze\""));
+    let long = vec!["compact"; 5000].join(",");
+    check(&[], &[(policy, Append, Some(&long))], Err("it has 39999 bytes"));
     check(
         &[],
         &[("retention.ms", Append, Some("1"))],

@@ -2,7 +2,10 @@
 //!
 //! - Resources: topics, this broker by its node id, and with an empty name what was set for all brokers while they run.
 //!   Broker loggers, client metrics and groups are answered as having no settings.
+//! - A resource named twice is answered once, where Kafka answers twice.
 //! - Version 3 (KIP-569): types and, if asked for, documentation.
+
+use std::collections::HashSet;
 
 use log_core::protocol::messages::describe_configs_request::DescribeConfigsResource;
 use log_core::protocol::messages::describe_configs_response::{
@@ -25,7 +28,11 @@ pub(crate) fn handle(
     request: DescribeConfigsRequestData,
 ) -> DescribeConfigsResponseData {
     let (with_synonyms, with_documentation) = (request.include_synonyms, request.include_documentation);
-    let results = request.resources.into_iter().map(|resource| {
+    // One answer has hundreds of times the size of what asks for it: it is given once, however often it is asked for.
+    let mut seen = HashSet::new();
+    let mut resources = request.resources;
+    resources.retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = resources.into_iter().map(|resource| {
         let described = describe(services, &resource);
         let row = |row| setting(row, with_synonyms, with_documentation);
         let (configs, error) = match described {

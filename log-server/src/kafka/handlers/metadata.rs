@@ -8,7 +8,7 @@
 //! - Differs from Kafka: a topic that is created by the question is in the answer with its leaders, and
 //!   a leader in an answer is one that takes records. Kafka answers `LEADER_NOT_AVAILABLE` first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use log_core::model::TopicId;
@@ -158,7 +158,7 @@ async fn by_name(
         .copied()
         .filter(|name| find(&image, name).is_none())
         .collect();
-    let mut refused: Vec<(&str, ErrorCode)> = Vec::new();
+    let mut refused: HashMap<&str, ErrorCode> = HashMap::new();
     if may_create && !missing.is_empty() {
         refused = create(services, version, &missing).await;
         image = services.controller.image();
@@ -167,15 +167,15 @@ async fn by_name(
         if let Some(topic) = find(&image, name) {
             return describe(services, topic);
         }
-        let refusal = refused.iter().find(|(refused, _)| *refused == name);
-        let error = refusal.map_or_else(|| unknown_name(name), |(_, error)| *error);
+        let refusal = refused.get(name).copied();
+        let error = refusal.unwrap_or_else(|| unknown_name(name));
         missing_topic(name, error)
     };
     names.into_iter().map(answer).collect()
 }
 
 /// Creates topics with the broker's defaults; those that could not be, with the code for each.
-async fn create<'a>(services: &Services, version: i16, names: &[&'a str]) -> Vec<(&'a str, ErrorCode)> {
+async fn create<'a>(services: &Services, version: i16, names: &[&'a str]) -> HashMap<&'a str, ErrorCode> {
     let legal: Vec<&str> = names
         .iter()
         .copied()
@@ -183,25 +183,29 @@ async fn create<'a>(services: &Services, version: i16, names: &[&'a str]) -> Vec
         .collect();
     let topics = legal.iter().map(|name| NewTopic::named(*name)).collect();
     let results = services.controller.create_topics(topics, false).await;
-    let mut refused = Vec::new();
+    let mut refused = HashMap::new();
     for (name, result) in legal.into_iter().zip(results) {
         let error = match result {
             // Another client was quicker.
             Ok(_) | Err(ControllerError::TopicExists(_)) => continue,
             Err(error) => error,
         };
-        tracing::warn!(topic = name, %error, "a client asked for a topic that cannot be created");
-        refused.push((
-            name,
-            match controller_error(&error) {
-                // Codes that a client does not expect from Metadata; it shall ask again.
-                ErrorCode::KafkaStorageError | ErrorCode::NotController if version < 1 => {
-                    ErrorCode::LeaderNotAvailable
-                }
-                ErrorCode::KafkaStorageError | ErrorCode::NotController => ErrorCode::UnknownTopicOrPartition,
-                code => code,
-            },
-        ));
+        let code = match controller_error(&error) {
+            // Codes that a client does not expect from Metadata; it shall ask again.
+            ErrorCode::KafkaStorageError | ErrorCode::NotController if version < 1 => {
+                ErrorCode::LeaderNotAvailable
+            }
+            ErrorCode::KafkaStorageError | ErrorCode::NotController => ErrorCode::UnknownTopicOrPartition,
+            code => code,
+        };
+        // One line for all of them: clients ask several times a second, and may ask for many.
+        if refused.is_empty()
+            && let Some(left_out) = services.lines.admit()
+        {
+            let topic = name;
+            tracing::warn!(topic, %error, left_out, "a client asked for a topic that cannot be created");
+        }
+        refused.insert(name, code);
     }
     refused
 }

@@ -267,3 +267,53 @@ async fn settings_are_replaced_all_at_once() {
         assert_eq!(sources().await, after);
     }
 }
+
+/// One of a kind that does not exist, named over and over by a request as large as it may be: each is compared with none but itself.
+#[tokio::test]
+async fn a_request_full_of_resources_is_answered() {
+    let broker = Broker::start();
+    let count = 100_000;
+    let request = AlterConfigsRequestData {
+        resources: (0..count)
+            .map(|number| alter_configs_request::AlterConfigsResource {
+                resource_type: 99,
+                resource_name: string(&number.to_string()),
+                ..alter_configs_request::AlterConfigsResource::default()
+            })
+            .collect(),
+        ..AlterConfigsRequestData::default()
+    };
+    let response = broker.connect().call(2, request).await;
+    assert_eq!(response.responses.len(), count);
+    assert!(
+        response
+            .responses
+            .iter()
+            .all(|row| code(row.error_code) == ErrorCode::InvalidRequest)
+    );
+}
+
+#[tokio::test]
+async fn a_resource_named_often_is_described_once() {
+    let broker = Broker::start();
+    let resource = |kind, name| DescribeConfigsResource {
+        resource_type: kind,
+        resource_name: string(name),
+        ..DescribeConfigsResource::default()
+    };
+    let request = DescribeConfigsRequestData {
+        resources: vec![
+            resource(BROKER, "1"),
+            resource(TOPIC, "nobody"),
+            resource(BROKER, "1"),
+            resource(TOPIC, "1"),
+        ],
+        ..DescribeConfigsRequestData::default()
+    };
+    let response = broker.connect().call(4, request).await;
+    let rows = response.results.iter();
+    let told: Vec<_> = rows
+        .map(|row| (row.resource_type, row.resource_name.as_str()))
+        .collect();
+    assert_eq!(told, [(BROKER, "1"), (TOPIC, "nobody"), (TOPIC, "1")]);
+}
