@@ -155,6 +155,8 @@ pub enum OffsetReset {
     Earliest,
     /// Go on from the end.
     Latest,
+    /// Go on from the first record that is no older than this (KIP-1106).
+    Back(Duration),
 }
 
 /// What a partition consumer has on top of [`ClientConfig`].

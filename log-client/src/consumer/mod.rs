@@ -2,6 +2,7 @@
 //!
 //! - `records`: what a fetch brought for one partition
 //! - `fetch`: one request to one broker and its response
+//! - `start`: the offsets that starts stand for
 //!
 //! Here is what goes on between them: each broker has one fetch under way, which asks for the partitions
 //! whose records have been handed out; so the next records travel while the last ones are worked on.
@@ -11,6 +12,7 @@
 
 mod fetch;
 mod records;
+mod start;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,8 @@ use crate::error::{Error, Result};
 use crate::metadata::BrokerId;
 use crate::offsets::{ListedOffset, OffsetQuery, list_offsets};
 use fetch::{Fetched, Wanted, fetch};
+pub(crate) use start::back;
+use start::resolve;
 
 /// Reads partitions.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ struct Assigned {
     /// The turn of its last assignment or seek: answers to older questions do not count.
     since: u64,
     is_asked: bool,
+    /// Whether its records are held back.
+    is_paused: bool,
     /// The turn in which it last got records; who waited longest is asked for first.
     served: u64,
     failures: u32,
@@ -125,6 +131,7 @@ impl Consumer {
             },
             since: self.turn,
             is_asked: false,
+            is_paused: false,
             served: 0,
             failures: 0,
             failing_since: None,
@@ -153,6 +160,51 @@ impl Consumer {
         self.ready.retain(|records| records.partition() != partition);
     }
 
+    /// Reads a partition from another place on, paused or not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] for a partition that is not assigned.
+    pub fn seek(&mut self, partition: &TopicPartition, start: StartAt) -> Result<()> {
+        let Some(assigned) = self.partitions.get(partition) else {
+            return Err(not_assigned(partition));
+        };
+        let is_paused = assigned.is_paused;
+        self.assign(partition.clone(), start);
+        if let Some(assigned) = self.partitions.get_mut(partition) {
+            assigned.is_paused = is_paused;
+        }
+        Ok(())
+    }
+
+    /// Holds the records of a partition back; what was fetched already is kept for later.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] for a partition that is not assigned.
+    pub fn pause(&mut self, partition: &TopicPartition) -> Result<()> {
+        self.set_paused(partition, true)
+    }
+
+    /// Goes on with a partition that was paused.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] for a partition that is not assigned.
+    pub fn resume(&mut self, partition: &TopicPartition) -> Result<()> {
+        self.set_paused(partition, false)
+    }
+
+    fn set_paused(&mut self, partition: &TopicPartition, is_paused: bool) -> Result<()> {
+        let assigned = self.partitions.get_mut(partition);
+        assigned.ok_or_else(|| not_assigned(partition))?.is_paused = is_paused;
+        Ok(())
+    }
+
+    /// Whether the records of a partition are held back.
+    #[must_use]
+    pub fn is_paused(&self, partition: &TopicPartition) -> bool {
+        let assigned = self.partitions.get(partition);
+        assigned.is_some_and(|assigned| assigned.is_paused)
+    }
+
     /// The partitions that are read.
     pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
         self.partitions.keys()
@@ -161,12 +213,17 @@ impl Consumer {
     /// Where reading goes on after what was handed out; none while a start is being looked up.
     #[must_use]
     pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.position_with_epoch(partition).map(|(offset, _)| offset)
+    }
+
+    /// The position, and the leader epoch of the last record before it as far as that is known.
+    pub(crate) fn position_with_epoch(&self, partition: &TopicPartition) -> Option<(Offset, LeaderEpoch)> {
         let waiting = self.ready.iter().find(|records| records.partition() == partition);
         if let Some(records) = waiting {
-            return Some(records.asked_offset());
+            return Some((records.asked_offset(), LeaderEpoch::NONE));
         }
         match self.partitions.get(partition)?.position {
-            Position::At { offset, .. } => Some(offset),
+            Position::At { offset, last_epoch } => Some((offset, last_epoch)),
             Position::Unresolved(_) => None,
         }
     }
@@ -226,8 +283,8 @@ impl Consumer {
             return Err(Error::config("no partition is assigned to the consumer"));
         }
         loop {
-            if !self.ready.is_empty() {
-                let ready = std::mem::take(&mut self.ready);
+            let ready = self.take_ready();
+            if !ready.is_empty() {
                 // The next fetch travels while these are worked on.
                 if let Err(error) = self.start_work(Instant::now()) {
                     // It comes back with the next poll, when nothing is ready.
@@ -248,6 +305,16 @@ impl Consumer {
                 () = tokio::time::sleep_until(due) => {}
             }
         }
+    }
+
+    /// What has arrived, but for what is held back.
+    fn take_ready(&mut self) -> Vec<PartitionRecords> {
+        let partitions = &self.partitions;
+        let is_paused = |records: &mut PartitionRecords| {
+            let assigned = partitions.get(records.partition());
+            assigned.is_some_and(|assigned| assigned.is_paused)
+        };
+        self.ready.extract_if(.., |records| !is_paused(records)).collect()
     }
 
     /// Begins whatever can be begun, and says when to look again at the latest.
@@ -291,7 +358,7 @@ impl Consumer {
             let Position::At { offset, last_epoch } = assigned.position else {
                 continue;
             };
-            if !assigned.is_free(now) {
+            if assigned.is_paused || !assigned.is_free(now) {
                 continue;
             }
             let (leader, leader_epoch) = match metadata.leader(partition) {
@@ -337,9 +404,11 @@ impl Consumer {
                 Event::Fetched { broker, since, rows }
             });
         }
-        unled
-            .into_iter()
-            .try_for_each(|(partition, error)| self.failed(&partition, error, now))
+        let mut first_error = Ok(());
+        for (partition, error) in unled {
+            first_error = first_error.and(self.failed(&partition, error, now));
+        }
+        first_error
     }
 
     fn keep_fresh(&mut self, now: Instant, due: &mut Instant) {
@@ -459,6 +528,7 @@ impl Consumer {
             (_, OffsetReset::Fail) => None,
             (Error::OffsetOutOfRange { .. }, OffsetReset::Earliest) => Some(StartAt::Earliest),
             (Error::OffsetOutOfRange { .. }, OffsetReset::Latest) => Some(StartAt::Latest),
+            (Error::OffsetOutOfRange { .. }, OffsetReset::Back(duration)) => Some(back(duration)),
             (Error::LogTruncated { end, .. }, _) => Some(StartAt::Offset(*end)),
             _ => None,
         };
@@ -494,74 +564,22 @@ impl Consumer {
             .filter(|(partition, assigned)| assigned.is_free(now) && metadata.leader(partition).is_err())
             .map(|(partition, _)| partition.clone())
             .collect();
+        // Each takes note, whichever is the first to be told of.
+        let mut first_error = Ok(());
         for partition in waiting {
-            self.failed(&partition, error.clone(), now)?;
+            first_error = first_error.and(self.failed(&partition, error.clone(), now));
         }
-        Ok(())
+        first_error
     }
+}
+
+fn not_assigned(partition: &TopicPartition) -> Error {
+    Error::config(format!("{partition} is not assigned to the consumer"))
 }
 
 impl Assigned {
     /// Whether it can be asked about.
     fn is_free(&self, now: Instant) -> bool {
         !self.is_asked && self.not_before.is_none_or(|at| at <= now)
-    }
-}
-
-/// Turns starts into offsets.
-async fn resolve(
-    cluster: &Cluster,
-    wanted: Vec<(TopicPartition, StartAt, u64)>,
-) -> Vec<(TopicPartition, u64, Result<Offset>)> {
-    let first = wanted
-        .iter()
-        .map(|(partition, start, _)| (partition.clone(), query(*start)))
-        .collect();
-    let found = list_offsets(cluster, first, cluster.api_deadline()).await;
-    // What was asked for may not exist, or need a second look: then the other end of the log decides.
-    let second = wanted
-        .iter()
-        .filter_map(|(partition, start, _)| match start {
-            StartAt::Timestamp(_) => Some((partition.clone(), OffsetQuery::Latest)),
-            StartAt::BeforeEnd(_) => Some((partition.clone(), OffsetQuery::Earliest)),
-            _ => None,
-        })
-        .collect();
-    let others = list_offsets(cluster, second, cluster.api_deadline()).await;
-    let mut others: BTreeMap<_, _> = others.into_iter().collect();
-    let mut resolved = Vec::with_capacity(wanted.len());
-    for ((partition, start, since), (_, answer)) in wanted.into_iter().zip(found) {
-        let other = others.remove(&partition);
-        resolved.push((partition, since, begin(start, answer, other)));
-    }
-    resolved
-}
-
-fn query(start: StartAt) -> OffsetQuery {
-    match start {
-        StartAt::Earliest | StartAt::Offset(_) => OffsetQuery::Earliest,
-        StartAt::Latest | StartAt::BeforeEnd(_) => OffsetQuery::Latest,
-        StartAt::Timestamp(timestamp) => OffsetQuery::Timestamp(timestamp),
-    }
-}
-
-fn begin(
-    start: StartAt,
-    answer: Result<ListedOffset>,
-    other: Option<Result<ListedOffset>>,
-) -> Result<Offset> {
-    let of = |listed: ListedOffset| listed.offset.unwrap_or(Offset::ZERO);
-    let answer = answer?;
-    match (start, other) {
-        (StartAt::Timestamp(_), Some(end)) => match answer.offset {
-            Some(offset) => Ok(offset),
-            None => Ok(of(end?)),
-        },
-        (StartAt::BeforeEnd(count), Some(first)) => {
-            let back = i64::try_from(count).unwrap_or(i64::MAX);
-            let offset = of(answer).get().saturating_sub(back);
-            Ok(Offset::new(offset.max(0)).max(of(first?)))
-        }
-        _ => Ok(of(answer)),
     }
 }

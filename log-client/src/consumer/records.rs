@@ -72,7 +72,8 @@ pub(crate) struct Watermarks {
 
 impl PartitionRecords {
     /// Takes the whole batches of `bytes` that hold records from `from` on, checking each; an incomplete
-    /// last batch is left out. `None` when there are none.
+    /// last batch is left out. `None` when there are none. What stands before a damaged batch is taken: the
+    /// next fetch begins with the damage, and fails.
     pub(crate) fn take(
         partition: TopicPartition,
         from: Offset,
@@ -81,7 +82,7 @@ impl PartitionRecords {
         reading: Reading,
     ) -> Result<Option<Self>> {
         let mut next_offset = from;
-        let mut begin = 0;
+        let (mut begin, mut end) = (0, 0);
         let mut walk = batches(bytes);
         while let Some(batch) = walk.next() {
             let checked = batch.and_then(|batch| {
@@ -90,16 +91,18 @@ impl PartitionRecords {
                 }
                 Ok(batch)
             });
-            let header = *checked
-                .map_err(|error| corrupt(&partition, next_offset, &error))?
-                .header();
+            let header = match checked {
+                Ok(batch) => *batch.header(),
+                Err(_) if begin < end => break,
+                Err(error) => return Err(corrupt(&partition, next_offset, &error)),
+            };
+            end = walk.position();
             if header.next_offset() <= from {
-                begin = walk.position();
+                begin = end;
             } else {
                 next_offset = header.next_offset().max(next_offset);
             }
         }
-        let end = walk.position();
         Ok((begin < end).then(|| Self {
             partition,
             from,

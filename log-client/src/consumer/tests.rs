@@ -222,11 +222,13 @@ async fn damage_is_found_before_records_are_shown() {
     config.client.api_timeout = Duration::from_millis(20);
     let mut consumer = Consumer::new(config.clone()).unwrap();
     consumer.assign(partition(0), StartAt::Earliest);
+    assert_eq!(read(&mut consumer, 10).await.len(), 10, "what stands before it");
     let error = consumer.poll().await.unwrap_err();
     assert!(
         matches!(&error, Error::CorruptBatch { offset, .. } if offset.get() == 10),
         "{error}"
     );
+    assert_eq!(consumer.position(&partition(0)), Some(Offset::new(10)));
     config.check_crcs = false;
     let mut consumer = Consumer::new(config).unwrap();
     consumer.assign(partition(0), StartAt::Earliest);

@@ -301,6 +301,16 @@ impl Accumulator {
         partition.queue.lock().batches.front().map(|first| first.created)
     }
 
+    /// Whether no queue holds a record. Once it is closed none will hold one again: whoever was about to append
+    /// looks whether it is closed under the lock that is taken here.
+    pub(crate) fn is_drained(&self) -> bool {
+        let topics: Vec<_> = self.topics.read().values().cloned().collect();
+        topics.iter().all(|topic| {
+            let queues = topic.queues.read();
+            queues.iter().all(|queue| queue.queue.lock().batches.is_empty())
+        })
+    }
+
     /// Nothing is appended any more; what is queued leaves at once.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
@@ -494,7 +504,15 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_appended_after_the_end() {
         let both = accumulator(1000, 1);
+        assert!(both.0.is_drained());
+        let delivery = append(&both, None, record(None, b"v"));
         both.0.close();
+        assert!(
+            !both.0.is_drained(),
+            "what came before the end is still to be sent"
+        );
+        drop(Accumulator::take(&both.0.take_fresh()[0]));
+        assert!(both.0.is_drained() && delivery.now_or_never().is_some());
         let parts = record(None, b"v");
         assert!(matches!(
             both.0.append(&both.1, None, &parts, 10),

@@ -8,7 +8,8 @@
 //! - `sender`: the task that sends
 //!
 //! A record that was acknowledged is in the log; one that failed with [`Error::DeliveryTimedOut`] or
-//! [`Error::OutcomeUnknown`] may be or not; every other failure means that it is not.
+//! [`Error::OutcomeUnknown`] may be or not, and so may one that was given up with [`Error::Closed`] because the
+//! producer was dropped; every other failure means that it is not.
 
 mod accumulator;
 mod books;
@@ -224,12 +225,15 @@ impl Producer {
         self.inner.accumulator.books.flush().await;
     }
 
-    /// Takes no more records, waits for those it has, and ends.
+    /// Takes no more records, waits for those it has, and ends. If this is cancelled, the producer still ends;
+    /// closing it again waits for that.
     pub async fn close(&self) {
         self.inner.accumulator.close();
-        if let Some(task) = self.inner.task.lock().await.take() {
+        let mut task = self.inner.task.lock().await;
+        if let Some(running) = task.as_mut() {
             // It fails only when it is aborted, and then there is nothing to wait for.
-            task.await.ok();
+            running.await.ok();
+            *task = None;
         }
     }
 }

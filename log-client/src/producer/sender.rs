@@ -145,6 +145,8 @@ impl Sender {
                 .partitions
                 .iter()
                 .all(|partition| partition.in_order.is_idle())
+            // Last, because it is the one that a record on its way into a queue cannot slip past.
+            && self.accumulator.is_drained()
     }
 
     /// Sends what can be sent, and says when to look again at the latest.

@@ -500,8 +500,12 @@ impl InOrder {
 
     /// Fails everything that is not on its way.
     pub(crate) fn fail_all(&mut self, error: &Error) {
-        for batch in self.retries.drain(..) {
-            batch.claim.settle(Outcome::Failed(error.clone()));
+        for batch in std::mem::take(&mut self.retries) {
+            if self.may_be_appended(&batch) {
+                fail_as_unknown(batch, error.clone());
+            } else {
+                batch.claim.settle(Outcome::Failed(error.clone()));
+            }
         }
         while let Some(open) = Accumulator::take(&self.queue) {
             open.claim.settle(Outcome::Failed(error.clone()));

@@ -184,7 +184,7 @@ impl Simulation {
     }
 
     fn trouble(&mut self) {
-        match self.random.u8(..8) {
+        match self.random.u8(..9) {
             // The connection breaks: nothing that is under way is answered any more.
             0 => {
                 let unanswered = self.answers.drain(..).map(|(batch, _)| batch);
@@ -204,6 +204,12 @@ impl Simulation {
                 }
             }
             4 => self.ghosts.clear(),
+            // The right to write is taken away for a moment: what waits fails, what is on its way does not know.
+            5 if self.random.u8(..4) == 0 => {
+                let code = ErrorCode::TopicAuthorizationFailed;
+                self.partition
+                    .fail_all(&Error::broker(ApiKey::Metadata, code, "t", None));
+            }
             _ => self.now += Duration::from_millis(self.random.u64(..400)),
         }
     }
