@@ -1,8 +1,8 @@
-//! An async client of the Kafka protocol: producer, partition consumer, admin.
+//! An async client of the Kafka protocol: producer, partition consumer, group consumer, admin.
 //!
 //! Works against Stratalog and against Kafka. From the bottom up, each module using only those before it:
-//! `error`, `config`, `retry` ← `api_versions` ← `connection` ← `metadata` ← `cluster` ← `offsets` ← `admin`,
-//! `producer`, `consumer`.
+//! `error`, `config`, `retry` ← `api_versions` ← `connection` ← `metadata` ← `cluster` ← `offsets`,
+//! `consumer_protocol`, `coordinator` ← `admin`, `producer`, `consumer` ← `group`.
 
 pub mod admin;
 pub mod api_versions;
@@ -11,6 +11,8 @@ pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod consumer;
+mod consumer_protocol;
+pub mod coordinator;
 pub mod error;
 pub mod metadata;
 pub mod offsets;

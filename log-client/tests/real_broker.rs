@@ -27,6 +27,7 @@ scenarios! {
     topics_are_created_grown_described_and_deleted
     topic_settings_are_changed_and_taken_back
     the_cluster_describes_itself
+    groups_are_listed_described_and_deleted
     records_of_every_codec_are_acknowledged_with_their_offsets
     every_kind_of_acknowledgement_works
     offsets_are_found_by_time

@@ -11,6 +11,7 @@
 )]
 
 #[path = "../../log-client/tests/scenarios/mod.rs"]
+#[expect(dead_code, reason = "those about groups wait until this server keeps groups")]
 mod scenarios;
 #[path = "process/server.rs"]
 #[expect(dead_code, reason = "crashes and full disks are tested elsewhere")]

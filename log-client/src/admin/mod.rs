@@ -1,4 +1,4 @@
-//! Administration: topics, their settings, records and offsets, and what the cluster is made of.
+//! Administration: topics, their settings, records and offsets, groups, and what the cluster is made of.
 //!
 //! Every operation tries again while an error is one that passes, until `api_timeout` is over. Operations
 //! on several things return one result for each. A change whose answer was lost is sent again, and then may
@@ -6,11 +6,14 @@
 
 mod configs;
 mod describe;
+mod group_offsets;
+mod groups;
 mod records;
 mod topics;
 
 pub use configs::{ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigSynonym, ConfigType};
 pub use describe::{ClusterDescription, LogDir, LogDirReplica};
+pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, MemberDescription};
 pub use topics::{CreatedTopic, Intent, NewTopic, TopicListing};
 
 use std::collections::HashMap;

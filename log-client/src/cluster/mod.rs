@@ -3,6 +3,7 @@
 //! Connections are opened when they are first asked for and shared. Two callers that find the metadata
 //! stale cause one request. Retrying is `retry`'s; what the metadata says is `metadata`'s.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum Lane {
     General,
     /// Fetches that wait for records.
     Fetch,
+    /// Requests of group members that wait for other members.
+    Group,
 }
 
 /// Who is at the other end of a connection.
@@ -202,10 +205,28 @@ impl Cluster {
     /// # Errors
     /// [`Error::NoBroker`] when none can be reached, and what the request itself ends in.
     pub async fn call_any<R: Request>(&self, request: &R) -> Result<R::Response> {
+        self.call_any_in::<R, &R>(|_| request).await
+    }
+
+    /// As [`Cluster::call_any`], with a request that depends on the version it goes out in.
+    ///
+    /// # Errors
+    /// As [`Cluster::call_any`].
+    pub(crate) async fn call_any_in<R: Request, B: Borrow<R>>(
+        &self,
+        request: impl Fn(i16) -> B,
+    ) -> Result<R::Response> {
+        let request = &request;
         let mut last = None;
         let mut tried: Vec<Arc<str>> = Vec::new();
         for peer in self.candidates() {
-            let attempt = async { self.connect(peer, Lane::General).await?.call(request).await };
+            let attempt = async {
+                let connection = self.connect(peer, Lane::General).await?;
+                let version = connection.version(R::API_KEY)?;
+                let request = request(version);
+                let timeout = connection.request_timeout();
+                connection.call_version(request.borrow(), version, timeout).await
+            };
             match attempt.await {
                 Ok(response) => return Ok(response),
                 Err(error) if error.is_unreachable() => {

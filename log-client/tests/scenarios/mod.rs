@@ -2,16 +2,19 @@
 //!
 //! Topics have random names, so that runs do not meet; each scenario deletes its own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log_client::Error;
 use log_client::admin::{
-    Admin, ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigType, Intent, NewTopic,
+    Admin, ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigType, GroupFilter, GroupState,
+    GroupType, Intent, NewTopic,
 };
 use log_client::config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig, StartAt};
 use log_client::consumer::{Consumer, ConsumerRecord};
+use log_client::coordinator::CommittedOffset;
 use log_client::metadata::TopicMetadata;
 use log_client::offsets::{ListedOffset, OffsetQuery};
 use log_client::producer::{Producer, ProducerRecord, RecordHeader, partition_for_key};
@@ -244,6 +247,85 @@ pub(crate) async fn the_cluster_describes_itself(bootstrap: &str) {
     })
     .await;
     admin.delete_topics(&[&name]).await.unwrap()[0].as_ref().unwrap();
+}
+
+pub(crate) async fn groups_are_listed_described_and_deleted(bootstrap: &str) {
+    let admin = admin(bootstrap);
+    let (topic, group) = (unique("offsets"), unique("group"));
+    create(&admin, NewTopic::new(&topic).with_partitions(3)).await;
+    let partition = |index| TopicPartition::new(topic.as_str(), index);
+    let committed = |offset, metadata: &str| CommittedOffset {
+        metadata: metadata.to_owned(),
+        ..CommittedOffset::new(Offset::new(offset))
+    };
+    let code = |result: &Result<(), Error>| result.as_ref().unwrap_err().code();
+
+    let missing = admin.describe_groups(&[&group]).await.remove(0).unwrap_err();
+    assert_eq!(missing.code(), Some(ErrorCode::GroupIdNotFound), "{missing}");
+    assert!(admin.list_group_offsets(&group, None).await.unwrap().is_empty());
+    let deleted = admin.delete_groups(&[&group]).await;
+    assert_eq!(code(&deleted[0]), Some(ErrorCode::GroupIdNotFound));
+
+    let nowhere = TopicPartition::new("client-test-never-there", 0);
+    let offsets = BTreeMap::from([
+        (partition(0), committed(5, "five")),
+        (partition(1), committed(7, "")),
+        (nowhere.clone(), committed(1, "")),
+    ]);
+    let altered = admin.alter_group_offsets(&group, &offsets).await.unwrap();
+    assert!(altered[&partition(0)].is_ok() && altered[&partition(1)].is_ok());
+    assert_eq!(code(&altered[&nowhere]), Some(ErrorCode::UnknownTopicOrPartition));
+
+    let all = admin.list_group_offsets(&group, None).await.unwrap();
+    let offset_of = |index: i32| all[&partition(index)].as_ref().unwrap().clone();
+    assert_eq!(all.len(), 2);
+    assert_eq!(offset_of(0), Some(committed(5, "five")));
+    assert_eq!(offset_of(1), Some(committed(7, "")));
+    let some = admin
+        .list_group_offsets(&group, Some(&[partition(0), partition(2)]))
+        .await
+        .unwrap();
+    assert_eq!(some[&partition(0)].as_ref().unwrap(), &Some(committed(5, "five")));
+    assert_eq!(some[&partition(2)].as_ref().unwrap(), &None);
+
+    let listed = |states: &[GroupState], types: &[GroupType]| {
+        let filter = GroupFilter {
+            states: states.to_vec(),
+            types: types.to_vec(),
+        };
+        let (admin, group) = (&admin, &group);
+        async move {
+            let groups = admin.list_groups(&filter).await.unwrap();
+            groups.into_iter().find(|listing| listing.group_id == *group)
+        }
+    };
+    let listing = listed(&[], &[]).await.unwrap();
+    assert_eq!(listing.state, Some(GroupState::Empty));
+    assert_eq!(listing.kind, Some(GroupType::Classic));
+    let states = [GroupState::Empty, GroupState::Stable];
+    assert_eq!(listed(&states, &[GroupType::Classic]).await, Some(listing));
+    assert_eq!(listed(&[GroupState::Stable], &[]).await, None);
+    assert_eq!(listed(&[], &[GroupType::Consumer]).await, None);
+
+    let described = admin.describe_groups(&[&group]).await.remove(0).unwrap();
+    assert_eq!(
+        (described.kind, described.state, described.members.len()),
+        (GroupType::Classic, GroupState::Empty, 0)
+    );
+
+    let forgotten = admin
+        .delete_group_offsets(&group, &[partition(0), partition(2)])
+        .await
+        .unwrap();
+    assert!(forgotten[&partition(0)].is_ok(), "{forgotten:?}");
+    let rest = admin.list_group_offsets(&group, None).await.unwrap();
+    assert_eq!(rest.keys().collect::<Vec<_>>(), [&partition(1)]);
+
+    let deleted = admin.delete_groups(&[&group, "client-test-never-there"]).await;
+    assert!(deleted[0].is_ok(), "{deleted:?}");
+    assert_eq!(code(&deleted[1]), Some(ErrorCode::GroupIdNotFound));
+    assert!(admin.list_group_offsets(&group, None).await.unwrap().is_empty());
+    admin.delete_topics(&[&topic]).await.unwrap()[0].as_ref().unwrap();
 }
 
 /// The offset that answers `query` about one partition.

@@ -10,6 +10,11 @@ use super::{ApiKey, CodecError, Message, Request};
 pub use kacrab_protocol::generated::request_header::RequestHeaderData;
 pub use kacrab_protocol::generated::response_header::ResponseHeaderData;
 
+// What members of classic groups of consumers tell each other; no API of its own, and preceded by its version.
+pub use kacrab_protocol::generated::consumer_protocol_assignment::ConsumerProtocolAssignmentData;
+pub use kacrab_protocol::generated::consumer_protocol_subscription::ConsumerProtocolSubscriptionData;
+pub use kacrab_protocol::generated::{consumer_protocol_assignment, consumer_protocol_subscription};
+
 macro_rules! apis {
     ($($api:ident: $request_module:ident $request:ident, $response_module:ident $response:ident;)*) => {
         $(
@@ -88,3 +93,6 @@ apis! {
     ListConfigResources: list_config_resources_request ListConfigResourcesRequestData, list_config_resources_response ListConfigResourcesResponseData;
     DescribeTopicPartitions: describe_topic_partitions_request DescribeTopicPartitionsRequestData, describe_topic_partitions_response DescribeTopicPartitionsResponseData;
 }
+
+apis!(@message ConsumerProtocolSubscriptionData);
+apis!(@message ConsumerProtocolAssignmentData);

@@ -117,12 +117,32 @@ pub(crate) const LOG_CLIENT: Layers = Layers {
                 "log_core::protocol",
             ],
         ),
+        // What classic consumers tell each other; not `consumer`, the partition consumer.
+        row(
+            "consumer_protocol",
+            &["by_leader", "log_core::model", "log_core::protocol"],
+        ),
+        row(
+            "coordinator",
+            &[
+                "by_leader",
+                "cluster",
+                "connection",
+                "error",
+                "metadata",
+                "retry",
+                "log_core::model",
+                "log_core::protocol",
+            ],
+        ),
         row(
             "admin",
             &[
                 "by_leader",
                 "cluster",
                 "config",
+                "consumer_protocol",
+                "coordinator",
                 "error",
                 "metadata",
                 "offsets",
