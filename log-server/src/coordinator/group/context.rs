@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use log_core::model::{TimestampMs, TopicId};
 
-use crate::coordinator::group::classic::Reply;
+use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::settings::GroupSettings;
 

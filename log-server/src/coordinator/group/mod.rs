@@ -11,4 +11,6 @@ pub mod offsets;
 pub mod record;
 pub mod settings;
 pub mod shard;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod timers;

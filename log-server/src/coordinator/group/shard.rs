@@ -45,6 +45,7 @@ impl GroupShard {
 
     /// Called once when the log has been replayed: sessions of all members begin now.
     pub fn loaded(&mut self, context: &mut Context<'_>) {
+        self.classic_loaded(context);
         self.consumer_loaded(context);
     }
 
@@ -61,16 +62,17 @@ impl GroupShard {
             return false;
         };
         match key.kind {
+            TimerKind::ClassicSession => self.expire_classic_session(&key.group, &key.member, context),
+            TimerKind::ClassicPendingJoin => {
+                self.expire_classic_pending_join(&key.group, &key.member, context);
+            }
+            TimerKind::ClassicJoin => self.expire_classic_join(&key.group, context),
+            TimerKind::ClassicPendingSync => self.expire_classic_pending_sync(&key.group, context),
             TimerKind::ConsumerSession
             | TimerKind::ConsumerRebalance
             | TimerKind::ConsumerClassicJoin
             | TimerKind::ConsumerClassicSync => self.consumer_timer(context, &key),
-            TimerKind::ClassicSession
-            | TimerKind::ClassicPendingJoin
-            | TimerKind::ClassicJoin
-            | TimerKind::ClassicPendingSync
-            | TimerKind::RegexRefresh
-            | TimerKind::OffsetExpiry => {}
+            TimerKind::RegexRefresh | TimerKind::OffsetExpiry => {}
         }
         true
     }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::coordinator::group::classic::Reply;
+use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::context::{Context, Ticket};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::settings::GroupSettings;

@@ -18,7 +18,7 @@ use log_core::model::{Offset, TimestampMs};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::coordinator::group::classic::Reply;
+use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::context::{Context, Ticket};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::GroupRecord;

@@ -11,6 +11,7 @@ pub mod group;
 pub mod heartbeat;
 mod leave;
 pub mod member;
+mod questions;
 mod reconcile;
 mod replay;
 mod subscription;

@@ -1,0 +1,237 @@
+//! A shard as the runtime drives it: commands, their records in a log, answers that wait for the disk, refused writes, crashes.
+//!
+//! A test says what happens and when; nothing happens by itself. [`World::advance`] is time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use log_core::model::{TimestampMs, TopicId};
+
+use crate::coordinator::group::classic::reply::Reply;
+use crate::coordinator::group::context::{Context, Ticket, TopicFacts, Topics};
+use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::record::GroupRecord;
+use crate::coordinator::group::settings::GroupSettings;
+use crate::coordinator::group::shard::GroupShard;
+
+/// Topics that a test makes and changes.
+#[derive(Debug, Default)]
+pub(crate) struct FakeTopics {
+    version: u64,
+    by_name: BTreeMap<Arc<str>, TopicFacts>,
+}
+
+impl FakeTopics {
+    #[expect(dead_code, reason = "for groups that assign by themselves")]
+    /// Makes a topic, gives it more partitions, or deletes it (0 partitions). A topic made again has another id.
+    pub(crate) fn set(&mut self, name: &str, partition_count: i32) {
+        self.version += 1;
+        if partition_count == 0 {
+            self.by_name.remove(name);
+            return;
+        }
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.version.to_be_bytes());
+        let facts = self.by_name.entry(name.into()).or_insert_with(|| TopicFacts {
+            name: name.into(),
+            id: TopicId::from_bytes(id),
+            partition_count,
+        });
+        facts.partition_count = partition_count;
+    }
+}
+
+impl Topics for FakeTopics {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn by_name(&self, name: &str) -> Option<TopicFacts> {
+        self.by_name.get(name).cloned()
+    }
+
+    fn by_id(&self, id: TopicId) -> Option<TopicFacts> {
+        self.by_name.values().find(|facts| facts.id == id).cloned()
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        self.by_name.keys().cloned().collect()
+    }
+}
+
+/// What somebody who waited was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// By the group.
+    Reply(Reply),
+    /// By the runtime: the command failed, or the shard is gone.
+    Failed(GroupError),
+}
+
+/// A shard and all that is around it.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) shard: GroupShard,
+    pub(crate) settings: GroupSettings,
+    pub(crate) topics: FakeTopics,
+    pub(crate) now: TimestampMs,
+    /// Each command's records, in order.
+    pub(crate) log: Vec<Vec<GroupRecord>>,
+    /// This much of the log survives a crash in any case.
+    synced: usize,
+    /// Whether every command is synced at once.
+    pub(crate) sync_at_once: bool,
+    /// The next commands with records are refused, as by a full disk.
+    pub(crate) refuse_writes: bool,
+    random: fastrand::Rng,
+    last_ticket: u64,
+    /// Who waits: everyone is told once.
+    waiting: BTreeMap<Ticket, Option<Told>>,
+    /// Answers that wait for the log to be synced up to the number.
+    held: Vec<(usize, Ticket, Told)>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            shard: GroupShard::default(),
+            settings: GroupSettings::default(),
+            topics: FakeTopics::default(),
+            now: TimestampMs::new(1_700_000_000_000),
+            log: Vec::new(),
+            synced: 0,
+            sync_at_once: true,
+            refuse_writes: false,
+            random: fastrand::Rng::with_seed(seed),
+            last_ticket: 0,
+            waiting: BTreeMap::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Runs a command that is answered at once.
+    pub(crate) fn run<R>(
+        &mut self,
+        command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R,
+    ) -> Result<R, GroupError> {
+        let (result, refused) = self.carry_out(None, command);
+        refused.map_or(Ok(result), Err)
+    }
+
+    /// Runs a command whose answer may come later, for the ticket that is returned.
+    pub(crate) fn run_parked(
+        &mut self,
+        command: impl FnOnce(&mut GroupShard, &mut Context<'_>, Ticket),
+    ) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.waiting.insert(ticket, None);
+        self.carry_out(Some(ticket), |shard, context| command(shard, context, ticket));
+        ticket
+    }
+
+    fn carry_out<R>(
+        &mut self,
+        own: Option<Ticket>,
+        command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R,
+    ) -> (R, Option<GroupError>) {
+        let random = &mut self.random;
+        let mut random_id = || random.u128(..).to_be_bytes();
+        let mut context = Context::new(self.now, &self.settings, &self.topics, &mut random_id);
+        let result = command(&mut self.shard, &mut context);
+        let records = std::mem::take(&mut context.records);
+        let mut refused = None;
+        // Whom the command answered, or was to answer, if nothing could be written.
+        let mut taken_back: Vec<Ticket> = Vec::new();
+        if !records.is_empty() {
+            if self.refuse_writes {
+                taken_back.extend(context.replies.drain(..).map(|(ticket, _)| ticket));
+                taken_back.extend(own.filter(|own| !taken_back.contains(own)));
+                self.shard.write_refused(&records, &mut context);
+                assert!(context.records.is_empty(), "what is taken back writes nothing");
+                refused = Some(GroupError::NotAvailable("the disk is full".to_owned()));
+            } else {
+                for record in &records {
+                    self.shard.replay(record);
+                }
+                self.log.push(records);
+            }
+        }
+        let answered = context
+            .replies
+            .into_iter()
+            .map(|(ticket, reply)| (ticket, Told::Reply(reply)));
+        let failed = taken_back
+            .into_iter()
+            .zip(refused.clone().map(Told::Failed).into_iter().cycle());
+        let end = self.log.len();
+        self.held
+            .extend(answered.chain(failed).map(|(ticket, told)| (end, ticket, told)));
+        if self.sync_at_once {
+            self.sync();
+        }
+        (result, refused)
+    }
+
+    /// The disk has all of the log; answers that waited for it leave.
+    pub(crate) fn sync(&mut self) {
+        self.synced = self.log.len();
+        for (_, ticket, told) in std::mem::take(&mut self.held) {
+            let answer = self
+                .waiting
+                .get_mut(&ticket)
+                .expect("only tickets that were given out are answered");
+            assert_eq!(*answer, None, "{ticket:?} is answered twice, with {told:?}");
+            *answer = Some(told);
+        }
+    }
+
+    /// Lets time pass, and does all that is due on the way.
+    pub(crate) fn advance(&mut self, by_ms: i64) {
+        let end = self.now.saturating_plus(by_ms);
+        let mut ticks = 0;
+        while let Some(due) = self.shard.next_deadline().filter(|due| *due <= end) {
+            self.now = due.max(self.now);
+            while self.carry_out(None, GroupShard::tick).0 {
+                ticks += 1;
+                assert!(ticks < 100_000, "the same is due again and again");
+            }
+        }
+        self.now = end;
+    }
+
+    /// The broker dies, and starts again: of what was not synced, the first `kept` commands were written.
+    pub(crate) fn crash(&mut self, kept: usize) {
+        self.held.clear();
+        self.log
+            .truncate(self.synced.saturating_add(kept).max(self.synced));
+        self.synced = self.log.len();
+        for told in self.waiting.values_mut() {
+            told.get_or_insert(Told::Failed(GroupError::NotCoordinator));
+        }
+        self.shard = self.replayed();
+        let ((), refused) = self.carry_out(None, GroupShard::loaded);
+        assert_eq!(refused, None, "loading writes nothing");
+    }
+
+    /// What the log makes, and nothing else.
+    pub(crate) fn replayed(&self) -> GroupShard {
+        let mut shard = GroupShard::default();
+        for record in self.log.iter().flatten() {
+            shard.replay(record);
+        }
+        shard
+    }
+
+    /// What somebody was told, if he was. He does not wait any longer then.
+    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<Told> {
+        let told = self.waiting.get_mut(&ticket)?.take()?;
+        self.waiting.remove(&ticket);
+        Some(told)
+    }
+
+    /// How many still wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.values().filter(|told| told.is_none()).count()
+    }
+}
