@@ -1,5 +1,6 @@
-//! Opening a log, after an orderly stop or any other.
+//! Opening a log, after an orderly stop or any other: which files and bytes are the log, and what becomes of the rest.
 //!
+//! The look at one segment is `recovery_scan`'s, the producers' state `producer_replay`'s, the epochs' `leader_epochs`'s.
 //! The recovery point says below which offset everything is on the disk, complete with its indexes. So:
 //!
 //! | what is found | decision | why |
@@ -23,38 +24,29 @@
 //! | unclean stop where records may have been lost | the leader epoch rises | clients notice (KIP-320) |
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::checkpoint::leader_epoch_checkpoint;
 use crate::config::LogConfig;
 use crate::fs::{FsError, FsErrorKind};
-use crate::index::offset_index::OffsetIndexView;
-use crate::index::time_index::TimeIndexView;
-use crate::leader_epoch::LeaderEpochCache;
 use crate::log::error::{Damage, LogError};
 use crate::log::flush::FlushState;
 use crate::log::log::{Log, LogContext, LogShared, roll_jitter, segment_settings};
 use crate::log::offsets::{Place, Positions};
+use crate::log::recovery_scan::{Scanned, Tail, damage};
 use crate::log::truncate::rewrite_prefix;
-use crate::model::{FilePosition, LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
-use crate::producer_state::manager::ProducerStateManager;
-use crate::producer_state::snapshot::Snapshot;
-use crate::record::batch::{Batch, BatchHeader};
+use crate::model::{FilePosition, Offset, TimestampMs, TopicId, TopicPartition};
 use crate::segment::file_name::{FileKind, parse_segment_file, segment_file};
 use crate::segment::indexes::SegmentIndexes;
-use crate::segment::scan::{ScanError, WINDOW_SCAN, Walk};
+use crate::segment::scan::Walk;
 use crate::segment::segment::{Segment, SegmentSettings};
 use crate::segment::segments::Segments;
 use crate::segment::view::View;
 
-/// The name of the file with the leader epochs.
-pub const LEADER_EPOCH_FILE: &str = "leader-epoch-checkpoint";
 /// Small files of a partition directory are never larger.
-const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
+pub(super) const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
 /// Suffixes of files that an interrupted operation leaves behind.
 const LEFTOVER_SUFFIXES: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
 
@@ -87,28 +79,12 @@ pub struct LoadReport {
     pub epoch_raised: bool,
 }
 
-/// How a scan of one segment ended.
-struct Scanned {
-    indexes: SegmentIndexes,
-    first_timestamp: TimestampMs,
-    end: u64,
-    next_offset: Offset,
-    /// What stands behind the end, if the file is longer.
-    tail: Option<Tail>,
-    bytes_verified: u64,
-}
-
-struct Tail {
-    bytes: u64,
-    cause: Option<String>,
-}
-
 /// Opens logs; has what they are made with.
 pub(crate) struct Loader<'a> {
-    context: &'a LogContext,
-    directory: Arc<Path>,
+    pub(super) context: &'a LogContext,
+    pub(super) directory: Arc<Path>,
     settings: SegmentSettings,
-    config: &'a LogConfig,
+    pub(super) config: &'a LogConfig,
 }
 
 /// Opens the log in `directory`, which must exist, or starts it there.
@@ -371,121 +347,6 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Walks the segment from the last index entry that can be trusted, and verifies what lies behind the recovery point.
-    fn scan(&self, base: Offset, length: u64, hints: LoadHints) -> Result<Scanned, LogError> {
-        let path = segment_file(&self.directory, base, FileKind::Log);
-        // Plain reads: what turns out to be a torn tail must not have been handed out by a map.
-        let view = View::Plain(self.context.file_system.open_read_only(&path)?);
-        let (mut indexes, start) = self.trusted_indexes(base, &view, length, hints.recovery_point);
-        let mut walk = Walk::scan(&view, start, length);
-        let mut scanned = Progress {
-            next_offset: None,
-            epoch: LeaderEpoch::NONE,
-            bytes_verified: 0,
-        };
-        let mut first_timestamp = TimestampMs::NONE;
-        let (end, cause) = loop {
-            let position = walk.position();
-            let step = walk.next_header().and_then(|next| {
-                let Some((position, header)) = next else {
-                    return Ok(Step::End);
-                };
-                scanned.judge(base, &header, hints, || Ok(walk.batch_bytes(position, &header)?))
-            });
-            match step {
-                Ok(Step::Good(header)) => {
-                    if position == FilePosition::ZERO {
-                        first_timestamp = header.max_timestamp;
-                    }
-                    indexes.note(&header, position);
-                }
-                Ok(Step::End) => break (length, None),
-                Ok(Step::Bad(cause)) => break (position.get(), Some(cause)),
-                Err(ScanError::Storage(error)) => return Err(error.into()),
-                Err(error) => break (position.get(), Some(error.to_string())),
-            }
-        };
-        if first_timestamp == TimestampMs::NONE && start != FilePosition::ZERO {
-            let first = Walk::scan(&view, FilePosition::ZERO, end).next_header();
-            first_timestamp = first
-                .ok()
-                .flatten()
-                .map_or(TimestampMs::NONE, |(_, header)| header.max_timestamp);
-        }
-        let next_offset = scanned.next_offset.unwrap_or(base);
-        let tail = match cause {
-            None => None,
-            Some(cause) => {
-                let bytes = length.saturating_sub(end);
-                let prepared = is_zero(&view, end..length)?;
-                Some(Tail {
-                    bytes,
-                    cause: (!prepared).then_some(cause),
-                })
-            }
-        };
-        if next_offset < hints.recovery_point && tail.is_some() {
-            let cause = tail
-                .and_then(|tail| tail.cause)
-                .unwrap_or_else(|| "zeros instead of a batch".to_owned());
-            return Err(LogError::Damaged(Damage {
-                file: path,
-                position: FilePosition::new(end),
-                offset: next_offset,
-                recovery_point: hints.recovery_point,
-                cause,
-            }));
-        }
-        let bytes_verified = scanned.bytes_verified;
-        Ok(Scanned {
-            indexes,
-            first_timestamp,
-            end,
-            next_offset,
-            tail,
-            bytes_verified,
-        })
-    }
-
-    /// The stored index entries below the recovery point, if they fit the log, and where to go on behind them.
-    fn trusted_indexes(
-        &self,
-        base: Offset,
-        view: &View,
-        length: u64,
-        recovery_point: Offset,
-    ) -> (SegmentIndexes, FilePosition) {
-        let (bytes_max, interval) = (self.config.index_bytes_max, self.config.index_interval_bytes);
-        let fresh = || (SegmentIndexes::new(base, bytes_max, interval), FilePosition::ZERO);
-        let stored = |kind| {
-            let path = segment_file(&self.directory, base, kind);
-            self.context.file_system.read(&path, SMALL_FILE_BYTES_MAX).ok()
-        };
-        let (Some(offsets), Some(times)) = (stored(FileKind::OffsetIndex), stored(FileKind::TimeIndex))
-        else {
-            return fresh();
-        };
-        let offsets = OffsetIndexView::parse(offsets.into(), base).map(|view| view.reopen(bytes_max));
-        let times = TimeIndexView::parse(times.into(), base).map(|view| view.reopen(bytes_max));
-        let (Ok(mut offsets), Ok(mut times)) = (offsets, times) else {
-            return fresh();
-        };
-        offsets.truncate_to(recovery_point);
-        let (last_offset, position) = offsets.last();
-        if offsets.entry_count() == 0 {
-            return fresh();
-        }
-        // Entries for time speak of batches up to the last one that the offsets name, no further.
-        times.truncate_to(last_offset.plus(1));
-        let header = Walk::scan(view, position, length).next_header();
-        match header {
-            Ok(Some((_, header))) if header.last_offset() == last_offset => {
-                (SegmentIndexes::resume(offsets, times, interval), position)
-            }
-            _ => fresh(),
-        }
-    }
-
     fn cut_and_sync(&self, base: Offset, scanned: &Scanned) -> Result<(), FsError> {
         let path = segment_file(&self.directory, base, FileKind::Log);
         let file = self.context.file_system.open(&path)?;
@@ -499,134 +360,6 @@ impl<'a> Loader<'a> {
             }
         }
         file.sync_data()
-    }
-
-    /// The producers' state at `end`, from the newest snapshot that can be used and the batches behind it.
-    ///
-    /// Without a snapshot everything that is still there is replayed, records `below` the log start included:
-    /// their producers may send them again. Those may be incomplete.
-    pub(crate) fn replay_producers(
-        &self,
-        below: &[Arc<Segment>],
-        segments: &Segments,
-        end: Offset,
-    ) -> Result<ProducerStateManager, LogError> {
-        let first = below.first().unwrap_or(segments.first()).base_offset();
-        let snapshot = self.newest_snapshot(segments.active().next_offset(), end)?;
-        let mut manager = snapshot.unwrap_or_else(|| ProducerStateManager::new(first));
-        let from = manager.map_end_offset();
-        for segment in below {
-            // From its beginning: it may never have been sealed, and its indexes are not to be relied on.
-            match replay_segment(segment, FilePosition::ZERO, from..end, &mut manager) {
-                Ok(()) | Err(ScanError::Malformed { .. } | ScanError::Incomplete { .. }) => {}
-                Err(ScanError::Storage(error)) if error.kind == FsErrorKind::NotFound => {}
-                Err(ScanError::Storage(error)) => return Err(error.into()),
-            }
-        }
-        for segment in segments.from_offset(from) {
-            let path = segment_file(&self.directory, segment.base_offset(), FileKind::Log);
-            segment
-                .place_before(from)
-                .and_then(|start| replay_segment(segment, start, from..end, &mut manager))
-                .map_err(|error| damage(path, &error, from, end))?;
-        }
-        Ok(manager)
-    }
-
-    /// The newest usable snapshot at or before `end`. Those behind the log's end are removed.
-    fn newest_snapshot(&self, log_end: Offset, end: Offset) -> Result<Option<ProducerStateManager>, FsError> {
-        let file_system = &self.context.file_system;
-        let mut offsets: Vec<Offset> = file_system
-            .list(&self.directory)?
-            .iter()
-            .filter_map(|entry| parse_segment_file(&entry.name))
-            .filter(|(_, kind)| *kind == FileKind::ProducerSnapshot)
-            .map(|(offset, _)| offset)
-            .collect();
-        offsets.sort_unstable();
-        let (kept, stale): (Vec<Offset>, Vec<Offset>) =
-            offsets.iter().partition(|offset| **offset <= log_end);
-        for offset in &stale {
-            file_system.remove_file(&segment_file(
-                &self.directory,
-                *offset,
-                FileKind::ProducerSnapshot,
-            ))?;
-        }
-        if !stale.is_empty() {
-            // Should one come back after a power cut, it would speak of other records than the log then holds.
-            file_system.sync_directory(&self.directory)?;
-        }
-        for offset in kept.into_iter().rev().filter(|offset| *offset <= end) {
-            let path = segment_file(&self.directory, offset, FileKind::ProducerSnapshot);
-            let bytes = file_system.read(&path, SMALL_FILE_BYTES_MAX)?;
-            if let Ok(snapshot) = Snapshot::parse(&bytes, offset)
-                && snapshot.is_complete
-            {
-                return Ok(Some(ProducerStateManager::from_snapshot(snapshot)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The leader epochs, made to agree with the log; raised after an unclean stop that may have lost records.
-    fn load_epochs(
-        &self,
-        segments: &Segments,
-        log_start: Offset,
-        end: Offset,
-        clean: bool,
-        may_have_lost: bool,
-        report: &mut LoadReport,
-    ) -> Result<LeaderEpochCache, LogError> {
-        let path = self.directory.join(LEADER_EPOCH_FILE);
-        let stored = match self.context.file_system.read(&path, SMALL_FILE_BYTES_MAX) {
-            Ok(bytes) => leader_epoch_checkpoint::parse(&bytes).ok(),
-            Err(error) if error.kind == FsErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
-        let is_new = stored.is_none();
-        let mut epochs = LeaderEpochCache::from_entries(stored.unwrap_or_default());
-        if is_new {
-            self.epochs_from_batches(segments, &mut epochs)?;
-        }
-        let mut changed = is_new;
-        // An epoch that anybody may have seen is never used for other records.
-        let seen = epochs.latest().map(|entry| entry.epoch);
-        // The epoch that begins at the log end has no records yet, and stays.
-        changed |= epochs.truncate_from_end(end.plus(1));
-        changed |= epochs.truncate_from_start(log_start);
-        let latest = epochs.latest().map(|entry| entry.epoch);
-        match seen {
-            None => changed |= epochs.assign(LeaderEpoch::FIRST, end),
-            Some(seen) if latest != Some(seen) || (!clean && may_have_lost) => {
-                report.epoch_raised = epochs.assign(seen.next(), end);
-                changed |= report.epoch_raised;
-            }
-            Some(_) => {}
-        }
-        if changed {
-            store_epochs(self.context, &self.directory, &epochs)?;
-        }
-        Ok(epochs)
-    }
-
-    fn epochs_from_batches(
-        &self,
-        segments: &Segments,
-        epochs: &mut LeaderEpochCache,
-    ) -> Result<(), LogError> {
-        for segment in segments.iter().filter(|segment| 0 < segment.size()) {
-            let path = segment_file(&self.directory, segment.base_offset(), FileKind::Log);
-            let open = segment.open()?;
-            let mut walk = Walk::scan(open.view(), FilePosition::ZERO, segment.size());
-            let broken =
-                |error: ScanError| damage(path.clone(), &error, segment.base_offset(), segment.next_offset());
-            while let Some((_, header)) = walk.next_header().map_err(broken)? {
-                epochs.assign_if_later(header.leader_epoch, header.base_offset);
-            }
-        }
-        Ok(())
     }
 
     /// A segment whose first `size` bytes are good, to be appended to.
@@ -681,121 +414,4 @@ impl<'a> Loader<'a> {
         }
         Ok(())
     }
-}
-
-/// Takes the batches of `offsets` into the producers' state, from position `start` on.
-fn replay_segment(
-    segment: &Segment,
-    start: FilePosition,
-    offsets: Range<Offset>,
-    manager: &mut ProducerStateManager,
-) -> Result<(), ScanError> {
-    let outside = offsets.end <= segment.base_offset() || segment.next_offset() <= offsets.start;
-    if outside || segment.size() == 0 {
-        return Ok(());
-    }
-    let open = segment.open()?;
-    let mut walk = Walk::scan(open.view(), start, segment.size());
-    while let Some((_, header)) = walk.next_header()? {
-        if offsets.start <= header.base_offset && header.last_offset() < offsets.end {
-            manager.update(&header);
-        }
-    }
-    Ok(())
-}
-
-/// What a scan has seen so far of one segment.
-struct Progress {
-    next_offset: Option<Offset>,
-    epoch: LeaderEpoch,
-    bytes_verified: u64,
-}
-
-enum Step {
-    Good(BatchHeader),
-    Bad(String),
-    End,
-}
-
-impl Progress {
-    /// Whether the batch is what must follow. Behind the recovery point that is checked to the last byte:
-    /// space that was used before could hold batches that look good and are not ours.
-    fn judge(
-        &mut self,
-        base: Offset,
-        header: &BatchHeader,
-        hints: LoadHints,
-        bytes: impl FnOnce() -> Result<bytes::Bytes, ScanError>,
-    ) -> Result<Step, ScanError> {
-        let expected = self.next_offset.unwrap_or(base);
-        let found = header.base_offset;
-        if hints.cut_to.is_some_and(|cut_to| cut_to <= found) {
-            return Ok(Step::Bad("never synced: the sync failed".to_owned()));
-        }
-        // Compaction leaves gaps, but only among records that were synced.
-        let in_order = expected <= found
-            && (found < hints.recovery_point || found == expected.max(hints.recovery_point));
-        if !in_order {
-            return Ok(Step::Bad(format!(
-                "a batch with base offset {found} where {expected} must follow"
-            )));
-        }
-        if header.leader_epoch < self.epoch {
-            let (found, known) = (header.leader_epoch, self.epoch);
-            return Ok(Step::Bad(format!(
-                "a batch of leader epoch {found} behind one of {known}"
-            )));
-        }
-        if hints.recovery_point <= header.last_offset() {
-            let bytes = bytes()?;
-            let verified = Batch::parse(&bytes).and_then(|batch| batch.verify_checksum());
-            if let Err(error) = verified {
-                return Ok(Step::Bad(error.to_string()));
-            }
-            let count = u64::try_from(bytes.len()).expect("usize fits u64");
-            self.bytes_verified = self.bytes_verified.saturating_add(count);
-        }
-        self.epoch = header.leader_epoch;
-        self.next_offset = Some(header.next_offset());
-        Ok(Step::Good(*header))
-    }
-}
-
-/// Writes the leader epochs. Durable when it returns.
-pub(crate) fn store_epochs(
-    context: &LogContext,
-    directory: &Path,
-    epochs: &LeaderEpochCache,
-) -> Result<(), FsError> {
-    let bytes = leader_epoch_checkpoint::to_bytes(epochs.entries());
-    context
-        .file_system
-        .replace(&directory.join(LEADER_EPOCH_FILE), &bytes)
-}
-
-/// A walk's error as damage of the file it walked.
-pub(crate) fn damage(file: PathBuf, error: &ScanError, offset: Offset, recovery_point: Offset) -> LogError {
-    let position = match error {
-        ScanError::Malformed { position, .. } | ScanError::Incomplete { position, .. } => *position,
-        ScanError::Storage(_) => FilePosition::ZERO,
-    };
-    LogError::Damaged(Damage {
-        file,
-        position,
-        offset,
-        recovery_point,
-        cause: error.to_string(),
-    })
-}
-
-fn is_zero(view: &View, range: Range<u64>) -> Result<bool, FsError> {
-    let mut position = range.start;
-    while position < range.end {
-        let end = position.saturating_add(WINDOW_SCAN).min(range.end);
-        if view.bytes(position..end)?.iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        position = end;
-    }
-    Ok(true)
 }

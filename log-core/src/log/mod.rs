@@ -10,17 +10,23 @@
 //! | `retention.rs` | what may go, and how it goes |
 //! | `truncate.rs` | cutting off the end |
 //! | `checkpoint.rs` | what makes the next recovery short, and closing |
-//! | `loader.rs` | opening and recovery |
+//! | `loader.rs` | opening and recovery, by a decision table |
+//! | `recovery_scan.rs` | the look at one segment |
+//! | `producer_replay.rs` | the producers' state |
+//! | `leader_epochs.rs` | the epochs and their file |
 
 pub mod append;
 pub mod checkpoint;
 pub mod error;
 pub mod flush;
+pub mod leader_epochs;
 pub mod loader;
 #[expect(clippy::module_inception, reason = "one noun per file: the log itself")]
 pub mod log;
 pub mod offsets;
+mod producer_replay;
 pub mod read;
+mod recovery_scan;
 pub mod retention;
 pub mod truncate;
 

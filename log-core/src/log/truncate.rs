@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::fs::{FileSystem, FsError, FsErrorKind, FsOperation};
 use crate::log::error::LogError;
 use crate::log::flush::FlushState;
-use crate::log::loader::{Loader, store_epochs};
+use crate::log::leader_epochs::store_epochs;
+use crate::log::loader::Loader;
 use crate::log::log::Log;
 use crate::log::offsets::Place;
 use crate::model::Offset;
@@ -60,7 +61,7 @@ impl Log {
             .find(offset, last.size(), Patience::MayBlock)
             .map_err(|error| {
                 let path = segment_file(&self.directory, last.base_offset(), FileKind::Log);
-                crate::log::loader::damage(path, &error, last.base_offset(), self.flush.flushed().offset)
+                crate::log::recovery_scan::damage(path, &error, last.base_offset(), self.flush.flushed().offset)
             })?;
         let (position, end) = match place.flatten() {
             Some(place) => (place.position.get(), place.header.base_offset),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use log_core::checkpoint::{leader_epoch_checkpoint, partition_metadata};
 use log_core::fs::{DirEntry, FileSystem, FsError, FsErrorKind};
 use log_core::leader_epoch::LeaderEpochCache;
-use log_core::log::loader::LEADER_EPOCH_FILE;
+use log_core::log::leader_epochs::LEADER_EPOCH_FILE;
 use log_core::model::{FilePosition, LeaderEpoch, Offset, TopicId, TopicPartition};
 use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::DECOMPRESSED_BYTES_MAX;

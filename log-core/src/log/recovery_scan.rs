@@ -1,0 +1,237 @@
+//! Looking at one segment when a log is opened: from the last index entry that can be trusted, batch by batch.
+//!
+//! Decides which bytes are records and where they end; what becomes of the rest is `loader`'s to decide.
+//! Nothing is changed here.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::fs::FsError;
+use crate::index::offset_index::OffsetIndexView;
+use crate::index::time_index::TimeIndexView;
+use crate::log::error::{Damage, LogError};
+use crate::log::loader::{LoadHints, Loader, SMALL_FILE_BYTES_MAX};
+use crate::model::{FilePosition, LeaderEpoch, Offset, TimestampMs};
+use crate::record::batch::{Batch, BatchHeader};
+use crate::segment::file_name::{FileKind, segment_file};
+use crate::segment::indexes::SegmentIndexes;
+use crate::segment::scan::{ScanError, WINDOW_SCAN, Walk};
+use crate::segment::view::View;
+
+/// How a scan of one segment ended.
+pub(super) struct Scanned {
+    pub(super) indexes: SegmentIndexes,
+    pub(super) first_timestamp: TimestampMs,
+    pub(super) end: u64,
+    pub(super) next_offset: Offset,
+    /// What stands behind the end, if the file is longer.
+    pub(super) tail: Option<Tail>,
+    pub(super) bytes_verified: u64,
+}
+
+pub(super) struct Tail {
+    pub(super) bytes: u64,
+    /// What is wrong; nothing when it is all zeros: prepared space.
+    pub(super) cause: Option<String>,
+}
+
+impl Loader<'_> {
+    /// Walks the segment from the last index entry that can be trusted, and verifies what lies behind the recovery point.
+    pub(super) fn scan(&self, base: Offset, length: u64, hints: LoadHints) -> Result<Scanned, LogError> {
+        let path = segment_file(&self.directory, base, FileKind::Log);
+        // Plain reads: what turns out to be a torn tail must not have been handed out by a map.
+        let view = View::Plain(self.context.file_system.open_read_only(&path)?);
+        let (mut indexes, start) = self.trusted_indexes(base, &view, length, hints.recovery_point);
+        let mut walk = Walk::scan(&view, start, length);
+        let mut scanned = Progress {
+            next_offset: None,
+            epoch: LeaderEpoch::NONE,
+            bytes_verified: 0,
+        };
+        let mut first_timestamp = TimestampMs::NONE;
+        let (end, cause) = loop {
+            let position = walk.position();
+            let step = walk.next_header().and_then(|next| {
+                let Some((position, header)) = next else {
+                    return Ok(Step::End);
+                };
+                scanned.judge(base, &header, hints, || Ok(walk.batch_bytes(position, &header)?))
+            });
+            match step {
+                Ok(Step::Good(header)) => {
+                    if position == FilePosition::ZERO {
+                        first_timestamp = header.max_timestamp;
+                    }
+                    indexes.note(&header, position);
+                }
+                Ok(Step::End) => break (length, None),
+                Ok(Step::Bad(cause)) => break (position.get(), Some(cause)),
+                Err(ScanError::Storage(error)) => return Err(error.into()),
+                Err(error) => break (position.get(), Some(error.to_string())),
+            }
+        };
+        if first_timestamp == TimestampMs::NONE && start != FilePosition::ZERO {
+            let first = Walk::scan(&view, FilePosition::ZERO, end).next_header();
+            first_timestamp = first
+                .ok()
+                .flatten()
+                .map_or(TimestampMs::NONE, |(_, header)| header.max_timestamp);
+        }
+        let next_offset = scanned.next_offset.unwrap_or(base);
+        let tail = match cause {
+            None => None,
+            Some(cause) => {
+                let bytes = length.saturating_sub(end);
+                let prepared = is_zero(&view, end..length)?;
+                Some(Tail {
+                    bytes,
+                    cause: (!prepared).then_some(cause),
+                })
+            }
+        };
+        if next_offset < hints.recovery_point && tail.is_some() {
+            let cause = tail
+                .and_then(|tail| tail.cause)
+                .unwrap_or_else(|| "zeros instead of a batch".to_owned());
+            return Err(LogError::Damaged(Damage {
+                file: path,
+                position: FilePosition::new(end),
+                offset: next_offset,
+                recovery_point: hints.recovery_point,
+                cause,
+            }));
+        }
+        let bytes_verified = scanned.bytes_verified;
+        Ok(Scanned {
+            indexes,
+            first_timestamp,
+            end,
+            next_offset,
+            tail,
+            bytes_verified,
+        })
+    }
+
+    /// The stored index entries below the recovery point, if they fit the log, and where to go on behind them.
+    fn trusted_indexes(
+        &self,
+        base: Offset,
+        view: &View,
+        length: u64,
+        recovery_point: Offset,
+    ) -> (SegmentIndexes, FilePosition) {
+        let (bytes_max, interval) = (self.config.index_bytes_max, self.config.index_interval_bytes);
+        let fresh = || (SegmentIndexes::new(base, bytes_max, interval), FilePosition::ZERO);
+        let stored = |kind| {
+            let path = segment_file(&self.directory, base, kind);
+            self.context.file_system.read(&path, SMALL_FILE_BYTES_MAX).ok()
+        };
+        let (Some(offsets), Some(times)) = (stored(FileKind::OffsetIndex), stored(FileKind::TimeIndex))
+        else {
+            return fresh();
+        };
+        let offsets = OffsetIndexView::parse(offsets.into(), base).map(|view| view.reopen(bytes_max));
+        let times = TimeIndexView::parse(times.into(), base).map(|view| view.reopen(bytes_max));
+        let (Ok(mut offsets), Ok(mut times)) = (offsets, times) else {
+            return fresh();
+        };
+        offsets.truncate_to(recovery_point);
+        let (last_offset, position) = offsets.last();
+        if offsets.entry_count() == 0 {
+            return fresh();
+        }
+        // Entries for time speak of batches up to the last one that the offsets name, no further.
+        times.truncate_to(last_offset.plus(1));
+        let header = Walk::scan(view, position, length).next_header();
+        match header {
+            Ok(Some((_, header))) if header.last_offset() == last_offset => {
+                (SegmentIndexes::resume(offsets, times, interval), position)
+            }
+            _ => fresh(),
+        }
+    }
+}
+
+/// What a scan has seen so far of one segment.
+struct Progress {
+    next_offset: Option<Offset>,
+    epoch: LeaderEpoch,
+    bytes_verified: u64,
+}
+
+enum Step {
+    Good(BatchHeader),
+    Bad(String),
+    End,
+}
+
+impl Progress {
+    /// Whether the batch is what must follow. Behind the recovery point that is checked to the last byte:
+    /// space that was used before could hold batches that look good and are not ours.
+    fn judge(
+        &mut self,
+        base: Offset,
+        header: &BatchHeader,
+        hints: LoadHints,
+        bytes: impl FnOnce() -> Result<bytes::Bytes, ScanError>,
+    ) -> Result<Step, ScanError> {
+        let expected = self.next_offset.unwrap_or(base);
+        let found = header.base_offset;
+        if hints.cut_to.is_some_and(|cut_to| cut_to <= found) {
+            return Ok(Step::Bad("never synced: the sync failed".to_owned()));
+        }
+        // Compaction leaves gaps, but only among records that were synced.
+        let in_order = expected <= found
+            && (found < hints.recovery_point || found == expected.max(hints.recovery_point));
+        if !in_order {
+            return Ok(Step::Bad(format!(
+                "a batch with base offset {found} where {expected} must follow"
+            )));
+        }
+        if header.leader_epoch < self.epoch {
+            let (found, known) = (header.leader_epoch, self.epoch);
+            return Ok(Step::Bad(format!(
+                "a batch of leader epoch {found} behind one of {known}"
+            )));
+        }
+        if hints.recovery_point <= header.last_offset() {
+            let bytes = bytes()?;
+            let verified = Batch::parse(&bytes).and_then(|batch| batch.verify_checksum());
+            if let Err(error) = verified {
+                return Ok(Step::Bad(error.to_string()));
+            }
+            let count = u64::try_from(bytes.len()).expect("usize fits u64");
+            self.bytes_verified = self.bytes_verified.saturating_add(count);
+        }
+        self.epoch = header.leader_epoch;
+        self.next_offset = Some(header.next_offset());
+        Ok(Step::Good(*header))
+    }
+}
+
+/// A walk's error as damage of the file it walked.
+pub(crate) fn damage(file: PathBuf, error: &ScanError, offset: Offset, recovery_point: Offset) -> LogError {
+    let position = match error {
+        ScanError::Malformed { position, .. } | ScanError::Incomplete { position, .. } => *position,
+        ScanError::Storage(_) => FilePosition::ZERO,
+    };
+    LogError::Damaged(Damage {
+        file,
+        position,
+        offset,
+        recovery_point,
+        cause: error.to_string(),
+    })
+}
+
+fn is_zero(view: &View, range: Range<u64>) -> Result<bool, FsError> {
+    let mut position = range.start;
+    while position < range.end {
+        let end = position.saturating_add(WINDOW_SCAN).min(range.end);
+        if view.bytes(position..end)?.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        position = end;
+    }
+    Ok(true)
+}
