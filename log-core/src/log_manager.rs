@@ -10,7 +10,7 @@
 //!          topic-0.<id>-stray                 set aside: no such topic is known
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ use crate::checkpoint::error::{CheckpointError, CheckpointFile};
 use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
 use crate::checkpoint::partition_metadata;
 use crate::config::LogConfig;
-use crate::fs::{DirectoryLock, FileSystem, FsError, FsErrorKind, Space};
+use crate::fs::{DirectoryLock, FileSystem, FsError, FsErrorKind, FsOperation, Space};
 use crate::log::loader::load;
 use crate::log::{LoadHints, LoadReport, Log, LogContext, LogError};
 use crate::model::{Offset, TopicId, TopicPartition};
@@ -87,6 +87,8 @@ pub struct LogManager {
     data_dir: PathBuf,
     clean: bool,
     checkpoints: Mutex<Checkpoints>,
+    /// Directories of logs at whose opening a sync failed.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
     _lock: Box<dyn DirectoryLock>,
 }
 
@@ -107,6 +109,8 @@ struct Checkpoints {
     lives: BTreeMap<TopicPartition, TopicId>,
     recovery_points: OffsetCheckpoint,
     log_starts: OffsetCheckpoint,
+    /// Partitions that were deleted, and whose names still stand in a file.
+    ended: BTreeSet<TopicPartition>,
 }
 
 impl Checkpoints {
@@ -119,6 +123,30 @@ impl Checkpoints {
             .iter()
             .filter(is_current)
             .map(|entry| (entry.partition.clone(), entry.offset))
+    }
+
+    /// A partition is deleted. Its lines go with the next write of the files, so that they do not grow with every topic
+    /// there ever was.
+    fn end_life(&mut self, partition: &TopicPartition, topic_id: TopicId) {
+        if self.lives.get(partition).is_none_or(|life| *life == topic_id) {
+            self.lives.remove(partition);
+            self.ended.insert(partition.clone());
+            self.forget_written();
+        }
+    }
+
+    /// What is to be written: the offsets so far, without those of partitions that have ended.
+    fn without_ended(&self, offsets: &OffsetCheckpoint) -> OffsetCheckpoint {
+        let mut kept = offsets.clone();
+        kept.retain(|partition, _| !self.ended.contains(partition));
+        kept
+    }
+
+    /// Ended partitions that no file names any more need not be remembered.
+    fn forget_written(&mut self) {
+        let (points, starts) = (&self.recovery_points, &self.log_starts);
+        self.ended
+            .retain(|partition| points.contains_key(partition) || starts.contains_key(partition));
     }
 }
 
@@ -166,7 +194,9 @@ impl LogManager {
                 lives: BTreeMap::new(),
                 recovery_points,
                 log_starts,
+                ended: BTreeSet::new(),
             }),
+            unsynced: Mutex::default(),
             _lock: lock,
         };
         Ok((manager, Found { clean, partitions }))
@@ -225,6 +255,7 @@ impl LogManager {
             log_start: Offset::ZERO,
             clean: true,
             cut_to: None,
+            rewrite_from: None,
         };
         let (log, _) = load(&self.context, &directory, partition, topic_id, config, hints)?;
         Ok(log)
@@ -263,28 +294,31 @@ impl LogManager {
                 log_start: offset_in(&checkpoints.log_starts),
                 clean: self.clean,
                 cut_to: None,
+                rewrite_from: None,
             }
         };
-        load(&self.context, &directory, partition, topic_id, config, hints)
+        self.open_log(&directory, partition, topic_id, config, hints)
     }
 
     /// Opens a latched log again: back to what was surely on the disk. Blocks.
     ///
     /// Where consumers only see what is synced, everything behind the last good sync is dropped: the system
-    /// may show bytes that a power cut would take away. Where flushing is relaxed, what can be read is kept.
+    /// may show bytes that a power cut would take away. Where flushing is relaxed, what can be read is kept, and
+    /// written once more.
     ///
     /// # Errors
     /// As [`load`].
     pub fn reopen(&self, log: &Log) -> Result<(Log, LoadReport), LogError> {
         let flushed = log.flushed();
+        let is_durable = log.config().durable;
         let hints = LoadHints {
             recovery_point: log.recovery_point(),
             log_start: log.offsets().log_start,
             clean: false,
-            cut_to: log.config().durable.then_some(flushed),
+            cut_to: is_durable.then_some(flushed),
+            rewrite_from: (!is_durable).then_some(flushed),
         };
-        load(
-            &self.context,
+        self.open_log(
             log.directory(),
             log.partition(),
             log.topic_id(),
@@ -293,12 +327,43 @@ impl LogManager {
         )
     }
 
+    /// Opens a log. When a sync fails at that, the next attempt writes once more what it was to bring to the disk.
+    fn open_log(
+        &self,
+        directory: &Path,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+        hints: LoadHints,
+    ) -> Result<(Log, LoadReport), LogError> {
+        let rewrite_from = if self.unsynced.lock().contains(directory) {
+            Some(hints.recovery_point)
+        } else {
+            hints.rewrite_from
+        };
+        let hints = LoadHints {
+            rewrite_from,
+            ..hints
+        };
+        let result = load(&self.context, directory, partition, topic_id, config, hints);
+        match &result {
+            Ok(_) => {
+                self.unsynced.lock().remove(directory);
+            }
+            Err(LogError::Storage(error)) if error.operation == FsOperation::Sync => {
+                self.unsynced.lock().insert(directory.to_path_buf());
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
     /// Gives the directory of a deleted topic's partition another name, durably. Its files go with [`Self::remove_deleted`].
     ///
     /// # Errors
     /// The file system's; a directory that is gone already is `Ok`.
     pub fn schedule_delete(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), LogError> {
-        self.checkpoints.lock().lives.remove(partition);
+        self.checkpoints.lock().end_life(partition, topic_id);
         self.rename_away(partition, topic_id, DELETE_SUFFIX)
     }
 
@@ -339,10 +404,11 @@ impl LogManager {
     /// The file system's; the former file is still there.
     pub fn write_log_starts(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
         let mut checkpoints = self.checkpoints.lock();
-        let mut merged = checkpoints.log_starts.clone();
+        let mut merged = checkpoints.without_ended(&checkpoints.log_starts);
         merged.extend(checkpoints.current(entries));
         self.replace(LOG_START_FILE, &merged)?;
         checkpoints.log_starts = merged;
+        checkpoints.forget_written();
         Ok(())
     }
 
@@ -352,10 +418,11 @@ impl LogManager {
     /// The file system's; the former file is still there.
     pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
         let mut checkpoints = self.checkpoints.lock();
-        let mut merged = checkpoints.recovery_points.clone();
+        let mut merged = checkpoints.without_ended(&checkpoints.recovery_points);
         merged.extend(checkpoints.current(entries));
         self.replace(RECOVERY_POINT_FILE, &merged)?;
         checkpoints.recovery_points = merged;
+        checkpoints.forget_written();
         Ok(())
     }
 
@@ -399,6 +466,7 @@ impl LogManager {
     fn begin_life(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), FsError> {
         let mut checkpoints = self.checkpoints.lock();
         checkpoints.lives.insert(partition.clone(), topic_id);
+        checkpoints.ended.remove(partition);
         // Memory follows the disk: what could not be written is tried again by the next creation.
         if checkpoints.recovery_points.contains_key(partition) {
             let mut rest = checkpoints.recovery_points.clone();

@@ -22,6 +22,7 @@ use log_core::index::offset_index::{self, OffsetIndex};
 use log_core::index::time_index::{self, TimeIndex};
 use log_core::index::transaction_index::{self, AbortedTransaction};
 use log_core::leader_epoch::EpochEntry;
+use log_core::log::failed_sync::FAILED_SYNC_FILE;
 use log_core::model::{
     FilePosition, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
     TopicPartition,
@@ -407,10 +408,11 @@ fn every_kind_of_file_is_named() {
         CheckpointFile::CleanShutdown,
     ]
     .map(CheckpointFile::name);
-    for name in suffixes
-        .iter()
-        .chain(&checkpoints)
-        .chain(&[".lock", "-delete", "-stray", ".tmp"])
+    for name in
+        suffixes
+            .iter()
+            .chain(&checkpoints)
+            .chain(&[".lock", "-delete", "-stray", ".tmp", FAILED_SYNC_FILE])
     {
         assert!(
             FORMAT.contains(&format!("{name}`")),
@@ -521,9 +523,16 @@ async fn every_file_of_a_data_directory_is_named() {
         look(&directory.path().join(partition), &of_partition);
     }
     for form in of_directory.iter().chain(&of_partition) {
-        let is_rare = ["-delete", "-stray", ".tmp", ".txnindex", "-reserve"]
-            .iter()
-            .any(|end| form.ends_with(end));
+        let is_rare = [
+            "-delete",
+            "-stray",
+            ".tmp",
+            ".txnindex",
+            "-reserve",
+            FAILED_SYNC_FILE,
+        ]
+        .iter()
+        .any(|end| form.ends_with(end));
         assert!(
             is_rare || met.contains(form),
             "no file of the form {form} was met"

@@ -89,7 +89,6 @@ impl Log {
             body: batch.body(),
         };
         self.write(&stamped)?;
-        self.producers.update(&header);
         let last_offset = header.last_offset();
         Ok(AppendOutcome::Appended {
             base_offset,
@@ -98,10 +97,11 @@ impl Log {
         })
     }
 
-    /// Whether appending `bytes` now will start a new segment, which makes files and takes longer.
+    /// Whether appending this batch now will start a new segment, which makes files and takes longer.
     #[must_use]
-    pub fn append_will_roll(&self, bytes: u64) -> bool {
-        self.config.segment_bytes_max < self.shared.positions().log_end().position.saturating_add(bytes)
+    pub fn append_will_roll(&self, batch: &ValidatedBatch) -> bool {
+        let base_offset = self.shared.positions().log_end().offset;
+        stamped(batch, base_offset, self).is_ok_and(|header| self.is_due_to_roll(&header))
     }
 
     /// Ends the active segment and starts a new one at the log end. Does nothing when the active one is empty.
@@ -135,7 +135,7 @@ impl Log {
                 segment_bytes_max,
             });
         }
-        if self.is_due_to_roll(header, batch_bytes) {
+        if self.is_due_to_roll(header) {
             self.roll()?;
         }
         Ok(())
@@ -148,7 +148,8 @@ impl Log {
     /// | is empty | no |
     /// | begins with a record that is `segment.ms` (less the jitter) older than the new one | yes |
     /// | carries no timestamps and was made that long ago | yes |
-    fn is_due_to_roll(&self, header: &BatchHeader, batch_bytes: u64) -> bool {
+    fn is_due_to_roll(&self, header: &BatchHeader) -> bool {
+        let batch_bytes = u64::try_from(header.size()).expect("usize fits u64");
         let segments = self.shared.segments();
         let active = segments.active();
         let size = active.size();
@@ -173,14 +174,10 @@ impl Log {
         self.is_touched = true;
         let segments = self.shared.segments();
         let active = segments.active();
-        match active.append(std::slice::from_ref(batch)) {
-            Ok(()) => {}
+        let open = match active.append(std::slice::from_ref(batch)) {
+            Ok(open) => open,
             Err(SegmentAppendError::NotWritten(error)) => return Err(AppendError::Storage(error)),
             Err(SegmentAppendError::Unknown(error)) => return Err(self.latch("append", &error).into()),
-        }
-        let open = match active.open() {
-            Ok(open) => open,
-            Err(error) => return Err(self.latch("append", &error).into()),
         };
         self.flush
             .note_write(active.base_offset(), open, i64::from(batch.header.record_count));
@@ -189,6 +186,8 @@ impl Log {
             segment: active.base_offset(),
             position: active.size(),
         };
+        // Before anybody sees the batch: it may open a transaction.
+        self.producers.update(&batch.header);
         self.shared.positions.write().extend(end);
         if !self.config.durable {
             self.expose(end);

@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::fs::{FileSystem, FsError, FsErrorKind};
 use crate::log::error::LogError;
 use crate::log::log::Log;
@@ -27,6 +29,7 @@ pub struct CheckpointTask {
     offset: Offset,
     snapshot: Vec<u8>,
     segment_bases: Vec<Offset>,
+    storing: Arc<Mutex<()>>,
 }
 
 impl CheckpointTask {
@@ -35,6 +38,7 @@ impl CheckpointTask {
     /// # Errors
     /// The file system's; the former checkpoint is still there.
     pub fn run(&self) -> Result<(), FsError> {
+        let _turn = self.storing.lock();
         self.active.store_indexes()?;
         let path = segment_file(&self.directory, self.offset, FileKind::ProducerSnapshot);
         self.file_system.replace(&path, &self.snapshot)?;
@@ -80,11 +84,12 @@ impl Log {
             offset: self.offsets().log_end,
             snapshot: self.producers.snapshot(),
             segment_bases: segments.iter().map(|segment| segment.base_offset()).collect(),
+            storing: Arc::clone(&self.storing),
         })
     }
 
     /// Ends the log in order: everything is on the disk, trimmed, with its indexes and the producers' state,
-    /// when this returns. Blocks. The log refuses everything afterwards.
+    /// when this returns. Blocks. The log refuses everything afterwards. Nobody may be running a task of it.
     ///
     /// # Errors
     /// The first failure; what was acknowledged is on the disk all the same, and the next opening recovers.
@@ -93,6 +98,7 @@ impl Log {
         // A log that nobody wrote to since the last orderly stop is as that left it; with ten thousand of
         // them, storing each again would take longer than a stop may.
         if self.is_touched {
+            self.flush.recall_seal_tasks();
             self.seal_all()?;
             self.checkpoint_state()?.run()?;
             let segments = self.shared.segments();

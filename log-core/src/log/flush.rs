@@ -8,8 +8,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::fs::{FileSystem, FsError};
 use crate::log::error::LogError;
+use crate::log::failed_sync;
 use crate::log::log::Log;
 use crate::log::offsets::{LogOffsets, Place};
 use crate::model::Offset;
@@ -31,10 +34,8 @@ pub(crate) struct FlushState {
     directory_dirty: bool,
     /// Whether a flush is between begin and finish.
     running: bool,
-    /// Rolled segments whose indexes are not stored yet, with the producers' state at their end.
-    unsealed: Vec<(Arc<Segment>, Vec<u8>)>,
-    /// Base offsets of rolled segments that are being sealed.
-    sealing: Vec<Offset>,
+    /// Rolled segments that are not completed on the disk.
+    unsealed: Vec<Unsealed>,
     /// Records appended since the last flush began.
     records_unflushed: i64,
     /// Up to where the system was asked to write out what nobody waits for: a segment and a position in it.
@@ -50,7 +51,6 @@ impl FlushState {
             directory_dirty: false,
             running: false,
             unsealed: Vec::new(),
-            sealing: Vec::new(),
             records_unflushed: 0,
             written_out: (flushed.segment, flushed.position),
         }
@@ -78,14 +78,35 @@ impl FlushState {
 
     pub(crate) fn note_roll(&mut self, rolled: Arc<Segment>, snapshot: Vec<u8>) {
         self.directory_dirty = true;
-        self.unsealed.push((rolled, snapshot));
+        self.unsealed.push(Unsealed {
+            segment: rolled,
+            snapshot: snapshot.into(),
+            is_handed_out: false,
+        });
     }
 
     /// The oldest segment that is rolled but not completed on disk.
     pub(crate) fn oldest_unsealed(&self) -> Option<Offset> {
-        let waiting = self.unsealed.iter().map(|(segment, _)| segment.base_offset());
-        waiting.chain(self.sealing.iter().copied()).min()
+        self.unsealed.iter().map(|one| one.segment.base_offset()).min()
     }
+
+    /// Tasks that were handed out and never came back are to be done again. For one who knows that none of them
+    /// runs any more.
+    pub(crate) fn recall_seal_tasks(&mut self) {
+        for one in &mut self.unsealed {
+            one.is_handed_out = false;
+        }
+    }
+}
+
+/// A rolled segment whose indexes are not stored yet.
+#[derive(Debug)]
+struct Unsealed {
+    segment: Arc<Segment>,
+    /// The producers' state at its end.
+    snapshot: Arc<[u8]>,
+    /// Whether somebody has the task to complete it.
+    is_handed_out: bool,
 }
 
 /// A flush that has begun. [`FlushTask::run`] blocks and needs no lock.
@@ -94,7 +115,12 @@ impl FlushState {
 pub struct FlushTask {
     target: Place,
     handles: Vec<Arc<OpenSegment>>,
-    directory: Option<(Arc<dyn FileSystem>, Arc<Path>)>,
+    file_system: Arc<dyn FileSystem>,
+    directory: Arc<Path>,
+    /// Whether names have to be synced too.
+    is_directory_dirty: bool,
+    /// Everything below was on the disk when it began.
+    flushed: Offset,
 }
 
 /// A flush that reached the disk.
@@ -105,18 +131,28 @@ pub struct FlushDone {
 }
 
 impl FlushTask {
-    /// Syncs the data, older segments first, then the names.
+    /// Syncs the data, older segments first, then the names. A failure is marked in the log's directory, if the disk
+    /// still takes that.
     ///
     /// # Errors
     /// The first failure; it must be given to [`Log::finish_flush`] all the same.
     pub fn run(self) -> Result<FlushDone, FsError> {
+        let synced = self.sync();
+        if synced.is_err() {
+            // The first failure is the one to tell.
+            failed_sync::mark(self.file_system.as_ref(), &self.directory, self.flushed).ok();
+        }
+        synced.map(|()| FlushDone { target: self.target })
+    }
+
+    fn sync(&self) -> Result<(), FsError> {
         for open in &self.handles {
             open.sync()?;
         }
-        if let Some((file_system, directory)) = &self.directory {
-            file_system.sync_directory(directory)?;
+        if self.is_directory_dirty {
+            self.file_system.sync_directory(&self.directory)?;
         }
-        Ok(FlushDone { target: self.target })
+        Ok(())
     }
 }
 
@@ -125,7 +161,8 @@ impl FlushTask {
 #[must_use = "until it has run, a recovery must scan the segment again"]
 pub struct SealTask {
     segment: Arc<Segment>,
-    snapshot: Vec<u8>,
+    snapshot: Arc<[u8]>,
+    storing: Arc<Mutex<()>>,
 }
 
 impl SealTask {
@@ -134,6 +171,7 @@ impl SealTask {
     /// # Errors
     /// The file system's.
     pub fn run(&self) -> Result<(), FsError> {
+        let _turn = self.storing.lock();
         let settings = self.segment.settings();
         let path = segment_file(
             &settings.directory,
@@ -195,8 +233,7 @@ impl Log {
         }
         self.flush.running = true;
         self.flush.records_unflushed = 0;
-        let directory = std::mem::take(&mut self.flush.directory_dirty)
-            .then(|| (Arc::clone(&self.context.file_system), Arc::clone(&self.directory)));
+        let is_directory_dirty = std::mem::take(&mut self.flush.directory_dirty);
         let handles = std::mem::take(&mut self.flush.dirty)
             .into_iter()
             .map(|(_, open)| open)
@@ -204,7 +241,10 @@ impl Log {
         Some(FlushTask {
             target,
             handles,
-            directory,
+            file_system: Arc::clone(&self.context.file_system),
+            directory: Arc::clone(&self.directory),
+            is_directory_dirty,
+            flushed: self.flush.flushed.offset,
         })
     }
 
@@ -270,25 +310,30 @@ impl Log {
     /// The work that rolls have left: run each task without the lock and give its result to [`Self::finish_seal`].
     pub fn take_seal_tasks(&mut self) -> Vec<SealTask> {
         let flushed = self.flush.flushed.offset;
-        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flush.unsealed)
-            .into_iter()
-            .partition(|(segment, _)| segment.next_offset() <= flushed);
-        self.flush.unsealed = waiting;
-        self.flush
-            .sealing
-            .extend(ready.iter().map(|(segment, _)| segment.base_offset()));
+        let ready = self
+            .flush
+            .unsealed
+            .iter_mut()
+            .filter(|one| !one.is_handed_out && one.segment.next_offset() <= flushed);
         ready
-            .into_iter()
-            .map(|(segment, snapshot)| SealTask { segment, snapshot })
+            .map(|one| {
+                one.is_handed_out = true;
+                SealTask {
+                    segment: Arc::clone(&one.segment),
+                    snapshot: Arc::clone(&one.snapshot),
+                    storing: Arc::clone(&self.storing),
+                }
+            })
             .collect()
     }
 
     /// Notes how sealing went; a failed one comes back with the next [`Self::take_seal_tasks`].
-    pub fn finish_seal(&mut self, task: SealTask, result: &Result<(), FsError>) {
-        let base = task.segment.base_offset();
-        self.flush.sealing.retain(|sealing| *sealing != base);
-        if result.is_err() {
-            self.flush.unsealed.push((task.segment, task.snapshot));
+    pub fn finish_seal(&mut self, task: &SealTask, result: &Result<(), FsError>) {
+        let is_it = |one: &Unsealed| Arc::ptr_eq(&one.segment, &task.segment);
+        if result.is_ok() {
+            self.flush.unsealed.retain(|one| !is_it(one));
+        } else if let Some(one) = self.flush.unsealed.iter_mut().find(|one| is_it(one)) {
+            one.is_handed_out = false;
         }
     }
 
@@ -300,7 +345,7 @@ impl Log {
         let mut outcome = Ok(());
         for task in self.take_seal_tasks() {
             let result = task.run();
-            self.finish_seal(task, &result);
+            self.finish_seal(&task, &result);
             outcome = outcome.and(result);
         }
         outcome
@@ -309,7 +354,7 @@ impl Log {
     /// Whether a rolled segment waits for a flush, and can be completed after it.
     #[must_use]
     pub fn has_rolled(&self) -> bool {
-        !self.flush.unsealed.is_empty()
+        self.flush.unsealed.iter().any(|one| !one.is_handed_out)
     }
 
     /// What the system should begin to write out, where flushing is relaxed and nobody waits for it: each

@@ -13,7 +13,11 @@
 //! | batch behind the recovery point, in order, checksum right | kept, and synced before anybody sees it | it may have been acknowledged |
 //! | zeros behind the last good batch | cut quietly | prepared space |
 //! | anything else behind the last good batch | cut, reported, and the cut synced | a torn write; never acknowledged, because acknowledging syncs |
+//! | records of which a sync failed, if it is this process that knows and acknowledgements waited for the disk | cut | nobody was told that they are on the disk, and they may not be |
+//! | records of which a sync failed, otherwise ([`failed_sync`]) | written once more, then synced | the system takes them for clean, and a second sync would do nothing |
 //! | names of files, after an unclean stop | synced before records in them are seen or acknowledged | a kill leaves names in the system's memory alone |
+//! | an empty file in the middle of the row, within the offsets of the segment before | removed | a roll failed half way, and the log went on |
+//! | segments whose offsets overlap otherwise | [`Damage`] | which of the records is the acknowledged one, nobody can tell |
 //! | segments behind a cut | removed, newest first, and reported | they follow on records that are not there |
 //! | anything but good batches before the recovery point | [`Damage`], nothing is touched | it was on the disk once: losing it silently is not ours to decide |
 //! | log ends before the recovery point | [`Damage`] | the same |
@@ -24,19 +28,22 @@
 //! | unclean stop where records may have been lost | the leader epoch rises | clients notice (KIP-320) |
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use crate::config::LogConfig;
-use crate::fs::{FsError, FsErrorKind};
+use crate::fs::{File, FsError, FsErrorKind, FsOperation};
 use crate::log::error::{Damage, LogError};
+use crate::log::failed_sync;
 use crate::log::flush::FlushState;
 use crate::log::log::{Log, LogContext, LogShared, roll_jitter, segment_settings};
 use crate::log::offsets::{Place, Positions};
 use crate::log::recovery_scan::{Scanned, Tail, damage};
-use crate::log::truncate::rewrite_prefix;
+use crate::log::truncate::{COPY_CHUNK, rewrite_prefix};
 use crate::model::{FilePosition, Offset, TimestampMs, TopicId, TopicPartition};
 use crate::segment::file_name::{FileKind, parse_segment_file, segment_file};
 use crate::segment::indexes::SegmentIndexes;
@@ -62,6 +69,9 @@ pub struct LoadHints {
     /// Records from here on are dropped: the sync that should have brought them to the disk failed, so what
     /// the system shows of them may not be there after a power cut.
     pub cut_to: Option<Offset>,
+    /// Records from here on are kept but written once more, for the same reason: a second sync of what the system
+    /// takes for clean would bring nothing to the disk.
+    pub rewrite_from: Option<Offset>,
 }
 
 /// What opening a log found and did.
@@ -77,6 +87,8 @@ pub struct LoadReport {
     pub segments_reclaimed: usize,
     /// Whether the leader epoch rose.
     pub epoch_raised: bool,
+    /// Where the first segment begins, if the log should start before it: segments are missing.
+    pub missing_before: Option<Offset>,
 }
 
 /// Opens logs; has what they are made with.
@@ -103,7 +115,16 @@ pub fn load(
     let mut report = LoadReport::default();
     let mut found = loader.tidy()?;
     let below = loader.take_below(&mut found, hints.log_start);
-    let (mut segments, recovered) = loader.open_segments(&found, hints, &mut report)?;
+    let marked = failed_sync::read(context.file_system.as_ref(), directory)?;
+    let rewrite_from = hints.rewrite_from.into_iter().chain(marked).min();
+    let hints = LoadHints {
+        rewrite_from,
+        ..hints
+    };
+    let (mut segments, recovered) = loader.open_segments(found, hints, &mut report)?;
+    if marked.is_some() {
+        failed_sync::clear(context.file_system.as_ref(), directory)?;
+    }
 
     let end_offset = segments
         .last()
@@ -120,6 +141,7 @@ pub fn load(
         context.file_system.sync_directory(directory)?;
     }
     let log_start = hints.log_start.max(first_offset);
+    report.missing_before = (hints.log_start < first_offset).then_some(first_offset);
     let segments = Segments::new(segments);
     let active = segments.active();
     let end = Place {
@@ -177,6 +199,7 @@ pub fn load(
         topic_id,
         producers,
         flush,
+        storing: Arc::default(),
         latch: None,
         segment_created: context.clock.now(),
         roll_jitter_ms: roll_jitter(partition, &config),
@@ -261,16 +284,17 @@ impl<'a> Loader<'a> {
     /// behind the recovery point, or were cut.
     fn open_segments(
         &self,
-        found: &BTreeMap<Offset, u64>,
+        mut found: BTreeMap<Offset, u64>,
         hints: LoadHints,
         report: &mut LoadReport,
     ) -> Result<(Vec<Arc<Segment>>, Vec<Offset>), LogError> {
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         let mut recovered = Vec::new();
-        let mut rest = found.iter().peekable();
-        while let Some((&base, &length)) = rest.next() {
-            let next_base = rest.peek().map(|(next, _)| **next);
-            if let Some(next) = next_base.filter(|next| *next < hints.recovery_point) {
+        while let Some((base, length)) = found.pop_first() {
+            let next = found.first_key_value().map(|(next, length)| (*next, *length));
+            if let Some((next, next_length)) = next.filter(|(next, _)| *next < hints.recovery_point)
+                && 0 < length.min(next_length)
+            {
                 segments.push(Arc::new(Segment::sealed(
                     self.settings.clone(),
                     base,
@@ -280,6 +304,8 @@ impl<'a> Loader<'a> {
                 continue;
             }
             let scanned = self.scan(base, length, hints)?;
+            self.remove_half_made(&mut found, base, scanned.next_offset, hints.recovery_point)?;
+            let next_base = found.first_key_value().map(|(next, _)| *next);
             let ends_early = next_base.is_some_and(|next| scanned.next_offset < next);
             report.bytes_verified = report.bytes_verified.saturating_add(scanned.bytes_verified);
             let was_cut = scanned.tail.is_some();
@@ -299,14 +325,21 @@ impl<'a> Loader<'a> {
             }
             if ends_early {
                 // Newest first: a crash in between leaves a shorter log, never one with a hole.
-                for (&behind, _) in found.range(base.plus(1)..).rev() {
+                while let Some((behind, _)) = found.pop_last() {
                     self.remove_files(behind)?;
                     report.segments_removed = report.segments_removed.saturating_add(1);
                 }
                 self.context.file_system.sync_directory(&self.directory)?;
             }
-            if was_cut || (!hints.clean && hints.recovery_point < scanned.next_offset) {
-                self.cut_and_sync(base, &scanned)?;
+            let is_unsynced = !hints.clean && hints.recovery_point < scanned.next_offset;
+            if was_cut || is_unsynced || scanned.rewrite_from.is_some() {
+                self.settle(base, &scanned).inspect_err(|error| {
+                    if error.operation == FsOperation::Sync {
+                        // Who tries again must not take a second sync for a good one.
+                        let (files, synced_to) = (self.context.file_system.as_ref(), hints.recovery_point);
+                        failed_sync::mark(files, &self.directory, synced_to).ok();
+                    }
+                })?;
             }
             let settings = self.settings.clone();
             let Scanned {
@@ -337,6 +370,32 @@ impl<'a> Loader<'a> {
         Ok((segments, recovered))
     }
 
+    /// A roll that failed half way leaves an empty file where the log then ended, and the log goes on in the segment
+    /// before.
+    fn remove_half_made(
+        &self,
+        found: &mut BTreeMap<Offset, u64>,
+        base: Offset,
+        end: Offset,
+        recovery_point: Offset,
+    ) -> Result<(), LogError> {
+        while let Some(next) = found.first_entry().filter(|next| *next.key() < end) {
+            let path = segment_file(&self.directory, *next.key(), FileKind::Log);
+            if *next.get() != 0 {
+                return Err(LogError::Damaged(Damage {
+                    file: path,
+                    position: FilePosition::ZERO,
+                    offset: *next.key(),
+                    recovery_point,
+                    cause: format!("the segment before it, of base offset {base}, holds records up to {end}"),
+                }));
+            }
+            next.remove();
+            self.context.file_system.remove_file(&path)?;
+        }
+        Ok(())
+    }
+
     fn missing(&self, end: Offset, recovery_point: Offset) -> LogError {
         LogError::Damaged(Damage {
             file: self.directory.to_path_buf(),
@@ -347,19 +406,28 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn cut_and_sync(&self, base: Offset, scanned: &Scanned) -> Result<(), FsError> {
+    /// Cuts off what is not good, writes again what a failed sync left in memory, and syncs.
+    fn settle(&self, base: Offset, scanned: &Scanned) -> Result<(), FsError> {
         let path = segment_file(&self.directory, base, FileKind::Log);
         let file = self.context.file_system.open(&path)?;
-        if scanned.tail.is_some() {
-            match file.set_length(scanned.end) {
-                // Readers of a log that is opened again may hold slices of what is cut.
-                Err(error) if error.kind == FsErrorKind::InUse => {
-                    return rewrite_prefix(self.context.file_system.as_ref(), &path, scanned.end);
-                }
-                result => result?,
+        let cut = || match scanned.tail {
+            Some(_) => file.set_length(scanned.end),
+            None => Ok(()),
+        };
+        let write_again = || match scanned.rewrite_from {
+            // The length may be lost as well: it changes once more, too.
+            Some(from) => write_again(file.as_ref(), from..scanned.end)
+                .and_then(|()| file.set_length(scanned.end.saturating_add(1)))
+                .and_then(|()| file.set_length(scanned.end)),
+            None => Ok(()),
+        };
+        match cut().and_then(|()| write_again()) {
+            // Readers of a log that is opened again may hold slices of what is cut or written.
+            Err(error) if error.kind == FsErrorKind::InUse => {
+                rewrite_prefix(self.context.file_system.as_ref(), &path, scanned.end)
             }
+            result => result.and_then(|()| file.sync_data()),
         }
-        file.sync_data()
     }
 
     /// A segment whose first `size` bytes are good, to be appended to.
@@ -414,4 +482,22 @@ impl<'a> Loader<'a> {
         }
         Ok(())
     }
+}
+
+/// Writes the bytes of the range over themselves, so that the next sync brings them to the disk.
+fn write_again(file: &dyn File, range: Range<u64>) -> Result<(), FsError> {
+    let mut buffer = vec![0; COPY_CHUNK];
+    let mut position = range.start;
+    while position < range.end {
+        let left = usize::try_from(range.end.saturating_sub(position)).unwrap_or(COPY_CHUNK);
+        let (chunk, _) = buffer.split_at_mut(left.min(COPY_CHUNK));
+        let count = file.read_at(position, chunk)?;
+        if count == 0 {
+            break; // it was scanned to the end: no shorter
+        }
+        let (read, _) = chunk.split_at(count);
+        file.write_at(position, &[IoSlice::new(read)])?;
+        position = position.saturating_add(u64::try_from(count).expect("usize fits u64"));
+    }
+    Ok(())
 }

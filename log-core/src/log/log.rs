@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::LogConfig;
@@ -61,6 +61,9 @@ pub struct Log {
     pub(crate) config: LogConfig,
     pub(crate) producers: ProducerStateManager,
     pub(crate) flush: FlushState,
+    /// Held by the one who stores indexes and snapshots: a checkpoint must not put older ones in the place of
+    /// those that a sealing stores meanwhile.
+    pub(crate) storing: Arc<Mutex<()>>,
     pub(crate) latch: Option<LatchReason>,
     /// When the active segment was made, for rolling by time where records carry none.
     pub(crate) segment_created: TimestampMs,

@@ -6,6 +6,7 @@
 //! | `offsets.rs` | the four offsets and their order |
 //! | `append.rs` | stamp, check, write, roll |
 //! | `flush.rs` | group commit in three steps: begin, run, finish |
+//! | `failed_sync.rs` | the mark that a failed sync leaves for the next process |
 //! | `read.rs` | [`LogReader`]: records by offset, look-up by time |
 //! | `retention.rs` | what may go, and how it goes |
 //! | `truncate.rs` | cutting off the end |
@@ -18,6 +19,7 @@
 pub mod append;
 pub mod checkpoint;
 pub mod error;
+pub mod failed_sync;
 pub mod flush;
 pub mod leader_epochs;
 pub mod loader;

@@ -5,11 +5,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::fs::FsError;
+use crate::fs::{FsError, FsErrorKind};
 use crate::log::error::LogError;
 use crate::log::loader::{Loader, SMALL_FILE_BYTES_MAX};
 use crate::log::recovery_scan::damage;
-use crate::fs::FsErrorKind;
 use crate::model::{FilePosition, Offset};
 use crate::producer_state::manager::ProducerStateManager;
 use crate::producer_state::snapshot::Snapshot;
@@ -77,7 +76,12 @@ impl Loader<'_> {
         }
         for offset in kept.into_iter().rev().filter(|offset| *offset <= end) {
             let path = segment_file(&self.directory, offset, FileKind::ProducerSnapshot);
-            let bytes = file_system.read(&path, SMALL_FILE_BYTES_MAX)?;
+            let bytes = match file_system.read(&path, SMALL_FILE_BYTES_MAX) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind == FsErrorKind::OutOfResources => return Err(error),
+                // A hint that cannot be read is none.
+                Err(_) => continue,
+            };
             if let Ok(snapshot) = Snapshot::parse(&bytes, offset)
                 && snapshot.is_complete
             {

@@ -92,15 +92,14 @@ impl LogReader {
     /// [`ReadError::OffsetOutOfRange`] before the log start or behind the log end; [`ReadError::WouldBlock`]
     /// when the caller has no patience; damage and media errors by place.
     pub fn read(&self, request: ReadRequest) -> Result<ReadSlice, ReadError> {
+        self.while_start_stays(|| self.read_once(request))
+    }
+
+    fn read_once(&self, request: ReadRequest) -> Result<ReadSlice, ReadError> {
         let positions = self.shared.positions();
         let offsets = positions.offsets();
-        let (log_start, log_end) = (offsets.log_start, offsets.log_end);
-        if request.offset < log_start || log_end < request.offset {
-            return Err(ReadError::OffsetOutOfRange {
-                offset: request.offset,
-                log_start,
-                log_end,
-            });
+        if request.offset < offsets.log_start || offsets.log_end < request.offset {
+            return Err(out_of_range(request.offset, offsets));
         }
         let bound = match request.bound {
             ReadBound::LogEnd => positions.log_end(),
@@ -117,6 +116,10 @@ impl LogReader {
             return Ok(nothing);
         }
         let segments = self.shared.segments();
+        if request.offset < segments.first().base_offset() {
+            // Deleted since the offsets were taken: what begins behind it is not what was asked for.
+            return Err(out_of_range(request.offset, self.offsets()));
+        }
         for segment in segments.from_offset(request.offset) {
             if bound.segment < segment.base_offset() {
                 break;
@@ -139,6 +142,14 @@ impl LogReader {
     /// # Errors
     /// Damage and media errors by place.
     pub fn offset_for_timestamp(
+        &self,
+        target: TimestampMs,
+        bound: ReadBound,
+    ) -> Result<Option<OffsetAndTimestamp>, ReadError> {
+        self.while_start_stays(|| self.first_at_or_after(target, bound))
+    }
+
+    fn first_at_or_after(
         &self,
         target: TimestampMs,
         bound: ReadBound,
@@ -168,6 +179,10 @@ impl LogReader {
     /// # Errors
     /// Damage and media errors by place.
     pub fn offset_of_max_timestamp(&self, bound: ReadBound) -> Result<Option<OffsetAndTimestamp>, ReadError> {
+        self.while_start_stays(|| self.first_of_largest(bound))
+    }
+
+    fn first_of_largest(&self, bound: ReadBound) -> Result<Option<OffsetAndTimestamp>, ReadError> {
         let (start, end) = self.range(bound);
         let mut best: Option<(TimestampMs, Arc<Segment>, Offset)> = None;
         for segment in self.shared.segments().from_offset(start) {
@@ -194,7 +209,7 @@ impl LogReader {
         if visible == TimestampMs::NONE {
             Ok(None)
         } else {
-            self.offset_for_timestamp(visible, bound)
+            self.first_at_or_after(visible, bound)
         }
     }
 
@@ -244,6 +259,17 @@ impl LogReader {
         }
     }
 
+    /// Looks again when it failed and the log start has moved meanwhile: the files may have been removed under it.
+    fn while_start_stays<T>(&self, look: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        loop {
+            let log_start = self.offsets().log_start;
+            let result = look();
+            if result.is_ok() || self.offsets().log_start == log_start {
+                return result;
+            }
+        }
+    }
+
     fn range(&self, bound: ReadBound) -> (Offset, Offset) {
         let offsets = self.offsets();
         let end = match bound {
@@ -275,6 +301,14 @@ impl LogReader {
             }
         }
         Ok(known)
+    }
+}
+
+fn out_of_range(offset: Offset, offsets: LogOffsets) -> ReadError {
+    ReadError::OffsetOutOfRange {
+        offset,
+        log_start: offsets.log_start,
+        log_end: offsets.log_end,
     }
 }
 
@@ -318,7 +352,7 @@ fn first_record(
     let position = segment
         .place_before(from)
         .map_err(|error| corrupt(segment, error))?;
-    let mut walk = Walk::scan(open.view(), position, segment.size());
+    let mut walk = Walk::lookup(open.view(), position, segment.size());
     while let Some((position, header)) = walk.next_header().map_err(|error| corrupt(segment, error))? {
         if visible.end <= header.base_offset {
             break;

@@ -27,6 +27,8 @@ pub(super) struct Scanned {
     /// What stands behind the end, if the file is longer.
     pub(super) tail: Option<Tail>,
     pub(super) bytes_verified: u64,
+    /// From where on it must be written once more.
+    pub(super) rewrite_from: Option<u64>,
 }
 
 pub(super) struct Tail {
@@ -49,6 +51,7 @@ impl Loader<'_> {
             bytes_verified: 0,
         };
         let mut first_timestamp = TimestampMs::NONE;
+        let mut rewrite_from = None;
         let (end, cause) = loop {
             let position = walk.position();
             let step = walk.next_header().and_then(|next| {
@@ -62,6 +65,12 @@ impl Loader<'_> {
                     if position == FilePosition::ZERO {
                         first_timestamp = header.max_timestamp;
                     }
+                    if hints
+                        .rewrite_from
+                        .is_some_and(|from| from <= header.last_offset())
+                    {
+                        rewrite_from.get_or_insert(position.get());
+                    }
                     indexes.note(&header, position);
                 }
                 Ok(Step::End) => break (length, None),
@@ -71,7 +80,7 @@ impl Loader<'_> {
             }
         };
         if first_timestamp == TimestampMs::NONE && start != FilePosition::ZERO {
-            let first = Walk::scan(&view, FilePosition::ZERO, end).next_header();
+            let first = Walk::lookup(&view, FilePosition::ZERO, end).next_header();
             first_timestamp = first
                 .ok()
                 .flatten()
@@ -109,6 +118,7 @@ impl Loader<'_> {
             next_offset,
             tail,
             bytes_verified,
+            rewrite_from,
         })
     }
 
@@ -142,7 +152,7 @@ impl Loader<'_> {
         }
         // Entries for time speak of batches up to the last one that the offsets name, no further.
         times.truncate_to(last_offset.plus(1));
-        let header = Walk::scan(view, position, length).next_header();
+        let header = Walk::lookup(view, position, length).next_header();
         match header {
             Ok(Some((_, header))) if header.last_offset() == last_offset => {
                 (SegmentIndexes::resume(offsets, times, interval), position)

@@ -20,7 +20,7 @@ use crate::segment::segment::{Patience, Segment};
 use crate::segment::segments::Segments;
 
 /// How much is copied at a time.
-const COPY_CHUNK: usize = 1 << 20;
+pub(super) const COPY_CHUNK: usize = 1 << 20;
 
 impl Log {
     /// Drops every batch that holds `offset` or lies behind it, and returns the new log end: `offset`, or
@@ -61,7 +61,12 @@ impl Log {
             .find(offset, last.size(), Patience::MayBlock)
             .map_err(|error| {
                 let path = segment_file(&self.directory, last.base_offset(), FileKind::Log);
-                crate::log::recovery_scan::damage(path, &error, last.base_offset(), self.flush.flushed().offset)
+                crate::log::recovery_scan::damage(
+                    path,
+                    &error,
+                    last.base_offset(),
+                    self.flush.flushed().offset,
+                )
             })?;
         let (position, end) = match place.flatten() {
             Some(place) => (place.position.get(), place.header.base_offset),
@@ -73,6 +78,13 @@ impl Log {
             return Err(LogError::OffsetOutOfRange { offset, low, high });
         }
 
+        // What is about to be removed must not be missed, should it fail half way and the log be opened again.
+        let place = Place {
+            offset: end,
+            segment: last.base_offset(),
+            position,
+        };
+        self.flush = FlushState::new(place);
         // Newest first: a crash in between leaves a shorter log, never one with a hole.
         for segment in dropped.iter().rev() {
             remove_files(self, segment)?;
@@ -101,14 +113,8 @@ impl Log {
             store_epochs(&self.context, &self.directory, &epochs)?;
         }
         *self.shared.segments.write() = segments;
-        let place = Place {
-            offset: end,
-            segment: active.base_offset(),
-            position,
-        };
         self.shared.positions.write().cut(place);
         self.is_touched = true;
-        self.flush = FlushState::new(place);
         Ok(end)
     }
 }

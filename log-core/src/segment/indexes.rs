@@ -90,12 +90,13 @@ impl SegmentIndexes {
         (self.max_timestamp, self.offset_of_max_timestamp)
     }
 
-    /// The contents of both files.
+    /// The contents of both files, in the order in which they are to be stored: an index by time that reaches
+    /// further than the one by offset can be cut back to it, but one that reaches less far cannot be told.
     #[must_use]
     pub fn encode(&self) -> [(FileKind, Vec<u8>); 2] {
         [
-            (FileKind::OffsetIndex, self.offsets.bytes().to_vec()),
             (FileKind::TimeIndex, self.times.bytes().to_vec()),
+            (FileKind::OffsetIndex, self.offsets.bytes().to_vec()),
         ]
     }
 

@@ -3,6 +3,7 @@
 
 pub mod file_name;
 pub mod indexes;
+mod lookup;
 pub mod scan;
 #[expect(clippy::module_inception, reason = "one noun per file: the segment itself")]
 pub mod segment;

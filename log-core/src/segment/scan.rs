@@ -2,6 +2,8 @@
 //! Checks that headers are sound and batches whole; checksums, and whether a batch is the one that must
 //! follow, are the caller's to judge.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::fs::FsError;
@@ -43,21 +45,29 @@ pub struct Walk<'a> {
     end: u64,
     window: Bytes,
     window_start: u64,
+    /// How large the next window is; each one is twice the one before, up to [`WINDOW_SCAN`].
     window_bytes: u64,
     /// Whether each window is brought in first, so that a media error comes back as an error.
     populates: bool,
 }
 
-/// Windows for look-ups, which end after a few kilobytes.
-pub const WINDOW_LOOKUP: u64 = 8 << 10;
+/// The first window of a look-up, which mostly ends within an index interval: to bring more in would take longer
+/// than to look at it.
+const WINDOW_LOOKUP: u64 = 8 << 10;
 /// Windows for going through whole files.
 pub const WINDOW_SCAN: u64 = 1 << 20;
 
 impl<'a> Walk<'a> {
-    /// A short walk over pages that are in memory already.
+    /// A short walk over pages that are in memory: ask for [`Self::next_window`] before each step.
+    #[must_use]
+    pub fn resident(view: &'a View, from: FilePosition, end: u64) -> Self {
+        Self::new(view, from, end, WINDOW_LOOKUP, false)
+    }
+
+    /// A walk that is mostly short, and may wait for the disk.
     #[must_use]
     pub fn lookup(view: &'a View, from: FilePosition, end: u64) -> Self {
-        Self::new(view, from, end, WINDOW_LOOKUP, false)
+        Self::new(view, from, end, WINDOW_LOOKUP, true)
     }
 
     /// A walk that may be long and may wait for the disk.
@@ -77,6 +87,13 @@ impl<'a> Walk<'a> {
             window_bytes,
             populates,
         }
+    }
+
+    /// What [`Self::next_header`] will look at, if that is more than it has.
+    #[must_use]
+    pub fn next_window(&self) -> Option<Range<u64>> {
+        let end = self.position.saturating_add(length(HEADER_LENGTH)).min(self.end);
+        (!self.has(self.position, end)).then(|| self.position..self.reach(self.position, end))
     }
 
     /// Where the next batch begins.
@@ -128,18 +145,29 @@ impl<'a> Walk<'a> {
 
     fn bytes(&mut self, start: u64, count: u64) -> Result<Bytes, FsError> {
         let end = start.saturating_add(count);
-        let window_end = self.window_start.saturating_add(length(self.window.len()));
-        if start < self.window_start || window_end < end {
-            let reach = start.saturating_add(self.window_bytes).min(self.end).max(end);
+        if !self.has(start, end) {
+            let reach = self.reach(start, end);
             if self.populates {
                 self.view.populate(start..reach)?;
             }
             self.window = self.view.bytes(start..reach)?;
             self.window_start = start;
+            self.window_bytes = self.window_bytes.saturating_mul(2).min(WINDOW_SCAN);
         }
         let from = usize::try_from(start.saturating_sub(self.window_start)).expect("inside the window");
         let to = usize::try_from(end.saturating_sub(self.window_start)).expect("inside the window");
         Ok(self.window.slice(from..to))
+    }
+
+    /// Whether the window holds these bytes.
+    fn has(&self, start: u64, end: u64) -> bool {
+        let window_end = self.window_start.saturating_add(length(self.window.len()));
+        self.window_start <= start && end <= window_end
+    }
+
+    /// Where a new window ends that begins at `start` and must hold everything up to `end`.
+    fn reach(&self, start: u64, end: u64) -> u64 {
+        start.saturating_add(self.window_bytes).min(self.end).max(end)
     }
 }
 

@@ -17,18 +17,14 @@ use parking_lot::RwLock;
 
 use crate::fs::map::MapBudget;
 use crate::fs::{File, FileSystem, FsError};
-use crate::index::offset_index::{OffsetEntries, OffsetIndexView};
-use crate::index::time_index::{TimeEntries, TimeIndexView};
+use crate::index::offset_index::OffsetIndexView;
+use crate::index::time_index::TimeIndexView;
 use crate::model::{FilePosition, Offset, TimestampMs};
 use crate::record::batch::{BatchHeader, HEADER_LENGTH};
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
-use crate::segment::scan::{ScanError, WINDOW_LOOKUP, Walk};
 use crate::segment::space::TailSpace;
 use crate::segment::view::View;
-
-/// Index files are small; anything larger than Kafka's own limit is not one.
-const INDEX_LENGTH_MAX: u64 = i32::MAX as u64;
 
 /// What a segment needs of the world, and how large it may become.
 #[derive(Debug, Clone)]
@@ -72,6 +68,8 @@ pub enum SegmentAppendError {
 pub struct OpenSegment {
     file: Arc<dyn File>,
     view: View,
+    /// Up to where the view reaches.
+    capacity: u64,
 }
 
 impl OpenSegment {
@@ -92,7 +90,7 @@ impl OpenSegment {
 
 /// The indexes, where they are at present.
 #[derive(Debug)]
-enum Indexes {
+pub(super) enum Indexes {
     /// In memory, still growing or not yet stored.
     Building(SegmentIndexes),
     /// In their files; read when first needed.
@@ -101,9 +99,9 @@ enum Indexes {
 
 /// The indexes of a sealed segment, read from their files.
 #[derive(Debug)]
-pub struct StoredIndexes {
-    offsets: OffsetIndexView,
-    times: TimeIndexView,
+pub(super) struct StoredIndexes {
+    pub(super) offsets: OffsetIndexView,
+    pub(super) times: TimeIndexView,
 }
 
 /// Where a batch stands, and its header.
@@ -127,21 +125,21 @@ pub enum Patience {
 /// One segment.
 #[derive(Debug)]
 pub struct Segment {
-    base_offset: Offset,
-    settings: SegmentSettings,
+    pub(super) base_offset: Offset,
+    pub(super) settings: SegmentSettings,
     /// Published end of the records, in bytes.
     size: AtomicU64,
     /// Published end of the records, as an offset.
     next_offset: AtomicI64,
     /// The first batch's largest timestamp, which the age of the segment is counted from.
     first_timestamp: AtomicI64,
-    /// Pages behind this position were written by this process and are taken to be in memory.
+    /// What stands behind this position was written by this process.
     warm_from: u64,
     space: TailSpace,
     sealed: AtomicBool,
-    touched: AtomicBool,
+    pub(super) touched: AtomicBool,
     open: RwLock<Option<Arc<OpenSegment>>>,
-    indexes: RwLock<Indexes>,
+    pub(super) indexes: RwLock<Indexes>,
 }
 
 impl Segment {
@@ -156,14 +154,22 @@ impl Segment {
             settings.file_system.remove_file(&path)?;
         }
         let file = settings.file_system.create(&path)?;
-        let view = View::new(&file, settings.bytes_max, &settings.maps)?;
+        let capacity = settings.bytes_max;
+        let view = match View::new(&file, capacity, &settings.maps) {
+            Ok(view) => view,
+            Err(error) => {
+                // The log goes on behind the place that the name stands for: it must not be found there.
+                settings.file_system.remove_file(&path)?;
+                return Err(error);
+            }
+        };
         let indexes = SegmentIndexes::new(
             base_offset,
             settings.index_bytes_max,
             settings.index_interval_bytes,
         );
         let segment = Self::assemble(settings, base_offset, 0, base_offset, Indexes::Building(indexes));
-        *segment.open.write() = Some(Arc::new(OpenSegment { file, view }));
+        *segment.open.write() = Some(Arc::new(OpenSegment { file, view, capacity }));
         Ok(segment)
     }
 
@@ -254,31 +260,19 @@ impl Segment {
         }
     }
 
-    /// The largest timestamp in it and the last offset of its batch.
-    ///
-    /// # Errors
-    /// Reading a sealed segment's index, or its log when the index is of no use. Blocks.
-    pub fn max_timestamp(&self) -> Result<(TimestampMs, Offset), ScanError> {
-        if let Indexes::Building(indexes) = &*self.indexes.read() {
-            return Ok(indexes.max_timestamp());
-        }
-        let stored = self.stored_indexes()?;
-        Ok(stored.times.last())
-    }
-
-    /// Appends the batches with one vectored write and publishes them.
+    /// Appends the batches with one vectored write and publishes them. Returns the handle that must be synced.
     ///
     /// # Errors
     /// [`SegmentAppendError`] says whether the segment is still what it was.
     ///
     /// # Panics
     /// When the segment is sealed.
-    pub fn append(&self, batches: &[StampedBatch<'_>]) -> Result<(), SegmentAppendError> {
+    pub fn append(&self, batches: &[StampedBatch<'_>]) -> Result<Arc<OpenSegment>, SegmentAppendError> {
         assert!(!self.sealed.load(Ordering::Relaxed), "append to a sealed segment");
-        let open = self.open().map_err(SegmentAppendError::NotWritten)?;
         let start = self.size();
         let bytes: usize = batches.iter().map(|batch| batch.header.size()).sum();
         let end = start.saturating_add(u64::try_from(bytes).expect("usize fits u64"));
+        let open = self.open_to(end).map_err(SegmentAppendError::NotWritten)?;
         self.space
             .reserve(open.file.as_ref(), end)
             .map_err(SegmentAppendError::NotWritten)?;
@@ -300,7 +294,7 @@ impl Segment {
                 .store(last.header.next_offset().get(), Ordering::Release);
         }
         self.size.store(end, Ordering::Release);
-        Ok(())
+        Ok(open)
     }
 
     /// The handle through which it is written and synced; whoever must sync keeps it until then, because
@@ -325,39 +319,25 @@ impl Segment {
             (file_system.open(&path)?, self.settings.bytes_max.max(self.size()))
         };
         let view = View::new(&file, capacity, &self.settings.maps)?;
-        let open = Arc::new(OpenSegment { file, view });
+        let open = Arc::new(OpenSegment { file, view, capacity });
         *slot = Some(Arc::clone(&open));
         Ok(open)
     }
 
-    /// The first batch whose last offset is not below `target`, among the bytes below `end`.
-    ///
-    /// # Errors
-    /// Anything that is not a batch below the published size is damage.
-    pub fn find(
-        &self,
-        target: Offset,
-        end: u64,
-        patience: Patience,
-    ) -> Result<Option<Option<BatchPlace>>, ScanError> {
-        let Some(from) = self.with_offsets(patience, |entries| entries.lookup(target).1)? else {
-            return Ok(None);
-        };
+    /// The same with a view that reaches to `end`: a batch may be larger than the whole segment was meant to
+    /// become when it was made, if `segment.bytes` was raised since.
+    fn open_to(&self, end: u64) -> Result<Arc<OpenSegment>, FsError> {
         let open = self.open()?;
-        let reach = from.get().saturating_add(WINDOW_LOOKUP).min(end);
-        if patience == Patience::MustNotBlock && !self.is_warm(&open, from.get()..reach) {
-            return Ok(None);
+        if end <= open.capacity {
+            return Ok(open);
         }
-        let mut walk = match patience {
-            Patience::MustNotBlock => Walk::lookup(&open.view, from, end),
-            Patience::MayBlock => Walk::scan(&open.view, from, end),
-        };
-        while let Some((position, header)) = walk.next_header()? {
-            if target <= header.last_offset() {
-                return Ok(Some(Some(BatchPlace { position, header })));
-            }
-        }
-        Ok(Some(None))
+        let larger = Arc::new(OpenSegment {
+            file: Arc::clone(&open.file),
+            view: View::new(&open.file, end, &self.settings.maps)?,
+            capacity: end,
+        });
+        *self.open.write() = Some(Arc::clone(&larger));
+        Ok(larger)
     }
 
     /// The bytes of the range as they stand in the file, without a copy where the file is mapped; `None`
@@ -378,28 +358,6 @@ impl Segment {
             open.view.populate(range.clone())?;
         }
         open.view.bytes(range).map(Some)
-    }
-
-    /// A walk over its batches from the last index entry at or before `target`. Blocks.
-    ///
-    /// # Errors
-    /// Reading the index.
-    pub fn place_before(&self, target: Offset) -> Result<FilePosition, ScanError> {
-        let place = self.with_offsets(Patience::MayBlock, |entries| entries.lookup(target).1)?;
-        Ok(place.unwrap_or(FilePosition::ZERO))
-    }
-
-    /// The offset of the last time index entry whose timestamp is not above `target`; every record
-    /// before it is at most that old. Blocks.
-    ///
-    /// # Errors
-    /// Reading the index.
-    pub fn offset_before_time(&self, target: TimestampMs) -> Result<Offset, ScanError> {
-        let below = |entries: TimeEntries<'_>| entries.lookup(target).1;
-        if let Indexes::Building(indexes) = &*self.indexes.read() {
-            return Ok(below(indexes.times.entries()));
-        }
-        Ok(below(self.stored_indexes()?.times.entries()))
     }
 
     /// Ends the appending: the last time entry is made, and the indexes wait to be stored.
@@ -453,11 +411,14 @@ impl Segment {
         !self.sealed.load(Ordering::Relaxed) && self.space.is_short(self.size())
     }
 
-    /// Fills the next step behind the end with zeros. Blocks; meant for the background.
+    /// Fills the next step behind the end with zeros, unless it was sealed meanwhile. Blocks; meant for the background.
     ///
     /// # Errors
     /// The file system's.
     pub fn prepare_space(&self) -> Result<(), FsError> {
+        if self.sealed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let open = self.open()?;
         let path = segment_file(&self.settings.directory, self.base_offset, FileKind::Log);
         let sync = self.settings.file_system.open(&path)?;
@@ -496,82 +457,15 @@ impl Segment {
         &self.settings
     }
 
-    fn is_warm(&self, open: &OpenSegment, range: Range<u64>) -> bool {
-        (self.warm_from <= range.start && !self.sealed.load(Ordering::Relaxed))
-            || open.view.is_resident(range)
-    }
-
-    fn with_offsets<T>(
-        &self,
-        patience: Patience,
-        ask: impl FnOnce(OffsetEntries<'_>) -> T,
-    ) -> Result<Option<T>, ScanError> {
-        match &*self.indexes.read() {
-            Indexes::Building(indexes) => return Ok(Some(ask(indexes.offsets.entries()))),
-            Indexes::Stored(Some(stored)) => return Ok(Some(ask(stored.offsets.entries()))),
-            Indexes::Stored(None) => {}
-        }
-        if patience == Patience::MustNotBlock {
-            return Ok(None);
-        }
-        let stored = self.stored_indexes()?;
-        Ok(Some(ask(stored.offsets.entries())))
-    }
-
-    fn stored_indexes(&self) -> Result<Arc<StoredIndexes>, ScanError> {
-        self.touched.store(true, Ordering::Relaxed);
-        if let Indexes::Stored(Some(stored)) = &*self.indexes.read() {
-            return Ok(Arc::clone(stored));
-        }
-        let stored = Arc::new(self.read_indexes()?);
-        if let Indexes::Stored(slot) = &mut *self.indexes.write() {
-            *slot = Some(Arc::clone(&stored));
-        }
-        Ok(stored)
-    }
-
-    /// Reads the index files, and makes the indexes again from the log when a file is missing or damaged.
-    fn read_indexes(&self) -> Result<StoredIndexes, ScanError> {
-        let offsets = self.read_index_file(FileKind::OffsetIndex)?;
-        let times = self.read_index_file(FileKind::TimeIndex)?;
-        if let (Some(offsets), Some(times)) = (offsets, times) {
-            let offsets = OffsetIndexView::parse(offsets, self.base_offset);
-            let times = TimeIndexView::parse(times, self.base_offset);
-            if let (Ok(offsets), Ok(times)) = (offsets, times)
-                && offsets.last().1.get() < self.size().max(1)
-            {
-                return Ok(StoredIndexes { offsets, times });
+    /// Whether the range can be read without waiting for the disk. Without a map nobody can tell; then what this
+    /// process wrote is taken to be still in memory as long as the segment is active.
+    pub(super) fn is_warm(&self, open: &OpenSegment, range: Range<u64>) -> bool {
+        match open.view {
+            View::Mapped { .. } => open.view.is_resident(range),
+            View::Plain(_) => {
+                range.is_empty() || (self.warm_from <= range.start && !self.sealed.load(Ordering::Relaxed))
             }
         }
-        let open = self.open()?;
-        let mut indexes = SegmentIndexes::new(
-            self.base_offset,
-            self.settings.index_bytes_max,
-            self.settings.index_interval_bytes,
-        );
-        let mut walk = Walk::scan(&open.view, FilePosition::ZERO, self.size());
-        while let Some((position, header)) = walk.next_header()? {
-            indexes.note(&header, position);
-        }
-        indexes.finish();
-        let (offsets, times) = indexes.into_views();
-        Ok(StoredIndexes { offsets, times })
-    }
-
-    fn read_index_file(&self, kind: FileKind) -> Result<Option<Bytes>, FsError> {
-        let path = segment_file(&self.settings.directory, self.base_offset, kind);
-        let file_system = self.settings.file_system.as_ref();
-        if !file_system.exists(&path)? {
-            return Ok(None);
-        }
-        let file = file_system.open_read_only(&path)?;
-        let length = file.length()?;
-        if INDEX_LENGTH_MAX < length {
-            return Ok(None);
-        }
-        View::new(&file, length, &self.settings.maps)?
-            .bytes(0..length)
-            .map(Some)
     }
 }
 

@@ -13,5 +13,7 @@
 )]
 
 mod crash;
+mod hooked;
 mod model;
+mod regressions;
 mod support;

@@ -290,7 +290,7 @@ impl World {
         let mut outcome = Ok(());
         for task in self.log().take_seal_tasks() {
             let result = task.run();
-            self.log().finish_seal(task, &result);
+            self.log().finish_seal(&task, &result);
             if let Err(error) = result {
                 outcome = Err(error.to_string());
             }

@@ -308,7 +308,7 @@ impl MetadataLog {
             self.log.flush()?;
             for task in self.log.take_seal_tasks() {
                 let result = task.run();
-                self.log.finish_seal(task, &result);
+                self.log.finish_seal(&task, &result);
                 result?;
             }
         }
@@ -325,10 +325,12 @@ impl MetadataLog {
 
     /// After a failed append: the log again as far as it was promised.
     fn recover(&mut self) -> Result<(), MetadataLogError> {
-        if !self.is_suspect {
+        // A snapshot may have latched it, too.
+        let is_latched = self.log.latch_reason().is_some();
+        if !self.is_suspect && !is_latched {
             return Ok(());
         }
-        if self.log.latch_reason().is_some() {
+        if is_latched {
             let (log, _) = self.manager.reopen(&self.log)?;
             self.log = log;
         }

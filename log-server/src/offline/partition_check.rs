@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use log_core::checkpoint::{leader_epoch_checkpoint, partition_metadata};
 use log_core::fs::{DirEntry, FileSystem, FsError, FsErrorKind};
 use log_core::leader_epoch::LeaderEpochCache;
+use log_core::log::failed_sync::FAILED_SYNC_FILE;
 use log_core::log::leader_epochs::LEADER_EPOCH_FILE;
 use log_core::model::{FilePosition, LeaderEpoch, Offset, TopicId, TopicPartition};
 use log_core::record::batch::{Batch, BatchHeader};
@@ -244,7 +245,12 @@ impl PartitionCheck<'_> {
                 .any(|suffix| entry.name.ends_with(suffix));
             let is_known = parse_segment_file(&entry.name).is_some()
                 || [LEADER_EPOCH_FILE, PARTITION_METADATA_FILE].contains(&entry.name.as_str());
-            if is_leftover {
+            if entry.name == FAILED_SYNC_FILE {
+                let path = self.directory.join(&entry.name);
+                let what =
+                    "a sync failed before the last stop; the next start writes the end of the log once more";
+                findings.push(Finding::new(Severity::Note, path, what));
+            } else if is_leftover {
                 let path = self.directory.join(&entry.name);
                 findings.push(Finding::new(
                     Severity::Note,

@@ -242,7 +242,16 @@ impl<T> fmt::Debug for FlushQueue<T> {
 #[derive(Debug)]
 pub(crate) struct Flusher<T> {
     queue: FlushQueue<T>,
-    threads: Vec<JoinHandle<()>>,
+    flushers: Vec<JoinHandle<()>>,
+    tidiers: Vec<JoinHandle<()>>,
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a flusher thread panicked");
+        }
+    }
 }
 
 impl<T: FlushTarget> Flusher<T> {
@@ -259,18 +268,19 @@ impl<T: FlushTarget> Flusher<T> {
             queue: FlushQueue {
                 queues: Arc::clone(&queues),
             },
-            threads: Vec::new(),
+            flushers: Vec::new(),
+            tidiers: Vec::new(),
         };
         for index in 0..thread_count.max(1) {
             let queues = Arc::clone(&queues);
             let thread = std::thread::Builder::new().name(format!("flusher-{index}"));
             flusher
-                .threads
+                .flushers
                 .push(thread.spawn(move || queues.sync_until_stopped())?);
         }
         let thread = std::thread::Builder::new().name("flusher-chores".to_owned());
         flusher
-            .threads
+            .tidiers
             .push(thread.spawn(move || queues.tidy_until_stopped())?);
         Ok(flusher)
     }
@@ -282,13 +292,12 @@ impl<T: FlushTarget> Flusher<T> {
 
     /// Syncs what stands in the queue, finishes the chores, ends the threads. Blocks.
     pub(crate) fn stop(self) {
-        self.queue.queues.dirty.stop();
-        self.queue.queues.chores.stop();
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a flusher thread panicked");
-            }
-        }
+        let Queues { dirty, chores } = self.queue.queues.as_ref();
+        dirty.stop();
+        join(self.flushers);
+        // Not before: the last syncs hand chores over.
+        chores.stop();
+        join(self.tidiers);
     }
 }
 
@@ -438,5 +447,61 @@ mod tests {
         }
         flusher.stop();
         assert_eq!(done.load(Ordering::SeqCst), 100);
+    }
+
+    /// Hands a chore over at the end of its sync, as a partition does that has rolled.
+    struct Roller {
+        turn: FlushTurn,
+        gate: Gate,
+        queue: Mutex<Option<FlushQueue<Self>>>,
+        chores_done: Arc<AtomicUsize>,
+    }
+
+    impl FlushTarget for Roller {
+        fn turn(&self) -> &FlushTurn {
+            &self.turn
+        }
+
+        fn flush(&self) {
+            self.gate.begun.lock().send(()).unwrap();
+            self.gate.go_on.lock().recv().unwrap();
+            let done = Arc::clone(&self.chores_done);
+            let queue = self.queue.lock().take().unwrap();
+            queue.hand_over(Box::new(move || {
+                done.fetch_add(1, Ordering::SeqCst);
+            }));
+        }
+
+        fn abandon(&self) {
+            unreachable!("it does not panic");
+        }
+    }
+
+    #[test]
+    fn what_the_last_sync_hands_over_is_done_before_the_end() {
+        for _ in 0..200 {
+            let (begun_in, begun) = mpsc::channel();
+            let (go_on, go_on_out) = mpsc::channel();
+            let flusher = Flusher::start(1).unwrap();
+            let roller = Arc::new(Roller {
+                turn: FlushTurn::default(),
+                gate: Gate {
+                    begun: Mutex::new(begun_in),
+                    go_on: Mutex::new(go_on_out),
+                },
+                queue: Mutex::new(Some(flusher.queue())),
+                chores_done: Arc::default(),
+            });
+            flusher.queue().mark_dirty(&roller);
+            begun.recv().unwrap();
+            let queues = Arc::clone(&flusher.queue.queues);
+            let stopping = std::thread::spawn(move || flusher.stop());
+            while !queues.dirty.jobs.lock().is_stopping {
+                std::thread::yield_now();
+            }
+            go_on.send(()).unwrap();
+            stopping.join().unwrap();
+            assert_eq!(roller.chores_done.load(Ordering::SeqCst), 1);
+        }
     }
 }

@@ -118,9 +118,9 @@ impl Housekeeper {
     fn apply_retention(&self) {
         let mut starts = Vec::new();
         self.registry.for_each(|partition| {
-            partition.apply_retention();
-            // Whoever moves a log start notes it under the log's lock: what is seen here is in the write below.
-            starts.push((Arc::clone(partition), partition.offsets().log_start));
+            if let Some(log_start) = partition.apply_retention() {
+                starts.push((Arc::clone(partition), log_start));
+            }
         });
         match self.registry.write_log_starts() {
             Ok(()) => {}

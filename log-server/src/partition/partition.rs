@@ -374,9 +374,8 @@ impl Partition {
         acks: Acks,
         end: Option<Offset>,
     ) -> Result<Appended, PartitionError> {
-        let bytes = u64::try_from(batch.size()).expect("a batch in memory has a size");
         let (result, follow_up) = self.writer.with_runtime(
-            |writer| writer.log().is_ok_and(|log| log.append_will_roll(bytes)),
+            |writer| writer.log().is_ok_and(|log| log.append_will_roll(batch)),
             |writer| {
                 let result = check_end(writer, end).and_then(|()| append_locked(writer, batch, acks));
                 let follow_up = match &result {

@@ -441,6 +441,12 @@ pub(crate) fn log_report(partition: &TopicPartition, report: &LoadReport) {
     for (file, bytes, cause) in &report.torn {
         tracing::warn!(%partition, file = %file.display(), bytes, %cause, "a torn end was cut off; it was never acknowledged");
     }
+    if let Some(first) = report.missing_before {
+        tracing::warn!(
+            %partition, log_start = %first,
+            "the first segments are missing; they were removed by hand, or by retention on a full disk before a crash"
+        );
+    }
     if 0 < report.segments_removed {
         tracing::warn!(%partition, segments = report.segments_removed, "segments behind a torn end were removed");
     }

@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering;
 use log_core::config::LogConfig;
 use log_core::fs::FsError;
 use log_core::log::{
-    FlushDone, FlushTask, LoadReport, Log, LogError, PrepareTask, RetentionOutcome, SealTask, WriteOutTask,
+    FlushDone, FlushTask, LoadReport, Log, LogError, PrepareTask, ReclaimTask, RetentionOutcome, SealTask,
+    WriteOutTask,
 };
 use log_core::log_manager::LogManager;
 use log_core::model::Offset;
@@ -58,6 +59,16 @@ impl Leaving {
     fn fail(self) {
         self.released.fail(&self.error);
         self.watchers.close();
+    }
+}
+
+/// Ends a use of the log when it is dropped, also by a panic: else nobody could ever take the log.
+pub(super) struct UseGuard<'a>(pub(super) &'a Partition);
+
+impl Drop for UseGuard<'_> {
+    fn drop(&mut self) {
+        let mut writer = self.0.writer.lock();
+        self.0.writer.end_use(&mut writer);
     }
 }
 
@@ -181,6 +192,7 @@ impl Partition {
     }
 
     fn run_task(&self, task: Task) {
+        let _ends = UseGuard(self);
         let is_due = || self.write_failures.is_due(self.context.clock.now());
         let put_off = |operation: &str, error: &FsError| {
             if is_due() {
@@ -205,11 +217,10 @@ impl Partition {
                     put_off("store the indexes of a segment", error);
                 }
                 if let Ok(log) = self.writer.lock().log() {
-                    log.finish_seal(task, &result);
+                    log.finish_seal(&task, &result);
                 }
             }
         }
-        self.end_use();
     }
 
     /// Moves the log start (`DeleteRecords`) and makes it durable; the segments below go in the background. `None` stands
@@ -248,13 +259,14 @@ impl Partition {
     }
 
     /// Moves the log start to what retention leaves and notes it in the checkpoints; the caller writes those and then
-    /// calls [`Self::reclaim`]. Blocks.
-    pub(crate) fn apply_retention(&self) {
+    /// calls [`Self::reclaim`] with the log start that is returned. Blocks. `None` when there is no log.
+    pub(crate) fn apply_retention(&self) -> Option<Offset> {
         let now = self.context.clock.now();
         let mut writer = self.writer.lock_slow();
-        let Ok(outcome) = writer.log().map(|log| log.apply_retention(now)) else {
-            return;
-        };
+        let log = writer.log().ok()?;
+        let outcome = log.apply_retention(now);
+        // Whoever moves it notes it under the same lock: what is seen here is in the caller's write.
+        let log_start = log.offsets().log_start;
         match outcome {
             Ok(RetentionOutcome::Advanced {
                 log_start,
@@ -272,6 +284,7 @@ impl Partition {
                 tracing::error!(partition = %self.name(), operation = "retention", %error, "put off");
             }
         }
+        Some(log_start)
     }
 
     /// Removes the segments below a log start that is on the disk. Blocks.
@@ -280,13 +293,10 @@ impl Partition {
         if !has_several {
             return;
         }
-        let task = match self.writer.lock_slow().log() {
-            Ok(log) => log.reclaim(durable_log_start),
-            Err(_) => return,
-        };
-        if task.is_empty() {
+        let Some(task) = self.begin_reclaim(durable_log_start) else {
             return;
-        }
+        };
+        let _ends = UseGuard(self);
         match task.run() {
             Ok(bytes) => tracing::info!(partition = %self.name(), bytes, "segments removed"),
             Err(error) => {
@@ -295,9 +305,16 @@ impl Partition {
         }
     }
 
-    fn end_use(&self) {
-        let mut writer = self.writer.lock();
-        self.writer.end_use(&mut writer);
+    /// Takes the segments out of the log. The task removes files by their names, so it counts as a use of the log: until
+    /// it has run, the topic cannot be deleted and made anew in the same place.
+    pub(super) fn begin_reclaim(&self, durable_log_start: Offset) -> Option<ReclaimTask> {
+        let mut writer = self.writer.lock_slow();
+        let task = writer.log().ok()?.reclaim(durable_log_start);
+        if task.is_empty() {
+            return None;
+        }
+        writer.begin_use();
+        Some(task)
     }
 
     /// Changes the topic's settings.
@@ -365,8 +382,10 @@ impl Partition {
             writer.begin_use();
             task
         };
-        let result = task.run();
-        self.end_use();
+        let result = {
+            let _ends = UseGuard(self);
+            task.run()
+        };
         if let Err(error) = result {
             self.checkpointed_end.store(-1, Ordering::Relaxed);
             tracing::warn!(partition = %self.name(), operation = "checkpoint", %error, "the next recovery takes longer");
@@ -475,8 +494,9 @@ impl FlushTarget for Partition {
         let error = PartitionError::Offline {
             reason: reason.into(),
         };
-        let mut writer = self.writer.lock();
-        writer.set_aside(error.clone());
-        self.close_for_all(&mut writer, error).fail();
+        let mut writer = self.writer.set_aside(error.clone());
+        let leaving = self.close_for_all(&mut writer, error);
+        drop(writer);
+        leaving.fail();
     }
 }

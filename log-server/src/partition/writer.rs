@@ -74,17 +74,6 @@ impl Writer {
         self.use_count += 1;
     }
 
-    /// Sets a log aside that must not be used again.
-    pub(crate) fn set_aside(&mut self, absence: PartitionError) {
-        self.place = match self.take_from(Place::Gone) {
-            Some(log) => Place::Broken(log),
-            None => Place::Gone,
-        };
-        self.absence = absence;
-        self.generation += 1;
-        self.use_count = 0;
-    }
-
     /// The zero-filling that the log wants, unless one is on its way.
     pub(crate) fn want_preparation(&mut self) -> Option<PrepareTask> {
         if self.is_preparing {
@@ -233,6 +222,20 @@ impl WriterCell {
             writer.begin_use();
         }
         is_there
+    }
+
+    /// Sets a log aside that must not be used again. Whoever waits for its uses to end waits no longer.
+    pub(crate) fn set_aside(&self, absence: PartitionError) -> MutexGuard<'_, Writer> {
+        let mut writer = self.writer.lock();
+        writer.place = match writer.take_from(Place::Gone) {
+            Some(log) => Place::Broken(log),
+            None => Place::Gone,
+        };
+        writer.absence = absence;
+        writer.generation += 1;
+        writer.use_count = 0;
+        self.unused.notify_all();
+        writer
     }
 
     /// Ends a use, after what the task brought was told to the log.

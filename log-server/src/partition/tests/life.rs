@@ -1,6 +1,7 @@
 //! Starting, creating, deleting, closing; what housekeeping does.
 //! A restart is a crash or an orderly stop of the file system in memory, and a second opening.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use log_core::fs::FileSystem;
@@ -9,9 +10,11 @@ use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use log_core::model::TopicPartition;
 
 use super::*;
+use crate::partition::flusher::FlushTarget;
 use crate::partition::housekeeping::{Housekeeper, Intervals};
 use crate::partition::offset_query::OffsetQuery;
 use crate::partition::partition::Condition;
+use crate::partition::upkeep::UseGuard;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from("/data").join(name)
@@ -430,4 +433,55 @@ fn a_recreated_topic_survives_a_stop_at_every_step() {
         }
         step += 1;
     }
+}
+
+/// Longer than any healthy run; a lost wake-up would wait for ever.
+const HANG: Duration = Duration::from_secs(30);
+
+/// Deletes the partition on another thread, and returns when that stands at the wait for the log's uses. The receiver
+/// hears of its end.
+fn end_in_background(partition: &Arc<Partition>) -> mpsc::Receiver<()> {
+    let (ended_in, ended) = mpsc::channel();
+    let generation = partition.writer.lock().generation();
+    let ending = Arc::clone(partition);
+    std::thread::spawn(move || {
+        drop(ending.end(PartitionError::Deleted));
+        ended_in.send(()).ok();
+    });
+    while partition.writer.lock().generation() == generation {
+        std::thread::yield_now();
+    }
+    ended
+}
+
+/// The deletion waited for the flush, the flush panicked, and nobody told the deletion.
+#[test]
+fn a_flush_that_panics_lets_go_of_a_deletion_that_waits_for_it() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    append(&partition, &["a"], Acks::All);
+    let task = partition.begin_flush().unwrap();
+    let ended = end_in_background(&partition);
+    drop(task);
+    partition.abandon();
+    ended.recv_timeout(HANG).expect("the deletion goes on");
+}
+
+/// Segments are removed by their names. A topic that was deleted and made anew meanwhile lost the new life's files.
+#[test]
+fn a_partition_does_not_end_while_its_segments_are_removed() {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), small_segments());
+    for index in 0..20 {
+        append(&partition, &[&format!("{index}")], Acks::All);
+    }
+    storage.work();
+    let start = {
+        let mut writer = partition.writer.lock();
+        writer.log().unwrap().advance_log_start(Offset::new(10)).unwrap()
+    };
+    let task = partition.begin_reclaim(start).expect("segments lie below");
+    let ended = end_in_background(&partition);
+    assert!(ended.try_recv().is_err(), "it waits");
+    task.run().unwrap();
+    drop(UseGuard(&partition));
+    ended.recv_timeout(HANG).expect("the deletion goes on");
 }

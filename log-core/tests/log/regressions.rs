@@ -1,0 +1,625 @@
+//! Mistakes that were made once: each test is named after what must not happen again, and shows it in as few steps as
+//! it takes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use log_core::clock::{Clock, ManualClock};
+use log_core::config::LogConfig;
+use log_core::fs::FileSystem;
+use log_core::fs::map::MapBudget;
+use log_core::fs::mem::MemFileSystem;
+use log_core::fs::mem::crash::CrashMode;
+use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
+use log_core::log::{LoadReport, Log, LogContext, LogError, LogReader, ReadBound, ReadError, ReadRequest};
+use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+use log_core::record::batch::batches;
+use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
+use log_core::record::validator::{ValidatedBatch, trust_own};
+use log_core::segment::segment::Patience;
+use parking_lot::Mutex;
+
+use crate::hooked::HookedFileSystem;
+use crate::support::{TOPIC_ID, partition, small_config};
+
+const TIME: TimestampMs = TimestampMs::new(1_000_000);
+
+fn open_on(file_system: Arc<dyn FileSystem>) -> LogManager {
+    let context = LogContext {
+        file_system,
+        clock: Arc::new(ManualClock::new(TIME)) as Arc<dyn Clock>,
+        maps: MapBudget::new(100),
+    };
+    LogManager::open(context, PathBuf::from("/data")).unwrap().0
+}
+
+fn manager_of(files: &MemFileSystem) -> LogManager {
+    open_on(Arc::new(files.clone()))
+}
+
+fn create(files: &MemFileSystem, config: LogConfig) -> (LogManager, Log) {
+    let manager = manager_of(files);
+    let log = manager.create(&partition(), TOPIC_ID, config).unwrap();
+    (manager, log)
+}
+
+/// Opens the log of a crash's image.
+fn load(files: &MemFileSystem, config: LogConfig) -> (LogManager, Log) {
+    let manager = manager_of(files);
+    let (log, _) = manager.load(&partition(), TOPIC_ID, config).unwrap();
+    (manager, log)
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/data").join(partition().to_string()).join(name)
+}
+
+fn built(value: &[u8], timestamp: i64, options: BatchOptions) -> ValidatedBatch {
+    let mut builder = BatchBuilder::new(options);
+    builder
+        .append(TimestampMs::new(timestamp), None, Some(value), &[])
+        .unwrap();
+    trust_own(builder.build()).unwrap()
+}
+
+fn append_at(log: &mut Log, value: &str, timestamp: i64) {
+    let batch = built(value.as_bytes(), timestamp, BatchOptions::default());
+    log.append_one(&batch).unwrap();
+}
+
+fn append(log: &mut Log, value: &str) {
+    append_at(log, value, TIME.get());
+}
+
+fn entry(offset: Offset) -> CheckpointEntry {
+    CheckpointEntry {
+        partition: partition(),
+        topic_id: TOPIC_ID,
+        offset,
+    }
+}
+
+fn request(offset: i64) -> ReadRequest {
+    ReadRequest {
+        offset: Offset::new(offset),
+        bytes_max: 1,
+        at_least_one_batch: true,
+        bound: ReadBound::HighWatermark,
+        patience: Patience::MayBlock,
+    }
+}
+
+fn value_at(reader: &LogReader, offset: i64) -> Result<String, ReadError> {
+    let records: Bytes = reader.read(request(offset))?.records;
+    let batch = batches(&records).next().expect("a batch").unwrap();
+    assert_eq!(
+        batch.header().base_offset,
+        Offset::new(offset),
+        "the batch that was asked for"
+    );
+    let mut scratch = Vec::new();
+    let mut records = batch.records(&mut scratch, 1 << 20).unwrap();
+    let value = records.next().unwrap().unwrap().value.unwrap().to_vec();
+    Ok(String::from_utf8(value).unwrap())
+}
+
+/// Every offset up to the log's end, by itself.
+fn values(log: &Log) -> Vec<String> {
+    let reader = log.reader();
+    let offsets = reader.offsets();
+    (offsets.log_start.get()..offsets.high_watermark.get())
+        .map(|offset| value_at(&reader, offset).unwrap_or_else(|error| panic!("at {offset}: {error}")))
+        .collect()
+}
+
+fn stop_in_order(manager: LogManager, mut log: Log) {
+    let offset = log.close().unwrap();
+    manager.write_recovery_points(&[entry(offset)]).unwrap();
+    manager.mark_clean().unwrap();
+    drop(manager);
+}
+
+/// A task that was handed out never ran: its thread ended first. The next start believes that the segment was
+/// completed, and took the space prepared behind its end for records.
+#[test]
+fn a_seal_task_that_never_ran_is_made_up_for_when_the_log_is_closed() {
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, small_config());
+    for index in 0..10 {
+        append(&mut log, &index.to_string());
+    }
+    log.roll().unwrap();
+    append(&mut log, "10");
+    log.flush().unwrap();
+    assert_eq!(log.take_seal_tasks().len(), 1);
+    stop_in_order(manager, log);
+
+    let (_manager, log) = load(&files, small_config());
+    let expected: Vec<String> = (0..=10).map(|index| index.to_string()).collect();
+    assert_eq!(values(&log), expected);
+    let length = files
+        .open_read_only(&path("00000000000000000000.log"))
+        .unwrap()
+        .length()
+        .unwrap();
+    assert!(
+        length < log.reader().size_in_bytes(),
+        "cut to its records: {length}"
+    );
+}
+
+/// A batch larger than `segment.bytes` was when the empty segment was made: it did not fit the segment's map.
+#[test]
+fn a_batch_is_readable_after_segment_bytes_was_raised() {
+    let files = MemFileSystem::new();
+    let (_manager, mut log) = create(&files, small_config());
+    log.set_config(LogConfig {
+        segment_bytes_max: 1 << 20,
+        ..small_config()
+    });
+    let large = "x".repeat(10_000);
+    append(&mut log, &large);
+    append(&mut log, "small");
+    log.flush().unwrap();
+    assert_eq!(values(&log), [large, "small".to_owned()]);
+}
+
+/// The offset index was stored, the time index was not: the recovered segment did not know the largest times of
+/// what the offset index covers.
+#[test]
+fn a_checkpoint_that_stops_between_the_indexes_costs_no_look_up_by_time() {
+    let mut stop_at = 1;
+    loop {
+        let files = MemFileSystem::new();
+        let (manager, mut log) = create(&files, small_config());
+        let value = "v".repeat(200);
+        // The largest stands in the middle, where a recovery does not look again.
+        let times = [0, 1, 2, 3, 4, 100, 5, 6];
+        for time in &times[..4] {
+            append_at(&mut log, &value, *time);
+        }
+        log.flush().unwrap();
+        log.checkpoint_state().unwrap().run().unwrap();
+        for time in &times[4..] {
+            append_at(&mut log, &value, *time);
+        }
+        log.flush().unwrap();
+        manager
+            .write_recovery_points(&[entry(log.recovery_point())])
+            .unwrap();
+
+        files.set_faults(FaultPlan::new().stop_at(stop_at));
+        let is_complete = log.checkpoint_state().unwrap().run().is_ok();
+        for mode in [CrashMode::SyncedOnly, CrashMode::All] {
+            let (_manager, log) = load(&files.crash(mode), small_config());
+            for time in [0, 3, 4, 7, 100] {
+                let found = log
+                    .reader()
+                    .offset_for_timestamp(TimestampMs::new(time), ReadBound::HighWatermark)
+                    .unwrap();
+                let expected = time.min(5);
+                assert_eq!(
+                    found.map(|found| found.offset),
+                    Some(Offset::new(expected)),
+                    "{time}, stopped at {stop_at}, {mode:?}"
+                );
+            }
+        }
+        if is_complete {
+            return;
+        }
+        stop_at += 1;
+    }
+}
+
+/// A checkpoint of the active segment was under way while the segment was rolled and sealed, and put its older
+/// indexes in the place of the final ones.
+#[test]
+fn a_checkpoint_never_overwrites_what_a_sealing_stored() {
+    /// How long the checkpoint stands still for the sealing, which is to wait for it: not an expectation.
+    const PATIENCE: Duration = Duration::from_millis(50);
+    let files = MemFileSystem::new();
+    let hooked = HookedFileSystem::new(&files);
+    let manager = open_on(Arc::clone(&hooked) as Arc<dyn FileSystem>);
+    let mut log = manager.create(&partition(), TOPIC_ID, small_config()).unwrap();
+    let value = "v".repeat(200);
+    for time in 0..3 {
+        append_at(&mut log, &value, time);
+    }
+    let checkpoint = log.checkpoint_state().unwrap();
+    let (go, going) = mpsc::channel();
+    let (done, is_done) = mpsc::channel();
+    hooked.before("index", move || {
+        go.send(()).unwrap();
+        is_done.recv_timeout(PATIENCE).ok();
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| checkpoint.run().unwrap());
+        going.recv().unwrap();
+        for time in 3..9 {
+            append_at(&mut log, &value, time);
+        }
+        log.roll().unwrap();
+        log.flush().unwrap();
+        log.seal_all().unwrap();
+        done.send(()).ok();
+    });
+    let found = log
+        .reader()
+        .offset_for_timestamp(TimestampMs::new(8), ReadBound::HighWatermark)
+        .unwrap();
+    assert_eq!(found.map(|found| found.offset), Some(Offset::new(8)));
+}
+
+/// The name that a failed roll leaves lies within the offsets of the segment that goes on. The next start took it
+/// for the end of the log.
+#[test]
+fn what_a_failed_roll_leaves_hides_no_records() {
+    for recovery_point in [0, 7] {
+        let files = MemFileSystem::new();
+        let (manager, mut log) = create(&files, small_config());
+        for index in 0..10 {
+            append(&mut log, &index.to_string());
+        }
+        log.flush().unwrap();
+        manager
+            .write_recovery_points(&[entry(Offset::new(recovery_point))])
+            .unwrap();
+        drop(files.create(&path("00000000000000000005.log")).unwrap());
+        let (_manager, mut log) = load(&files.crash(CrashMode::All), small_config());
+        append(&mut log, "10");
+        log.flush().unwrap();
+        let expected: Vec<String> = (0..=10).map(|index| index.to_string()).collect();
+        assert_eq!(values(&log), expected);
+    }
+}
+
+#[test]
+fn segments_that_overlap_are_damage() {
+    let files = MemFileSystem::new();
+    let (_manager, mut log) = create(&files, small_config());
+    for index in 0..10 {
+        append(&mut log, &index.to_string());
+    }
+    log.flush().unwrap();
+    let image = files.crash(CrashMode::All);
+    image
+        .replace(&path("00000000000000000005.log"), b"records")
+        .unwrap();
+    let error = manager_of(&image)
+        .load(&partition(), TOPIC_ID, small_config())
+        .unwrap_err();
+    assert!(matches!(error, LogError::Damaged(_)), "{error}");
+}
+
+/// The last stable offset was taken before the producers heard of the batch that opens a transaction.
+#[test]
+fn a_relaxed_log_shows_no_open_transaction_to_committed_readers() {
+    let config = LogConfig {
+        durable: false,
+        ..small_config()
+    };
+    let (_manager, mut log) = create(&MemFileSystem::new(), config);
+    append(&mut log, "plain");
+    let options = BatchOptions {
+        transactional: true,
+        producer: BatchProducer {
+            id: ProducerId::new(1),
+            epoch: ProducerEpoch::new(0),
+            base_sequence: Sequence::new(0),
+        },
+        ..BatchOptions::default()
+    };
+    log.append_one(&built(b"open", TIME.get(), options)).unwrap();
+    let offsets = log.offsets();
+    assert_eq!(offsets.high_watermark, Offset::new(2));
+    assert_eq!(offsets.last_stable, Offset::new(1));
+}
+
+/// A cut that failed half way had removed segments that the log still claimed to have on the disk: it could not be
+/// opened again.
+#[test]
+fn a_log_whose_truncation_failed_can_be_opened_again() {
+    let mut stop_at = 1;
+    loop {
+        let files = MemFileSystem::new();
+        let (manager, mut log) = create(&files, small_config());
+        for index in 0..9 {
+            append(&mut log, &index.to_string());
+            if index % 3 == 2 {
+                log.roll().unwrap();
+            }
+        }
+        log.flush().unwrap();
+        log.seal_all().unwrap();
+        files.set_faults(FaultPlan::new().stop_at(stop_at));
+        let outcome = manager.truncate(&mut log, Offset::new(1));
+        files.set_faults(FaultPlan::new());
+        if outcome.is_ok() {
+            return;
+        }
+        let (log, _) = manager
+            .reopen(&log)
+            .unwrap_or_else(|error| panic!("stopped at {stop_at}: {error}"));
+        let left = values(&log);
+        assert_eq!(
+            left.first().map(String::as_str),
+            Some("0"),
+            "stopped at {stop_at}"
+        );
+        stop_at += 1;
+    }
+}
+
+/// The records were deleted, and their files removed, while a reader was on its way to them.
+#[test]
+fn a_reader_whose_records_are_deleted_under_it_is_told_so() {
+    let files = MemFileSystem::new();
+    let hooked = HookedFileSystem::new(&files);
+    let manager = open_on(Arc::clone(&hooked) as Arc<dyn FileSystem>);
+    let mut log = manager.create(&partition(), TOPIC_ID, small_config()).unwrap();
+    for index in 0..6 {
+        append_at(&mut log, &index.to_string(), index);
+        log.roll().unwrap();
+    }
+    log.flush().unwrap();
+    log.seal_all().unwrap();
+    let reader = log.reader();
+    let log = Arc::new(Mutex::new(log));
+    let delete_to = |offset: i64| {
+        let log = Arc::clone(&log);
+        move || {
+            let mut log = log.lock();
+            let start = log.advance_log_start(Offset::new(offset)).unwrap();
+            log.reclaim(start).run().unwrap();
+        }
+    };
+    hooked.before("00000000000000000001.log", delete_to(3));
+    let error = value_at(&reader, 1).unwrap_err();
+    assert!(
+        matches!(error, ReadError::OffsetOutOfRange { log_start, .. } if log_start == Offset::new(3)),
+        "{error:?}"
+    );
+    hooked.before("00000000000000000003.timeindex", delete_to(5));
+    let found = reader
+        .offset_for_timestamp(TimestampMs::new(0), ReadBound::HighWatermark)
+        .unwrap();
+    assert_eq!(found.map(|found| found.offset), Some(Offset::new(5)));
+}
+
+/// An index entry that leads behind the batch it names made readers skip what lies between.
+#[test]
+fn an_index_that_leads_astray_is_made_again() {
+    for is_sealed in [true, false] {
+        let files = MemFileSystem::new();
+        let (manager, mut log) = create(&files, small_config());
+        for index in 0..30 {
+            append(&mut log, &format!("{index:0200}"));
+        }
+        log.flush().unwrap();
+        log.roll().unwrap();
+        append(&mut log, &format!("{:0200}", 30));
+        stop_in_order(manager, log);
+        let name = if is_sealed {
+            "00000000000000000000.index"
+        } else {
+            "00000000000000000015.index"
+        };
+        let mut index = files.read(&path(name), 1 << 20).unwrap();
+        // The second entry takes over the third one's position; the rest is sound.
+        assert!(40 <= index.len(), "{}", index.len());
+        let third = index[20..24].to_vec();
+        index[12..16].copy_from_slice(&third);
+        index.drain(16..24);
+        files.replace(&path(name), &index).unwrap();
+
+        let (_manager, log) = load(&files, small_config());
+        let expected: Vec<String> = (0..=30).map(|index| format!("{index:0200}")).collect();
+        assert_eq!(values(&log), expected);
+    }
+}
+
+/// A sync failed, the process was killed, the next one saw the records in the system's memory and a second sync of
+/// them succeed: it showed them, and a power cut took them away from under what came later.
+#[test]
+fn records_of_a_failed_sync_survive_a_kill_and_a_power_cut_or_are_not_shown() {
+    for durable in [true, false] {
+        let config = LogConfig {
+            durable,
+            segment_bytes_max: 1 << 20,
+            ..small_config()
+        };
+        let files = MemFileSystem::new();
+        let (_manager, mut log) = create(&files, config.clone());
+        append(&mut log, "on the disk");
+        log.flush().unwrap();
+        // Over several pages, which the next append does not write again by chance.
+        let in_doubt = "in doubt ".repeat(2000);
+        append(&mut log, &in_doubt);
+        files.set_faults(
+            FaultPlan::new()
+                .fail_once(FaultTarget::Sync, 1, FaultKind::Io)
+                .only_in(".log"),
+        );
+        log.flush().unwrap_err();
+
+        let killed = files.crash(CrashMode::All);
+        let (_manager, mut log) = load(&killed, config.clone());
+        append(&mut log, "acknowledged");
+        log.flush().unwrap();
+        let seen = values(&log);
+        assert_eq!(seen, ["on the disk", in_doubt.as_str(), "acknowledged"]);
+        let cut = killed.crash(CrashMode::SyncedOnly);
+        let (_manager, log) = load(&cut, config);
+        assert_eq!(values(&log), seen, "durable: {durable}");
+        let left: Vec<String> = cut
+            .list(&path(""))
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        assert!(!left.contains(&"failed-sync".to_owned()), "{left:?}");
+    }
+}
+
+/// The same where the process lives on, and opens the log again.
+#[test]
+fn a_relaxed_log_brings_what_a_failed_sync_left_to_the_disk_when_it_is_opened_again() {
+    let config = LogConfig {
+        durable: false,
+        segment_bytes_max: 1 << 20,
+        ..small_config()
+    };
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, config.clone());
+    let (one, two) = ("one ".repeat(3000), "two ".repeat(3000));
+    append(&mut log, &one);
+    append(&mut log, &two);
+    let slice = log.reader().read(request(0)).unwrap();
+    files.set_faults(
+        FaultPlan::new()
+            .fail_once(FaultTarget::Sync, 1, FaultKind::Io)
+            .only_in(".log"),
+    );
+    log.flush().unwrap_err();
+    let (mut log, _) = manager.reopen(&log).unwrap();
+    append(&mut log, "three");
+    log.flush().unwrap();
+    drop(slice);
+    let (_manager, log) = load(&files.crash(CrashMode::SyncedOnly), config);
+    assert_eq!(values(&log), [one, two, "three".to_owned()]);
+}
+
+/// The sync that recovery itself makes failed; the second attempt's succeeded without doing anything.
+#[test]
+fn a_recovery_whose_sync_failed_does_not_trust_the_next_one() {
+    for takes_marks in [true, false] {
+        let files = MemFileSystem::new();
+        let (_manager, mut log) = create(&files, small_config());
+        append(&mut log, "written");
+        let killed = files.crash(CrashMode::All);
+        let manager = manager_of(&killed);
+        let mut plan = FaultPlan::new()
+            .fail_once(FaultTarget::Sync, 1, FaultKind::Io)
+            .only_in(".log");
+        if !takes_marks {
+            plan = plan
+                .fail_once(FaultTarget::Create, 1, FaultKind::Io)
+                .only_in("failed-sync");
+        }
+        killed.set_faults(plan);
+        let error = manager.load(&partition(), TOPIC_ID, small_config()).unwrap_err();
+        assert!(matches!(error, LogError::Storage(_)), "{error}");
+        let (log, _) = manager.load(&partition(), TOPIC_ID, small_config()).unwrap();
+        let seen = values(&log);
+        let (_manager, log) = load(&killed.crash(CrashMode::SyncedOnly), small_config());
+        assert_eq!(values(&log), seen, "marks: {takes_marks}");
+    }
+}
+
+/// Deleted topics left their lines in the checkpoint files for ever.
+#[test]
+fn checkpoints_forget_deleted_partitions() {
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, small_config());
+    append(&mut log, "x");
+    log.flush().unwrap();
+    manager.write_recovery_points(&[entry(Offset::new(1))]).unwrap();
+    manager.write_log_starts(&[entry(Offset::new(1))]).unwrap();
+    drop(log);
+    manager.schedule_delete(&partition(), TOPIC_ID).unwrap();
+    manager.write_recovery_points(&[]).unwrap();
+    manager.write_log_starts(&[]).unwrap();
+    for name in ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint"] {
+        let contents = files.read(&Path::new("/data").join(name), 1 << 20).unwrap();
+        assert_eq!(contents, b"0\n0\n", "{name}");
+    }
+}
+
+/// The first segments were gone and nobody said so.
+#[test]
+fn missing_first_segments_are_reported() {
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, small_config());
+    append(&mut log, "0");
+    log.roll().unwrap();
+    append(&mut log, "1");
+    stop_in_order(manager, log);
+    let report = |files: &MemFileSystem| -> LoadReport {
+        let manager = manager_of(files);
+        manager.load(&partition(), TOPIC_ID, small_config()).unwrap().1
+    };
+    assert_eq!(report(&files.crash(CrashMode::All)).missing_before, None);
+    files.remove_file(&path("00000000000000000000.log")).unwrap();
+    assert_eq!(
+        report(&files.crash(CrashMode::All)).missing_before,
+        Some(Offset::new(1))
+    );
+}
+
+/// A snapshot of the producers that the disk does not give back kept the whole log from opening.
+#[test]
+fn an_unreadable_snapshot_is_none() {
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, small_config());
+    append(&mut log, "x");
+    stop_in_order(manager, log);
+    let manager = manager_of(&files);
+    files.set_faults(
+        FaultPlan::new()
+            .fail_from(FaultTarget::Read, 1, FaultKind::Io)
+            .only_in(".snapshot"),
+    );
+    manager.load(&partition(), TOPIC_ID, small_config()).unwrap();
+}
+
+/// Headers of large batches lie further apart than the first look at the index's place reached.
+#[test]
+fn a_reader_that_must_not_block_never_touches_a_cold_page() {
+    let files = MemFileSystem::new();
+    let (_manager, mut log) = create(
+        &files,
+        LogConfig {
+            segment_bytes_max: 1 << 20,
+            ..small_config()
+        },
+    );
+    for _ in 0..4 {
+        append(&mut log, &"x".repeat(20_000));
+    }
+    log.flush().unwrap();
+    let impatient = ReadRequest {
+        patience: Patience::MustNotBlock,
+        ..request(2)
+    };
+    assert!(log.reader().read(impatient).is_ok(), "just written");
+    // As a system does that is short of memory, also with the segment that is appended to.
+    files.drop_caches();
+    assert!(matches!(log.reader().read(impatient), Err(ReadError::WouldBlock)));
+    assert!(value_at(&log.reader(), 2).is_ok());
+    assert!(log.reader().read(impatient).is_ok(), "brought in");
+}
+
+/// Only a roll by size was foreseen, and the others made files on a runtime's thread.
+#[test]
+fn every_roll_is_foreseen() {
+    let files = MemFileSystem::new();
+    let (_manager, mut log) = create(
+        &files,
+        LogConfig {
+            segment_ms: 1000,
+            ..small_config()
+        },
+    );
+    append(&mut log, "0");
+    let batch = |later_ms| built(b"1", TIME.get() + later_ms, BatchOptions::default());
+    assert!(!log.append_will_roll(&batch(1000)));
+    assert!(log.append_will_roll(&batch(1001)));
+    log.append_one(&batch(1001)).unwrap();
+    assert_eq!(log.reader().segment_count(), 2);
+    let large = built(&[0; 4000], TIME.get() + 1001, BatchOptions::default());
+    assert!(log.append_will_roll(&large));
+}
