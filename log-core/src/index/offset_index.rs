@@ -9,14 +9,11 @@
 //! | relative offset | 4 | offset − base offset of the segment, `i32` |
 //! | position | 4 | byte position in the `.log` file, `i32` |
 //!
-//! [`OffsetIndex`] grows while its segment is active, [`OffsetIndexView`] looks at a finished file without
-//! copying it, [`SegmentOffsetIndex`] is either. All three hold the file's own bytes and read them through
-//! [`OffsetEntries`].
+//! What it shares with the other index stands in `sorted_index`.
 
-use bytes::Bytes;
-
-use super::entry::{absolute, check_at_least, entry_position, relative, take, written_count};
+use super::entry::{absolute, check_at_least, relative, take};
 use super::error::{IndexError, IndexFile, PushError};
+use super::sorted_index::{Entries, GrowingIndex, IndexView, Layout};
 use crate::model::{FilePosition, Offset};
 
 const RELATIVE_OFFSET_LENGTH: usize = 4;
@@ -25,69 +22,56 @@ const POSITION_LENGTH: usize = 4;
 pub const ENTRY_SIZE: usize = RELATIVE_OFFSET_LENGTH + POSITION_LENGTH;
 const _: () = assert!(ENTRY_SIZE == 8, "Kafka's entries are eight bytes");
 
-const FILE: IndexFile = IndexFile::Offset;
+/// Reads entries where they lie. A look-up says where to begin looking for an offset in the log.
+pub type OffsetEntries<'a> = Entries<'a, OffsetLayout, ENTRY_SIZE>;
+/// The index of an active segment, in memory; whoever writes the file appends what is new.
+pub type OffsetIndex = GrowingIndex<OffsetLayout, ENTRY_SIZE>;
+/// The index of a sealed segment.
+pub type OffsetIndexView = IndexView<OffsetLayout, ENTRY_SIZE>;
 
-/// Reads entries where they lie.
+/// Offset and position of an entry.
 #[derive(Debug, Clone, Copy)]
-pub struct OffsetEntries<'a> {
-    base_offset: Offset,
-    entries: &'a [[u8; ENTRY_SIZE]],
-}
+pub struct OffsetLayout;
 
-impl<'a> OffsetEntries<'a> {
-    fn new(base_offset: Offset, bytes: &'a [u8]) -> Self {
-        Self {
-            base_offset,
-            entries: bytes.as_chunks().0,
-        }
+impl Layout<ENTRY_SIZE> for OffsetLayout {
+    const FILE: IndexFile = IndexFile::Offset;
+    type Key = Offset;
+    type Entry = (Offset, FilePosition);
+    /// The smallest relative offset and the smallest position.
+    type Bounds = (i64, i64);
+
+    fn origin(base_offset: Offset) -> Self::Entry {
+        (base_offset, FilePosition::ZERO)
     }
 
-    /// The last entry at or below `target`: where to begin looking for it in the log. Without one, the
-    /// beginning of the segment.
-    #[must_use]
-    pub fn lookup(self, target: Offset) -> (Offset, FilePosition) {
-        self.before(self.count_below(|offset| offset <= target))
-            .unwrap_or(self.origin())
-    }
-
-    /// The last entry, or the beginning of the segment when there is none.
-    #[must_use]
-    pub fn last(self) -> (Offset, FilePosition) {
-        self.before(self.entries.len()).unwrap_or(self.origin())
-    }
-
-    /// How many entries there are.
-    #[must_use]
-    pub fn entry_count(self) -> usize {
-        self.entries.len()
-    }
-
-    /// All entries, in order.
-    pub fn iter(self) -> impl Iterator<Item = (Offset, FilePosition)> + 'a {
-        self.entries.iter().map(move |entry| self.decode(*entry))
-    }
-
-    fn origin(self) -> (Offset, FilePosition) {
-        (self.base_offset, FilePosition::ZERO)
-    }
-
-    fn count_below(self, is_below: impl Fn(Offset) -> bool) -> usize {
-        self.entries
-            .partition_point(|entry| is_below(self.decode(*entry).0))
-    }
-
-    fn before(self, slot: usize) -> Option<(Offset, FilePosition)> {
-        let entry = self.entries.get(slot.checked_sub(1)?)?;
-        Some(self.decode(*entry))
-    }
-
-    fn decode(self, entry: [u8; ENTRY_SIZE]) -> (Offset, FilePosition) {
-        let (relative_offset, position) = decode_fields(entry);
+    fn decode(entry: &[u8; ENTRY_SIZE], base_offset: Offset) -> Self::Entry {
+        let (relative_offset, position) = decode_fields(*entry);
         let position = u64::try_from(position).expect("positions are checked when an index is made");
         (
-            absolute(relative_offset, self.base_offset),
+            absolute(relative_offset, base_offset),
             FilePosition::new(position),
         )
+    }
+
+    fn key(entry: &Self::Entry) -> Offset {
+        entry.0
+    }
+
+    fn offset(entry: &Self::Entry) -> Offset {
+        entry.0
+    }
+
+    fn check(
+        entry: &[u8; ENTRY_SIZE],
+        place: FilePosition,
+        bounds: Self::Bounds,
+    ) -> Result<Self::Bounds, IndexError> {
+        let (relative_offset, position) = decode_fields(*entry);
+        let (relative_offset, position) = (i64::from(relative_offset), i64::from(position));
+        let place = (Self::FILE, place);
+        check_at_least(place, "relative offset", bounds.0, relative_offset)?;
+        check_at_least(place, "position", bounds.1, position)?;
+        Ok((relative_offset.saturating_add(1), position.saturating_add(1)))
     }
 }
 
@@ -99,26 +83,15 @@ fn decode_fields(entry: [u8; ENTRY_SIZE]) -> (i32, i32) {
     )
 }
 
-/// The index of an active segment, in memory. The file's bytes are [`OffsetIndex::bytes`]; whoever writes
-/// the file appends what is new.
-#[derive(Debug, Clone)]
-pub struct OffsetIndex {
-    base_offset: Offset,
-    bytes: Vec<u8>,
-    bytes_max: usize,
+fn encode_fields(relative_offset: i32, position: i32) -> [u8; ENTRY_SIZE] {
+    let mut entry = [0; ENTRY_SIZE];
+    let (first, second) = entry.split_at_mut(RELATIVE_OFFSET_LENGTH);
+    first.copy_from_slice(&relative_offset.to_be_bytes());
+    second.copy_from_slice(&position.to_be_bytes());
+    entry
 }
 
 impl OffsetIndex {
-    /// An empty index that holds at most `bytes_max` bytes.
-    #[must_use]
-    pub fn new(base_offset: Offset, bytes_max: u64) -> Self {
-        Self {
-            base_offset,
-            bytes: Vec::new(),
-            bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
-        }
-    }
-
     /// Adds an entry: the batch that begins at `position` ends with `offset`.
     ///
     /// # Errors
@@ -126,204 +99,47 @@ impl OffsetIndex {
     /// offset or the position.
     pub fn try_push(&mut self, offset: Offset, position: FilePosition) -> Result<(), PushError> {
         let (last_offset, last_position) = self.last();
-        let is_behind = if self.bytes.is_empty() {
-            self.base_offset <= offset
+        let is_behind = if self.entry_count() == 0 {
+            self.base_offset() <= offset
         } else {
             last_offset < offset && last_position < position
         };
         if !is_behind {
             return Err(PushError::Disordered {
-                file: FILE,
+                file: IndexFile::Offset,
                 offset,
                 last_offset,
             });
         }
-        let relative_offset = relative(offset, self.base_offset).filter(|_| !self.is_full());
+        let relative_offset = relative(offset, self.base_offset()).filter(|_| !self.is_full());
         let (Some(relative_offset), Ok(position)) = (relative_offset, i32::try_from(position.get())) else {
             return Err(PushError::Full {
-                file: FILE,
+                file: IndexFile::Offset,
                 entry_count: self.entry_count(),
             });
         };
-        self.bytes.extend_from_slice(&relative_offset.to_be_bytes());
-        self.bytes.extend_from_slice(&position.to_be_bytes());
+        self.push(encode_fields(relative_offset, position));
         Ok(())
     }
 
     /// Whether another entry would exceed the limit of bytes.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.bytes_max.saturating_sub(self.bytes.len()) < ENTRY_SIZE
+        self.places_left() == 0
     }
 
     /// Whether an entry (and a segment of this base offset) can name the offset at all. Asked before a
     /// batch is appended, because a segment whose offsets leave 31 bits must be rolled first.
     #[must_use]
     pub fn can_name(&self, offset: Offset) -> bool {
-        relative(offset, self.base_offset).is_some()
-    }
-
-    /// Drops all entries at or behind `offset`.
-    pub fn truncate_to(&mut self, offset: Offset) {
-        let kept = self.entries().count_below(|indexed| indexed < offset);
-        self.bytes.truncate(kept.saturating_mul(ENTRY_SIZE));
-    }
-
-    /// See [`OffsetEntries::lookup`].
-    #[must_use]
-    pub fn lookup(&self, target: Offset) -> (Offset, FilePosition) {
-        self.entries().lookup(target)
-    }
-
-    /// See [`OffsetEntries::last`].
-    #[must_use]
-    pub fn last(&self) -> (Offset, FilePosition) {
-        self.entries().last()
-    }
-
-    /// How many entries there are.
-    #[must_use]
-    pub fn entry_count(&self) -> usize {
-        self.entries().entry_count()
-    }
-
-    /// The entries, to read.
-    #[must_use]
-    pub fn entries(&self) -> OffsetEntries<'_> {
-        OffsetEntries::new(self.base_offset, &self.bytes)
-    }
-
-    /// The contents of the file.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// The finished index of a segment that is rolled; the bytes are not copied.
-    #[must_use]
-    pub fn seal(self) -> OffsetIndexView {
-        OffsetIndexView {
-            base_offset: self.base_offset,
-            bytes: self.bytes.into(),
-        }
-    }
-}
-
-/// The index of a sealed segment: the bytes of its file, from a map or a plain read.
-#[derive(Debug, Clone)]
-pub struct OffsetIndexView {
-    base_offset: Offset,
-    bytes: Bytes,
-}
-
-impl OffsetIndexView {
-    /// Checks the contents of a file and looks at them. A tail of zeros, as Kafka leaves it after an
-    /// unclean stop, is left out.
-    ///
-    /// # Errors
-    /// [`IndexError`]: the length is no multiple of eight, or offsets or positions do not strictly increase.
-    pub fn parse(mut bytes: Bytes, base_offset: Offset) -> Result<Self, IndexError> {
-        let (entries, rest) = bytes.as_chunks::<ENTRY_SIZE>();
-        if !rest.is_empty() {
-            return Err(IndexError::Length {
-                file: FILE,
-                length: bytes.len(),
-                entry_size: ENTRY_SIZE,
-            });
-        }
-        let entry_count = written_count(entries);
-        let mut at_least = (0, 0);
-        for (slot, entry) in entries.iter().take(entry_count).enumerate() {
-            let (relative_offset, position) = decode_fields(*entry);
-            let (relative_offset, position) = (i64::from(relative_offset), i64::from(position));
-            let place = (FILE, entry_position(slot, ENTRY_SIZE));
-            check_at_least(place, "relative offset", at_least.0, relative_offset)?;
-            check_at_least(place, "position", at_least.1, position)?;
-            at_least = (relative_offset.saturating_add(1), position.saturating_add(1));
-        }
-        bytes.truncate(entry_count.saturating_mul(ENTRY_SIZE));
-        Ok(Self { base_offset, bytes })
-    }
-
-    /// See [`OffsetEntries::lookup`].
-    #[must_use]
-    pub fn lookup(&self, target: Offset) -> (Offset, FilePosition) {
-        self.entries().lookup(target)
-    }
-
-    /// See [`OffsetEntries::last`].
-    #[must_use]
-    pub fn last(&self) -> (Offset, FilePosition) {
-        self.entries().last()
-    }
-
-    /// How many entries there are.
-    #[must_use]
-    pub fn entry_count(&self) -> usize {
-        self.entries().entry_count()
-    }
-
-    /// All entries, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (Offset, FilePosition)> + '_ {
-        self.entries().iter()
-    }
-
-    /// The entries, to read.
-    #[must_use]
-    pub fn entries(&self) -> OffsetEntries<'_> {
-        OffsetEntries::new(self.base_offset, &self.bytes)
-    }
-
-    /// The contents of the file, without a tail of zeros.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// An index that grows from here, for a segment that is opened as the active one. Copies.
-    #[must_use]
-    pub fn reopen(&self, bytes_max: u64) -> OffsetIndex {
-        OffsetIndex {
-            bytes: self.bytes.to_vec(),
-            ..OffsetIndex::new(self.base_offset, bytes_max)
-        }
-    }
-}
-
-/// The index of a segment, whether it still grows or not.
-#[derive(Debug, Clone)]
-pub enum SegmentOffsetIndex {
-    /// Of the active segment.
-    Active(OffsetIndex),
-    /// Of a sealed one.
-    Sealed(OffsetIndexView),
-}
-
-impl SegmentOffsetIndex {
-    /// See [`OffsetEntries::lookup`].
-    #[must_use]
-    pub fn lookup(&self, target: Offset) -> (Offset, FilePosition) {
-        self.entries().lookup(target)
-    }
-
-    /// See [`OffsetEntries::last`].
-    #[must_use]
-    pub fn last(&self) -> (Offset, FilePosition) {
-        self.entries().last()
-    }
-
-    /// The entries, to read.
-    #[must_use]
-    pub fn entries(&self) -> OffsetEntries<'_> {
-        match self {
-            Self::Active(index) => index.entries(),
-            Self::Sealed(view) => view.entries(),
-        }
+        relative(offset, self.base_offset()).is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const BASE: Offset = Offset::new(1000);
@@ -362,8 +178,7 @@ mod tests {
     #[test]
     fn lookup_finds_the_last_entry_at_or_below() {
         let index = index_of(&[(1009, 100), (1020, 200), (1030, 300)]);
-        let sealed = SegmentOffsetIndex::Sealed(index.clone().seal());
-        let active = SegmentOffsetIndex::Active(index);
+        let sealed = index.clone().seal();
         for (target, found) in [
             (0, (1000, 0)),
             (1008, (1000, 0)),
@@ -374,7 +189,7 @@ mod tests {
             (i64::MAX, (1030, 300)),
         ] {
             assert_eq!(
-                active.lookup(Offset::new(target)),
+                index.lookup(Offset::new(target)),
                 entry(found.0, found.1),
                 "{target}"
             );

@@ -9,14 +9,12 @@
 //! | timestamp | 8 | milliseconds since 1970, `i64` |
 //! | relative offset | 4 | offset − base offset of the segment, `i32` |
 //!
-//! [`TimeIndex`] grows while its segment is active, [`TimeIndexView`] looks at a finished file without copying
-//! it, [`SegmentTimeIndex`] is either. All three hold the file's own bytes and read them through [`TimeEntries`].
+//! What it shares with the other index stands in `sorted_index`.
 
-use bytes::Bytes;
-
-use super::entry::{absolute, check_at_least, entry_position, relative, take, written_count};
+use super::entry::{absolute, check_at_least, relative, take};
 use super::error::{IndexError, IndexFile, PushError};
-use crate::model::{Offset, TimestampMs};
+use super::sorted_index::{Entries, GrowingIndex, IndexView, Layout};
+use crate::model::{FilePosition, Offset, TimestampMs};
 
 const TIMESTAMP_LENGTH: usize = 8;
 const RELATIVE_OFFSET_LENGTH: usize = 4;
@@ -24,61 +22,56 @@ const RELATIVE_OFFSET_LENGTH: usize = 4;
 pub const ENTRY_SIZE: usize = TIMESTAMP_LENGTH + RELATIVE_OFFSET_LENGTH;
 const _: () = assert!(ENTRY_SIZE == 12, "Kafka's entries are twelve bytes");
 
-const FILE: IndexFile = IndexFile::Time;
+/// Reads entries where they lie. A record as young as the target of a look-up, or younger, lies at or behind the offset
+/// that is found.
+pub type TimeEntries<'a> = Entries<'a, TimeLayout, ENTRY_SIZE>;
+/// The index of an active segment, in memory; whoever writes the file appends what is new.
+pub type TimeIndex = GrowingIndex<TimeLayout, ENTRY_SIZE>;
+/// The index of a sealed segment.
+pub type TimeIndexView = IndexView<TimeLayout, ENTRY_SIZE>;
 
-/// Reads entries where they lie.
+/// Timestamp and offset of an entry.
 #[derive(Debug, Clone, Copy)]
-pub struct TimeEntries<'a> {
-    base_offset: Offset,
-    entries: &'a [[u8; ENTRY_SIZE]],
-}
+pub struct TimeLayout;
 
-impl<'a> TimeEntries<'a> {
-    fn new(base_offset: Offset, bytes: &'a [u8]) -> Self {
-        Self {
-            base_offset,
-            entries: bytes.as_chunks().0,
-        }
+impl Layout<ENTRY_SIZE> for TimeLayout {
+    const FILE: IndexFile = IndexFile::Time;
+    type Key = TimestampMs;
+    type Entry = (TimestampMs, Offset);
+    /// The smallest timestamp and the smallest relative offset.
+    type Bounds = (i64, i64);
+
+    fn origin(base_offset: Offset) -> Self::Entry {
+        (TimestampMs::NONE, base_offset)
     }
 
-    /// The last entry whose timestamp is at or below `target`: a record as young as `target` or younger lies
-    /// at or behind its offset. Without one, no timestamp and the segment's base offset.
-    #[must_use]
-    pub fn lookup(self, target: TimestampMs) -> (TimestampMs, Offset) {
-        let slot = self
-            .entries
-            .partition_point(|entry| self.decode(entry).0 <= target);
-        self.before(slot)
-    }
-
-    /// The last entry, or no timestamp and the segment's base offset when there is none.
-    #[must_use]
-    pub fn last(self) -> (TimestampMs, Offset) {
-        self.before(self.entries.len())
-    }
-
-    /// How many entries there are.
-    #[must_use]
-    pub fn entry_count(self) -> usize {
-        self.entries.len()
-    }
-
-    /// All entries, in order.
-    pub fn iter(self) -> impl Iterator<Item = (TimestampMs, Offset)> + 'a {
-        self.entries.iter().map(move |entry| self.decode(entry))
-    }
-
-    fn before(self, slot: usize) -> (TimestampMs, Offset) {
-        let entry = slot.checked_sub(1).and_then(|slot| self.entries.get(slot));
-        entry.map_or((TimestampMs::NONE, self.base_offset), |entry| self.decode(entry))
-    }
-
-    fn decode(self, entry: &[u8; ENTRY_SIZE]) -> (TimestampMs, Offset) {
+    fn decode(entry: &[u8; ENTRY_SIZE], base_offset: Offset) -> Self::Entry {
         let (timestamp, relative_offset) = decode_fields(entry);
         (
             TimestampMs::new(timestamp),
-            absolute(relative_offset, self.base_offset),
+            absolute(relative_offset, base_offset),
         )
+    }
+
+    fn key(entry: &Self::Entry) -> TimestampMs {
+        entry.0
+    }
+
+    fn offset(entry: &Self::Entry) -> Offset {
+        entry.1
+    }
+
+    fn check(
+        entry: &[u8; ENTRY_SIZE],
+        place: FilePosition,
+        bounds: Self::Bounds,
+    ) -> Result<Self::Bounds, IndexError> {
+        let (timestamp, relative_offset) = decode_fields(entry);
+        let relative_offset = i64::from(relative_offset);
+        let place = (Self::FILE, place);
+        check_at_least(place, "timestamp", bounds.0, timestamp)?;
+        check_at_least(place, "relative offset", bounds.1, relative_offset)?;
+        Ok((timestamp.saturating_add(1), relative_offset))
     }
 }
 
@@ -90,6 +83,14 @@ fn decode_fields(entry: &[u8; ENTRY_SIZE]) -> (i64, i32) {
     )
 }
 
+fn encode_fields(timestamp: i64, relative_offset: i32) -> [u8; ENTRY_SIZE] {
+    let mut entry = [0; ENTRY_SIZE];
+    let (first, second) = entry.split_at_mut(TIMESTAMP_LENGTH);
+    first.copy_from_slice(&timestamp.to_be_bytes());
+    second.copy_from_slice(&relative_offset.to_be_bytes());
+    entry
+}
+
 /// What became of an entry that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimePush {
@@ -99,26 +100,7 @@ pub enum TimePush {
     Skipped,
 }
 
-/// The index of an active segment, in memory. The file's bytes are [`TimeIndex::bytes`]; whoever writes the
-/// file appends what is new.
-#[derive(Debug, Clone)]
-pub struct TimeIndex {
-    base_offset: Offset,
-    bytes: Vec<u8>,
-    bytes_max: usize,
-}
-
 impl TimeIndex {
-    /// An empty index that holds at most `bytes_max` bytes.
-    #[must_use]
-    pub fn new(base_offset: Offset, bytes_max: u64) -> Self {
-        Self {
-            base_offset,
-            bytes: Vec::new(),
-            bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
-        }
-    }
-
     /// Offers an entry: `timestamp` is the largest so far, and the batch that holds it ends with `offset`.
     /// An entry that is not younger than the last one is skipped.
     ///
@@ -151,19 +133,18 @@ impl TimeIndex {
         }
         if offset < last_offset {
             return Err(PushError::Disordered {
-                file: FILE,
+                file: IndexFile::Time,
                 offset,
                 last_offset,
             });
         }
-        let Some(relative_offset) = relative(offset, self.base_offset).filter(|_| !is_full) else {
+        let Some(relative_offset) = relative(offset, self.base_offset()).filter(|_| !is_full) else {
             return Err(PushError::Full {
-                file: FILE,
+                file: IndexFile::Time,
                 entry_count: self.entry_count(),
             });
         };
-        self.bytes.extend_from_slice(&timestamp.get().to_be_bytes());
-        self.bytes.extend_from_slice(&relative_offset.to_be_bytes());
+        self.push(encode_fields(timestamp.get(), relative_offset));
         Ok(TimePush::Added)
     }
 
@@ -172,179 +153,13 @@ impl TimeIndex {
     pub fn is_full(&self) -> bool {
         self.places_left() <= 1
     }
-
-    fn places_left(&self) -> usize {
-        self.bytes_max
-            .saturating_sub(self.bytes.len())
-            .div_euclid(ENTRY_SIZE)
-    }
-
-    /// Drops all entries whose offset lies at or behind `offset`.
-    pub fn truncate_to(&mut self, offset: Offset) {
-        let entries = self.entries();
-        let kept = entries
-            .entries
-            .partition_point(|entry| entries.decode(entry).1 < offset);
-        self.bytes.truncate(kept.saturating_mul(ENTRY_SIZE));
-    }
-
-    /// See [`TimeEntries::lookup`].
-    #[must_use]
-    pub fn lookup(&self, target: TimestampMs) -> (TimestampMs, Offset) {
-        self.entries().lookup(target)
-    }
-
-    /// See [`TimeEntries::last`].
-    #[must_use]
-    pub fn last(&self) -> (TimestampMs, Offset) {
-        self.entries().last()
-    }
-
-    /// How many entries there are.
-    #[must_use]
-    pub fn entry_count(&self) -> usize {
-        self.entries().entry_count()
-    }
-
-    /// The entries, to read.
-    #[must_use]
-    pub fn entries(&self) -> TimeEntries<'_> {
-        TimeEntries::new(self.base_offset, &self.bytes)
-    }
-
-    /// The contents of the file.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// The finished index of a segment that is rolled; the bytes are not copied.
-    #[must_use]
-    pub fn seal(self) -> TimeIndexView {
-        TimeIndexView {
-            base_offset: self.base_offset,
-            bytes: self.bytes.into(),
-        }
-    }
-}
-
-/// The index of a sealed segment: the bytes of its file, from a map or a plain read.
-#[derive(Debug, Clone)]
-pub struct TimeIndexView {
-    base_offset: Offset,
-    bytes: Bytes,
-}
-
-impl TimeIndexView {
-    /// Checks the contents of a file and looks at them. A tail of zeros, as Kafka leaves it after an
-    /// unclean stop, is left out.
-    ///
-    /// # Errors
-    /// [`IndexError`]: the length is no multiple of twelve, timestamps do not strictly increase, or offsets decrease.
-    pub fn parse(mut bytes: Bytes, base_offset: Offset) -> Result<Self, IndexError> {
-        let (entries, rest) = bytes.as_chunks::<ENTRY_SIZE>();
-        if !rest.is_empty() {
-            return Err(IndexError::Length {
-                file: FILE,
-                length: bytes.len(),
-                entry_size: ENTRY_SIZE,
-            });
-        }
-        let entry_count = written_count(entries);
-        let mut at_least = (0, 0);
-        for (slot, entry) in entries.iter().take(entry_count).enumerate() {
-            let (timestamp, relative_offset) = decode_fields(entry);
-            let relative_offset = i64::from(relative_offset);
-            let place = (FILE, entry_position(slot, ENTRY_SIZE));
-            check_at_least(place, "timestamp", at_least.0, timestamp)?;
-            check_at_least(place, "relative offset", at_least.1, relative_offset)?;
-            at_least = (timestamp.saturating_add(1), relative_offset);
-        }
-        bytes.truncate(entry_count.saturating_mul(ENTRY_SIZE));
-        Ok(Self { base_offset, bytes })
-    }
-
-    /// See [`TimeEntries::lookup`].
-    #[must_use]
-    pub fn lookup(&self, target: TimestampMs) -> (TimestampMs, Offset) {
-        self.entries().lookup(target)
-    }
-
-    /// See [`TimeEntries::last`].
-    #[must_use]
-    pub fn last(&self) -> (TimestampMs, Offset) {
-        self.entries().last()
-    }
-
-    /// How many entries there are.
-    #[must_use]
-    pub fn entry_count(&self) -> usize {
-        self.entries().entry_count()
-    }
-
-    /// All entries, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (TimestampMs, Offset)> + '_ {
-        self.entries().iter()
-    }
-
-    /// The entries, to read.
-    #[must_use]
-    pub fn entries(&self) -> TimeEntries<'_> {
-        TimeEntries::new(self.base_offset, &self.bytes)
-    }
-
-    /// The contents of the file, without a tail of zeros.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// An index that grows from here, for a segment that is opened as the active one. Copies.
-    #[must_use]
-    pub fn reopen(&self, bytes_max: u64) -> TimeIndex {
-        TimeIndex {
-            bytes: self.bytes.to_vec(),
-            ..TimeIndex::new(self.base_offset, bytes_max)
-        }
-    }
-}
-
-/// The index of a segment, whether it still grows or not.
-#[derive(Debug, Clone)]
-pub enum SegmentTimeIndex {
-    /// Of the active segment.
-    Active(TimeIndex),
-    /// Of a sealed one.
-    Sealed(TimeIndexView),
-}
-
-impl SegmentTimeIndex {
-    /// See [`TimeEntries::lookup`].
-    #[must_use]
-    pub fn lookup(&self, target: TimestampMs) -> (TimestampMs, Offset) {
-        self.entries().lookup(target)
-    }
-
-    /// See [`TimeEntries::last`].
-    #[must_use]
-    pub fn last(&self) -> (TimestampMs, Offset) {
-        self.entries().last()
-    }
-
-    /// The entries, to read.
-    #[must_use]
-    pub fn entries(&self) -> TimeEntries<'_> {
-        match self {
-            Self::Active(index) => index.entries(),
-            Self::Sealed(view) => view.entries(),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::model::FilePosition;
 
     const BASE: Offset = Offset::new(1000);
 
@@ -418,8 +233,7 @@ mod tests {
     #[test]
     fn lookup_finds_the_last_entry_at_or_below() {
         let index = index_of(&[(50, 1009), (60, 1020)]);
-        let sealed = SegmentTimeIndex::Sealed(index.clone().seal());
-        let active = SegmentTimeIndex::Active(index);
+        let sealed = index.clone().seal();
         for (target, found) in [
             (i64::MIN, (-1, 1000)),
             (49, (-1, 1000)),
@@ -429,7 +243,7 @@ mod tests {
             (i64::MAX, (60, 1020)),
         ] {
             assert_eq!(
-                active.lookup(TimestampMs::new(target)),
+                index.lookup(TimestampMs::new(target)),
                 entry(found.0, found.1),
                 "{target}"
             );
