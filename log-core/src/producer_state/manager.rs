@@ -348,7 +348,9 @@ impl ProducerStateManager {
     pub fn expire(&mut self, now: TimestampMs, expiration_ms: i64) -> usize {
         let count_before = self.producers.len();
         self.producers.retain(|_, entry| {
-            let idle_since = *entry.idle_since.get_or_insert(now);
+            // A clock that was ahead for a while, and was set right, counts from now.
+            let idle_since = entry.idle_since.unwrap_or(now).min(now);
+            entry.idle_since = Some(idle_since);
             entry.transaction_first_offset.is_some() || now.saturating_since(idle_since) < expiration_ms
         });
         count_before.saturating_sub(self.producers.len())

@@ -346,6 +346,15 @@ fn idle_producers_expire_by_the_clock_and_not_by_their_timestamps() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_for_a_while_keeps_no_producer_for_ever() {
+    let at = TimestampMs::new;
+    let mut state = manager(&[batch(1, 0, 0, 0, 1)]);
+    assert_eq!(state.expire(at(4_000_000_000_000), 1000), 0);
+    assert_eq!(state.expire(at(1_700_000_000_000), 1000), 0);
+    assert_eq!(state.expire(at(1_700_000_001_000), 1000), 1);
+}
+
+#[test]
 fn truncation_keeps_the_state_only_of_the_same_end() {
     let headers = [transactional(batch(7, 0, 0, 0, 10)), batch(8, 0, 0, 10, 10)];
     let mut state = manager(&headers);
