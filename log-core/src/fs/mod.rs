@@ -224,10 +224,11 @@ pub trait FileSystem: Debug + Send + Sync {
     /// The system's.
     fn remove_directory(&self, path: &Path) -> Result<(), FsError>;
 
-    /// Makes a directory and its missing parents, and syncs the directories that gained a name.
+    /// Makes a directory and its missing parents, and syncs the directories that gained a name. One that exists is `Ok`,
+    /// and its name is synced all the same: whoever made it may have failed to.
     ///
     /// # Errors
-    /// The system's. A directory that exists is `Ok`.
+    /// The system's.
     fn create_directory(&self, path: &Path) -> Result<(), FsError>;
 
     /// The names in a directory, sorted.

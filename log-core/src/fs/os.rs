@@ -20,7 +20,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::extent::{Change, ChangeKind, Extent, Refusal};
 use super::map::{self, MapBudget, OsMap};
-use super::whole_file::{parent_of, read_whole, replace_whole};
+use super::whole_file::{parent_of, read_whole, replace_whole, sync_name};
 use super::{DirEntry, DirectoryLock, File, FileSystem, FsError, FsErrorKind, FsOperation, Map, Space};
 
 /// The file that carries a data directory's lock.
@@ -178,7 +178,7 @@ impl FileSystem for OsFileSystem {
             Err(Errno::EXIST) => {
                 let status = retry_on_intr(|| rustix::fs::stat(path)).map_err(refuse)?;
                 match FileType::from_raw_mode(status.st_mode) {
-                    FileType::Directory => Ok(()),
+                    FileType::Directory => sync_name(self, path),
                     _ => Err(refuse(Errno::NOTDIR)),
                 }
             }

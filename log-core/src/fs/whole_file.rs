@@ -53,6 +53,15 @@ pub(super) fn replace_whole(files: &dyn FileSystem, path: &Path, contents: &[u8]
     files.sync_directory(parent_of(path))
 }
 
+/// Makes the name of a directory durable that somebody else made, who may not have got that far. A parent that may not be
+/// looked into is another's, and so is the making of the name.
+pub(super) fn sync_name(files: &dyn FileSystem, path: &Path) -> Result<(), FsError> {
+    match files.sync_directory(parent_of(path)) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// The directory that holds the path's name; the working directory for a bare name.
 pub(super) fn parent_of(path: &Path) -> &Path {
     match path.parent() {

@@ -98,7 +98,7 @@ impl State {
         match self.names.find(path) {
             Ok(entry) => {
                 return if entry.is_directory {
-                    Ok(())
+                    self.sync_directory(parent_of(path))
                 } else {
                     Err(Errno::NOTDIR)
                 };
@@ -106,7 +106,9 @@ impl State {
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
-        self.create_directory(parent_of(path))?;
+        if self.names.find(parent_of(path)) == Err(Errno::NOENT) {
+            self.create_directory(parent_of(path))?;
+        }
         self.meet(FaultTarget::CreateDirectory, path)?;
         let place = self.names.place(path)?;
         self.names.create(place, true);

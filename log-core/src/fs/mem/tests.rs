@@ -57,6 +57,18 @@ fn assert_kind<T: fmt::Debug>(outcome: Result<T, FsError>, kind: FsErrorKind) {
 
 // -- crashes
 
+/// A creation that is tried again must not be taken for done where only its sync is missing.
+#[test]
+fn a_directory_that_exists_is_as_durable_as_a_new_one() {
+    let files = files();
+    files.set_faults(FaultPlan::new().fail_once(FaultTarget::SyncDirectory, 1, FaultKind::Io));
+    let path = Path::new("/d/topic-0");
+    assert_kind(files.create_directory(path), FsErrorKind::Other);
+    assert!(!files.crash(CrashMode::SyncedOnly).exists(path).unwrap());
+    files.create_directory(path).unwrap();
+    assert!(files.crash(CrashMode::SyncedOnly).exists(path).unwrap());
+}
+
 #[test]
 fn only_what_was_synced_survives_a_power_cut_for_certain() {
     let files = files();
