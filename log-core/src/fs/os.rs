@@ -29,9 +29,10 @@ pub(super) const LOCK_FILE: &str = ".lock";
 /// The most parts Linux takes in one vectored call (`UIO_MAXIOV`).
 const PARTS_PER_CALL_MAX: usize = 1024;
 
-/// Zeros are written in steps: a call holds the file's lock, and an append that comes meanwhile waits for
-/// one step only, some tens of microseconds.
-const ZEROS_PER_CALL: usize = 256 << 10;
+/// Zeros are written in steps. A call holds the file's lock, and an append that comes meanwhile waits for one step only,
+/// some ten microseconds. And Linux makes the page cache's folios as large as the call, of which ext4 walks all blocks
+/// at each later write: larger steps cost small appends a half more and spare large ones nothing (docs/BENCHMARKS.md).
+const ZEROS_PER_CALL: usize = 64 << 10;
 const ZERO_BLOCK: [u8; 16 << 10] = [0; 16 << 10];
 
 /// The table of extents is swept of dead entries when it has doubled, but not below this size.
