@@ -74,26 +74,46 @@ fn checks(options: &Options, cases: &mut Vec<Case<'_>>) {
         }));
     }
     let shapes = [
-        (KIB, KIB - 100, Compression::None),
-        (16 * KIB, KIB, Compression::None),
-        (64 * KIB, KIB, Compression::None),
-        (MIB, KIB, Compression::None),
-        (MIB, 100, Compression::None),
-        (MIB, KIB, Compression::Lz4),
-        (MIB, KIB, Compression::Zstd),
+        (KIB, KIB - 100),
+        (16 * KIB, KIB),
+        (64 * KIB, KIB),
+        (MIB, KIB),
+        (MIB, 100),
     ];
-    for (batch_bytes, record_bytes, compression) in shapes {
-        let batch = source::batch(batch_bytes, record_bytes, compression);
-        let name = format!(
-            "{} of {record_bytes} B records, {compression}",
-            size_name(batch_bytes)
-        );
+    for (batch_bytes, record_bytes) in shapes {
+        let batch = source::batch(batch_bytes, record_bytes, Compression::None);
+        let name = format!("{} of {record_bytes} B records", size_name(batch_bytes));
         cases.push(Case::new("validate a produced batch", name, move || {
             let rules = source::rules();
             Watch::repeat(turns(total / 4, batch.len()), batch.len(), |_| {
                 Ok(validate_produce(&batch, &rules)?)
             })
         }));
+    }
+    let sizes = [
+        (KIB, 100),
+        (4 * KIB, KIB),
+        (16 * KIB, KIB),
+        (64 * KIB, KIB),
+        (MIB, KIB),
+        (MIB, 100),
+    ];
+    for (batch_bytes, record_bytes) in sizes {
+        for compression in Compression::ALL {
+            let batch = source::batch_of_events(batch_bytes, record_bytes, compression);
+            let name = format!(
+                "{} of {record_bytes} B records, {compression}, {} B",
+                size_name(batch_bytes),
+                batch.len()
+            );
+            cases.push(Case::new("validate a batch of text", name, move || {
+                let rules = source::rules();
+                // Counted by what the records are, compressed or not.
+                Watch::repeat(turns(total / 4, batch_bytes), batch_bytes, |_| {
+                    Ok(validate_produce(&batch, &rules)?)
+                })
+            }));
+        }
     }
 }
 

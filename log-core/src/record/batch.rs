@@ -23,6 +23,7 @@
 //! are offsets; there are no more records than offsets; the codec is known. The checksum is verified apart, and
 //! records are looked at only when they are asked for (`record`).
 
+use super::compressed_records::CompressedRecords;
 use super::compression::{Compression, UnknownCompression};
 use super::record::{RecordContext, RecordError, RecordErrorKind, RecordIter};
 use super::{crc32c, crc32c_of_parts};
@@ -549,6 +550,20 @@ impl<'a> Batch<'a> {
             }
         };
         Ok(RecordIter::new(RecordContext::of(&self.header), body))
+    }
+
+    /// Walks over compressed records, of which it keeps none: up to `limit` bytes pass through a small window.
+    ///
+    /// # Errors
+    /// When the first bytes say that they do not decompress. Other damage shows during the walk.
+    pub(super) fn compressed_records(&self, limit: usize) -> Result<CompressedRecords<'a>, RecordError> {
+        let context = RecordContext::of(&self.header);
+        CompressedRecords::new(context, self.header.compression(), self.body(), limit).map_err(|error| {
+            RecordError {
+                index: 0,
+                kind: error.into(),
+            }
+        })
     }
 
     /// Walks over the records in `body`, which is the batch's own or what that decompresses to: for readers that

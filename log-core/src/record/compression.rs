@@ -9,28 +9,24 @@
 //! | 3 | lz4 | one frame, independent blocks of 64 KiB, no checksums | one frame of any block size |
 //! | 4 | zstd | one frame | frames in a row |
 //!
-//! Invariant: decompression never yields more than the limit it is given; what would exceed it is
-//! refused while it is being read. It does not look into what was decompressed.
+//! Compressing is done here, reading in `decompression`. Neither looks into what is compressed.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 /// What a batch of a stranger may decompress to: far beyond honest ratios of the largest usual batch (1 MiB),
 /// and small enough to be held by a few requests at once.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
-const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const XERIAL_MAGIC_HEAD: [u8; 4] = [0x82, b'S', b'N', b'A'];
+pub(super) const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Version 1, readable by version 1.
 const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
-const XERIAL_HEADER_LENGTH: usize = XERIAL_MAGIC.len() + XERIAL_VERSIONS.len();
+pub(super) const XERIAL_HEADER_LENGTH: usize = XERIAL_MAGIC.len() + XERIAL_VERSIONS.len();
 const XERIAL_BLOCK_LENGTH: usize = 32 << 10;
-/// The densest element of snappy copies 64 bytes and takes 3, so no honest block declares more than this ratio.
-const SNAPPY_RATIO_MAX: usize = 22;
 
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -168,41 +164,6 @@ impl Compression {
             Self::Zstd => zstd_compress(level, input, output),
         }
     }
-
-    /// Replaces the contents of `output` with `input`, decompressed.
-    ///
-    /// # Errors
-    /// When `input` is damaged, or more than `limit` bytes would come out. `output` then holds at most `limit` bytes
-    /// of no meaning.
-    pub fn decompress(
-        self,
-        input: &[u8],
-        output: &mut Vec<u8>,
-        limit: usize,
-    ) -> Result<(), CompressionError> {
-        output.clear();
-        let outcome = match self {
-            Self::None => read_limited(input, output, limit),
-            Self::Gzip => read_limited(flate2::bufread::MultiGzDecoder::new(input), output, limit),
-            Self::Snappy => snappy_decompress(input, output, limit),
-            Self::Lz4 => lz4_decompress(input, output, limit),
-            Self::Zstd => zstd::stream::read::Decoder::with_buffer(input)
-                .map_err(Refusal::from)
-                .and_then(|decoder| read_limited(decoder, output, limit)),
-        };
-        outcome.map_err(|refusal| match refusal {
-            Refusal::Damaged(reason) => CompressionError::Damaged {
-                codec: self,
-                length: input.len(),
-                reason,
-            },
-            Refusal::TooLarge => CompressionError::TooLarge {
-                codec: self,
-                length: input.len(),
-                limit,
-            },
-        })
-    }
 }
 
 impl fmt::Display for Compression {
@@ -222,35 +183,6 @@ impl FromStr for Compression {
                 text: text.to_owned(),
             })
     }
-}
-
-/// Why a codec gave up; the caller knows the rest.
-enum Refusal {
-    Damaged(String),
-    TooLarge,
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Self::Damaged(error.to_string())
-    }
-}
-
-impl From<snap::Error> for Refusal {
-    fn from(error: snap::Error) -> Self {
-        Self::Damaged(error.to_string())
-    }
-}
-
-/// Reads to the end, and one byte beyond the limit at most.
-fn read_limited(reader: impl Read, output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
-    let allowed = u64::try_from(limit).expect("memory is addressed by 64 bits at most");
-    reader.take(allowed.saturating_add(1)).read_to_end(output)?;
-    if limit < output.len() {
-        output.truncate(limit);
-        return Err(Refusal::TooLarge);
-    }
-    Ok(())
 }
 
 fn gzip_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) {
@@ -279,33 +211,6 @@ fn lz4_compress(input: &[u8], output: &mut Vec<u8>) {
     encoder.finish().expect("memory takes what is written");
 }
 
-/// A slice that remembers whether somebody asked it for more than it has.
-struct WatchedSlice<'a> {
-    rest: &'a [u8],
-    ran_dry: bool,
-}
-
-impl Read for WatchedSlice<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.ran_dry |= self.rest.is_empty() && !buffer.is_empty();
-        self.rest.read(buffer)
-    }
-}
-
-/// The frame decoder takes the end of the input for the end of the frame. A frame that is whole is never read
-/// beyond its end mark, so asking for more means that it was cut.
-fn lz4_decompress(input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
-    let mut slice = WatchedSlice {
-        rest: input,
-        ran_dry: false,
-    };
-    read_limited(FrameDecoder::new(&mut slice), output, limit)?;
-    if slice.ran_dry {
-        return Err(Refusal::Damaged("the frame has no end mark".to_owned()));
-    }
-    Ok(())
-}
-
 fn snappy_compress(input: &[u8], output: &mut Vec<u8>) {
     let mut encoder = snap::raw::Encoder::new();
     output.extend_from_slice(&XERIAL_MAGIC);
@@ -316,52 +221,4 @@ fn snappy_compress(input: &[u8], output: &mut Vec<u8>) {
         output.extend_from_slice(&length.to_be_bytes());
         output.extend_from_slice(&compressed);
     }
-}
-
-fn snappy_decompress(input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
-    if !input.starts_with(&XERIAL_MAGIC) {
-        return snappy_block_decompress(input, output, limit);
-    }
-    let mut rest = input;
-    while !rest.is_empty() {
-        // Streams may be strung together, each with its header; no block is as long as the magic read as a length.
-        if rest.starts_with(&XERIAL_MAGIC_HEAD) {
-            rest = rest
-                .get(XERIAL_HEADER_LENGTH..)
-                .ok_or_else(|| cut("the header"))?;
-            continue;
-        }
-        let (length, behind) = rest
-            .split_first_chunk::<4>()
-            .ok_or_else(|| cut("a block's length"))?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| cut("a block"))?;
-        let (block, behind) = behind.split_at_checked(length).ok_or_else(|| cut("a block"))?;
-        snappy_block_decompress(block, output, limit)?;
-        rest = behind;
-    }
-    Ok(())
-}
-
-fn cut(place: &str) -> Refusal {
-    Refusal::Damaged(format!("the input ends within {place}"))
-}
-
-/// Appends one raw block to `output`, which is to hold at most `limit` bytes.
-fn snappy_block_decompress(block: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
-    let declared = snap::raw::decompress_len(block)?;
-    if block.len().saturating_mul(SNAPPY_RATIO_MAX) < declared {
-        return Err(Refusal::Damaged(format!(
-            "a block of {} bytes declares {declared}, more than any block can hold",
-            block.len()
-        )));
-    }
-    let start = output.len();
-    if limit.saturating_sub(start) < declared {
-        return Err(Refusal::TooLarge);
-    }
-    output.resize(start + declared, 0);
-    let space = output.get_mut(start..).expect("just resized");
-    let written = snap::raw::Decoder::new().decompress(block, space)?;
-    output.truncate(start + written);
-    Ok(())
 }

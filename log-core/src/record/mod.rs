@@ -3,7 +3,9 @@
 //! - [`batch`]: the header, a borrowed view of one batch, and the walk over several
 //! - [`record`]: one record within a batch, and the walk over its records
 //! - [`batch_builder`]: making a batch
-//! - [`compression`]: the four codecs, never without a limit on what comes out
+//! - [`compression`]: the four codecs
+//! - `decompression`: reading them, never without a limit on what comes out
+//! - `compressed_records`: the walk over compressed records that are looked at and not kept
 //! - [`control`]: the records that end transactions
 //! - [`validator`]: what a broker checks before it takes a producer's batch
 //! - [`varint`]: the integers inside records
@@ -12,8 +14,10 @@
 
 pub mod batch;
 pub mod batch_builder;
+mod compressed_records;
 pub mod compression;
 pub mod control;
+mod decompression;
 pub mod record;
 pub mod validator;
 pub mod varint;

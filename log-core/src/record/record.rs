@@ -19,13 +19,16 @@ use std::borrow::Cow;
 use super::batch::BatchHeader;
 use super::compression::CompressionError;
 use super::varint::{
-    VarintError, put_varint, put_varlong, take_varint, take_varlong, varint_size, varlong_size,
+    ByteSource, VarintError, put_varint, put_varlong, take_varint, take_varlong, varint_size, varlong_size,
 };
 use crate::config::TimestampType;
 use crate::model::{Offset, TimestampMs};
 
 /// The length, attributes, timestamp and offset of a record take at most this much.
 pub const RECORD_OVERHEAD_MAX: usize = 5 + 1 + 10 + 5;
+
+/// What messages call the field in front of a record.
+pub(super) const RECORD_LENGTH: &str = "the record's length";
 
 /// A record was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -170,7 +173,9 @@ impl<'a> Iterator for Headers<'a> {
 
     fn next(&mut self) -> Option<RecordHeader<'a>> {
         self.remaining = self.remaining.checked_sub(1)?;
-        Some(take_header(&mut self.rest).expect("the headers were walked when the record was read"))
+        let (key, value) =
+            take_header(&mut self.rest).expect("the headers were walked when the record was read");
+        Some(RecordHeader { key, value })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -204,6 +209,11 @@ impl RecordContext {
             append_time,
             record_count: header.record_count,
         }
+    }
+
+    /// How many records the batch says it has.
+    pub(crate) fn record_count(&self) -> u32 {
+        self.record_count
     }
 }
 
@@ -261,39 +271,131 @@ impl<'a> Iterator for RecordIter<'a> {
 
 impl std::iter::FusedIterator for RecordIter<'_> {}
 
+/// The bytes of one record, while its fields are taken off their front.
+pub(super) trait RecordBytes: ByteSource {
+    /// A stretch of them: a slice, or nothing where they only pass by.
+    type Stretch;
+
+    /// How many are left.
+    fn left(&self) -> usize;
+
+    /// Takes the next `length` bytes; `None` when fewer are left.
+    fn take_stretch(&mut self, length: usize) -> Option<Self::Stretch>;
+
+    /// What is left, without taking it.
+    fn rest(&self) -> Self::Stretch;
+}
+
+impl<'a> RecordBytes for &'a [u8] {
+    type Stretch = &'a [u8];
+
+    #[inline]
+    fn left(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn take_stretch(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (stretch, behind) = self.split_at_checked(length)?;
+        *self = behind;
+        Some(stretch)
+    }
+
+    #[inline]
+    fn rest(&self) -> &'a [u8] {
+        self
+    }
+}
+
+/// The fields of one record, with its batch's numbers added.
+pub(super) struct Fields<S> {
+    offset: Offset,
+    timestamp: TimestampMs,
+    key: Option<S>,
+    value: Option<S>,
+    header_count: u32,
+    headers: S,
+}
+
+/// What a broker asks of a producer's record, which it does not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordFacts {
+    /// Its place in the partition, if the batch stood at its base offset.
+    pub(super) offset: Offset,
+    /// When it was made, or appended.
+    pub(super) timestamp: TimestampMs,
+    /// Whether it has a key.
+    pub(super) has_key: bool,
+}
+
+impl RecordFacts {
+    /// Of a record whose fields were read.
+    #[inline]
+    pub(super) fn of<S>(fields: &Fields<S>) -> Self {
+        Self {
+            offset: fields.offset,
+            timestamp: fields.timestamp,
+            has_key: fields.key.is_some(),
+        }
+    }
+}
+
+impl From<Record<'_>> for RecordFacts {
+    #[inline]
+    fn from(record: Record<'_>) -> Self {
+        Self {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            has_key: record.key.is_some(),
+        }
+    }
+}
+
 fn take_record<'a>(input: &mut &'a [u8], context: &RecordContext) -> Result<Record<'a>, RecordErrorKind> {
     let before = input.len();
-    let mut rest = take_required(input, "the record's length")?;
-    let size = before - input.len();
+    let rest = take_required(input, RECORD_LENGTH)?;
+    let fields = read_fields(rest, context)?;
+    Ok(Record {
+        offset: fields.offset,
+        timestamp: fields.timestamp,
+        key: fields.key,
+        value: fields.value,
+        header_count: fields.header_count,
+        header_bytes: fields.headers,
+        size: before - input.len(),
+    })
+}
 
+/// Reads what stands behind the record's length, which `rest` is no more and no less than.
+#[inline]
+pub(super) fn read_fields<S: RecordBytes>(
+    mut rest: S,
+    context: &RecordContext,
+) -> Result<Fields<S::Stretch>, RecordErrorKind> {
     // The attributes of a record mean nothing yet.
-    rest = rest
-        .split_first()
-        .map(|(_, behind)| behind)
-        .ok_or(RecordErrorKind::Varint {
-            field: "the record's attributes",
-            error: VarintError::Truncated,
-        })?;
+    rest.take_byte().ok_or(RecordErrorKind::Varint {
+        field: "the record's attributes",
+        error: VarintError::Truncated,
+    })?;
     let timestamp_delta = take_varlong(&mut rest).map_err(in_field("the timestamp delta"))?;
     let offset_delta = take_varint(&mut rest).map_err(in_field("the offset delta"))?;
     let key = take_sized(&mut rest, "the key's length")?;
     let value = take_sized(&mut rest, "the value's length")?;
     let header_count = take_header_count(&mut rest)?;
-    let header_bytes = rest;
+    let headers = rest.rest();
     for _ in 0..header_count {
         take_header(&mut rest)?;
     }
-    if !rest.is_empty() {
-        return Err(RecordErrorKind::Surplus { found: rest.len() });
+    if rest.left() != 0 {
+        return Err(RecordErrorKind::Surplus { found: rest.left() });
     }
-    Ok(Record {
+    Ok(Fields {
         offset: absolute_offset(context, offset_delta)?,
         timestamp: absolute_timestamp(context, timestamp_delta)?,
         key,
         value,
         header_count,
-        header_bytes,
-        size,
+        headers,
     })
 }
 
@@ -321,64 +423,65 @@ fn absolute_timestamp(context: &RecordContext, delta: i64) -> Result<TimestampMs
         .ok_or(RecordErrorKind::Timestamp { base, delta })
 }
 
-fn take_header_count(input: &mut &[u8]) -> Result<u32, RecordErrorKind> {
+fn take_header_count(input: &mut impl RecordBytes) -> Result<u32, RecordErrorKind> {
     const FIELD: &str = "the header count";
     let found = take_varint(input).map_err(in_field(FIELD))?;
     // Each header takes two bytes at least, so a count beyond what is left is refused before it is walked.
-    let plausible = usize::try_from(found).is_ok_and(|count| count <= input.len());
+    let plausible = usize::try_from(found).is_ok_and(|count| count <= input.left());
     match u32::try_from(found) {
         Ok(count) if plausible => Ok(count),
         _ => Err(RecordErrorKind::Length {
             field: FIELD,
             found,
-            remaining: input.len(),
+            remaining: input.left(),
         }),
     }
 }
 
-fn take_header<'a>(input: &mut &'a [u8]) -> Result<RecordHeader<'a>, RecordErrorKind> {
+/// Takes the key and the value of a record's header.
+fn take_header<S: RecordBytes>(input: &mut S) -> Result<(S::Stretch, Option<S::Stretch>), RecordErrorKind> {
     let key = take_required(input, "a header key's length")?;
     let value = take_sized(input, "a header value's length")?;
-    Ok(RecordHeader { key, value })
+    Ok((key, value))
 }
 
 /// Takes a length and that many bytes; a negative length is "none", as Kafka reads it.
 #[inline]
-fn take_sized<'a>(input: &mut &'a [u8], field: &'static str) -> Result<Option<&'a [u8]>, RecordErrorKind> {
+fn take_sized<S: RecordBytes>(
+    input: &mut S,
+    field: &'static str,
+) -> Result<Option<S::Stretch>, RecordErrorKind> {
     let found = take_varint(input).map_err(in_field(field))?;
     if found < 0 {
         return Ok(None);
     }
-    take_bytes(input, field, found).map(Some)
+    take_stretch(input, field, found).map(Some)
 }
 
 /// Takes a length and that many bytes, where there is no "none".
 #[inline]
-fn take_required<'a>(input: &mut &'a [u8], field: &'static str) -> Result<&'a [u8], RecordErrorKind> {
+fn take_required<S: RecordBytes>(input: &mut S, field: &'static str) -> Result<S::Stretch, RecordErrorKind> {
     let found = take_varint(input).map_err(in_field(field))?;
-    take_bytes(input, field, found)
+    take_stretch(input, field, found)
 }
 
 #[inline]
-fn take_bytes<'a>(
-    input: &mut &'a [u8],
+fn take_stretch<S: RecordBytes>(
+    input: &mut S,
     field: &'static str,
     found: i32,
-) -> Result<&'a [u8], RecordErrorKind> {
+) -> Result<S::Stretch, RecordErrorKind> {
     let length = usize::try_from(found).ok();
-    let (bytes, behind) =
-        length
-            .and_then(|length| input.split_at_checked(length))
-            .ok_or(RecordErrorKind::Length {
-                field,
-                found,
-                remaining: input.len(),
-            })?;
-    *input = behind;
-    Ok(bytes)
+    length
+        .and_then(|length| input.take_stretch(length))
+        .ok_or_else(|| RecordErrorKind::Length {
+            field,
+            found,
+            remaining: input.left(),
+        })
 }
 
-fn in_field(field: &'static str) -> impl FnOnce(VarintError) -> RecordErrorKind {
+pub(super) fn in_field(field: &'static str) -> impl FnOnce(VarintError) -> RecordErrorKind {
     move |error| RecordErrorKind::Varint { field, error }
 }
 

@@ -3,14 +3,9 @@
 //! The order is Kafka's, because it decides which error a client sees: framing, base offset, size, checksum, then
 //! what the header says, then the records.
 //!
-//! | records | topic | looked at |
-//! |---|---|---|
-//! | uncompressed | any | each record: structure, offsets 0, 1, 2 …, timestamp, key if required |
-//! | compressed | keys required | the same, decompressed |
-//! | compressed | else | the header alone, as long as its timestamps are in order and in range; else the same, decompressed |
-//!
-//! Kafka decompresses always. What is skipped here is the structure inside compressed records, which consumers
-//! check, and a check of each timestamp, for which the header's first and largest stand.
+//! Each record is looked at, compressed or not: its structure, its offset (0, 1, 2 …), its timestamp, and its key where
+//! the topic requires one. Compressed records pass by a window at a time and are not kept; what is stored is the
+//! producer's own bytes.
 //!
 //! Two fields may be rewritten, as Kafka does: the timestamp type, to the topic's, and the largest timestamp, to the
 //! time of the append or to what the records say. The checksum is then computed again, here and not under the
@@ -28,7 +23,7 @@ use bytes::Bytes;
 
 use super::batch::{Batch, BatchError, BatchHeader, HEADER_LENGTH, framed_size, verify_checksum};
 use super::compression::{Compression, CompressionError, DECOMPRESSED_BYTES_MAX, UnknownCompression};
-use super::record::{Record, RecordError, RecordErrorKind};
+use super::record::{RecordError, RecordErrorKind, RecordFacts};
 use crate::config::TimestampType;
 use crate::model::{LeaderEpoch, Offset, ProducerId, Sequence, TimestampMs};
 
@@ -289,11 +284,24 @@ impl ValidatedBatch {
 }
 
 /// Checks what a producer sent for one partition: exactly one batch, as Kafka demands from Produce v3 on.
-/// Neither copies nor allocates unless records must be decompressed or are at fault.
+/// Copies nothing, and allocates only where records are compressed or at fault.
 ///
 /// # Errors
 /// [`ProduceError`]: the first rule that is broken, or all records that break one.
 pub fn validate_produce(records: &Bytes, rules: &ProduceRules) -> Result<ValidatedBatch, ProduceError> {
+    validate_produce_within(records, rules, DECOMPRESSED_BYTES_MAX)
+}
+
+/// As [`validate_produce`], with a limit of the caller's on what may come out of compressed records: for one who has
+/// little time, and will ask again on a thread that has more.
+///
+/// # Errors
+/// [`ProduceError::DecompressedTooLarge`] beyond the limit, and all those of [`validate_produce`].
+pub fn validate_produce_within(
+    records: &Bytes,
+    rules: &ProduceRules,
+    decompressed_bytes_max: usize,
+) -> Result<ValidatedBatch, ProduceError> {
     check_frame(records, rules)?;
     verify_checksum(records).map_err(ProduceError::Corrupt)?;
     let batch = Batch::parse(records).map_err(|error| match error {
@@ -301,13 +309,9 @@ pub fn validate_produce(records: &Bytes, rules: &ProduceRules) -> Result<Validat
         error => ProduceError::Header(error),
     })?;
     check_header(batch.header())?;
-    let max_timestamp = if header_suffices(batch.header(), rules) {
-        batch.header().max_timestamp
-    } else {
-        check_records(&batch, rules)?
-    };
+    let newest = check_records(&batch, rules, decompressed_bytes_max)?;
     let max_timestamp = match rules.timestamp_type {
-        TimestampType::CreateTime => max_timestamp,
+        TimestampType::CreateTime => newest,
         TimestampType::LogAppendTime => rules.now,
     };
     Ok(ValidatedBatch::new(
@@ -390,38 +394,89 @@ fn check_header(header: &BatchHeader) -> Result<(), ProduceError> {
     Ok(())
 }
 
-/// Whether compressed records may stay compressed: nobody needs to see keys, and the header's timestamps give no
-/// cause to doubt them. A header that does is not refused but looked into, so that the answer is Kafka's.
-fn header_suffices(header: &BatchHeader, rules: &ProduceRules) -> bool {
-    header.compression() != Compression::None
-        && !rules.requires_keys
-        && header.attributes.timestamp_type() == TimestampType::CreateTime
-        && header.base_timestamp <= header.max_timestamp
-        && rules.allows(header.base_timestamp)
-        && rules.allows(header.max_timestamp)
-}
-
 /// Walks over the records and returns their largest timestamp.
-fn check_records(batch: &Batch<'_>, rules: &ProduceRules) -> Result<TimestampMs, ProduceError> {
+fn check_records(
+    batch: &Batch<'_>,
+    rules: &ProduceRules,
+    decompressed_bytes_max: usize,
+) -> Result<TimestampMs, ProduceError> {
     let claims_append_time = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
     let is_false_claim = claims_append_time && rules.timestamp_type == TimestampType::LogAppendTime;
     let batch = batch.with_create_time();
-    let mut decompressed = Vec::new();
-    let records = batch
-        .records(&mut decompressed, DECOMPRESSED_BYTES_MAX)
-        .map_err(refuse)?;
-
-    let mut max_timestamp = TimestampMs::NONE;
-    let mut faults = Faults::default();
-    for (index, record) in (0_u32..).zip(records) {
-        let record = record.map_err(refuse)?;
-        check_offset(index, &record, batch.header())?;
-        max_timestamp = max_timestamp.max(record.timestamp);
-        if let Some(reason) = find_fault(&record, is_false_claim, rules) {
-            faults.push(RecordFault { index, reason });
-        }
+    let demands = Demands {
+        base_offset: batch.header().base_offset,
+        is_false_claim,
+        rules,
+    };
+    if batch.header().compression() == Compression::None {
+        let records = batch.records_in(batch.body());
+        return demands.check(records.map(|record| record.map(RecordFacts::from)));
     }
-    faults.into_result().map(|()| max_timestamp)
+    let records = batch.compressed_records(decompressed_bytes_max);
+    demands.check(records.map_err(refuse)?)
+}
+
+/// What the records of one batch are held against.
+struct Demands<'a> {
+    base_offset: Offset,
+    /// Whether the producer sets a time that is the broker's to set.
+    is_false_claim: bool,
+    rules: &'a ProduceRules,
+}
+
+impl Demands<'_> {
+    /// Looks at all of them, and returns their largest timestamp.
+    fn check(
+        &self,
+        records: impl Iterator<Item = Result<RecordFacts, RecordError>>,
+    ) -> Result<TimestampMs, ProduceError> {
+        let mut max_timestamp = TimestampMs::NONE;
+        let mut faults = Faults::default();
+        for (index, record) in (0_u32..).zip(records) {
+            let record = record.map_err(refuse)?;
+            self.check_offset(index, &record)?;
+            max_timestamp = max_timestamp.max(record.timestamp);
+            if let Some(reason) = self.find_fault(&record) {
+                faults.push(RecordFault { index, reason });
+            }
+        }
+        faults.into_result().map(|()| max_timestamp)
+    }
+
+    /// Producers number the records of a batch 0, 1, 2 and so on.
+    fn check_offset(&self, index: u32, record: &RecordFacts) -> Result<(), ProduceError> {
+        let delta = record.offset.minus(self.base_offset);
+        if delta == i64::from(index) {
+            return Ok(());
+        }
+        Err(ProduceError::Record(RecordError {
+            index,
+            kind: RecordErrorKind::OffsetDelta {
+                found: i32::try_from(delta).expect("the offset lies within its batch"),
+                min: index,
+                max: index,
+            },
+        }))
+    }
+
+    /// The one fault of a record that is reported: the key before the timestamp, as Kafka has it.
+    fn find_fault(&self, record: &RecordFacts) -> Option<RecordFaultReason> {
+        let rules = self.rules;
+        if rules.requires_keys && !record.has_key {
+            return Some(RecordFaultReason::KeyMissing);
+        }
+        if self.is_false_claim {
+            return Some(RecordFaultReason::AppendTimeClaimed);
+        }
+        if rules.allows(record.timestamp) {
+            return None;
+        }
+        Some(RecordFaultReason::TimestampOutOfRange {
+            found: record.timestamp,
+            earliest: rules.earliest(),
+            latest: rules.latest(),
+        })
+    }
 }
 
 fn refuse(error: RecordError) -> ProduceError {
@@ -431,40 +486,6 @@ fn refuse(error: RecordError) -> ProduceError {
         }
         _ => ProduceError::Record(error),
     }
-}
-
-/// Producers number the records of a batch 0, 1, 2 and so on.
-fn check_offset(index: u32, record: &Record<'_>, header: &BatchHeader) -> Result<(), ProduceError> {
-    let delta = record.offset.minus(header.base_offset);
-    if delta == i64::from(index) {
-        return Ok(());
-    }
-    Err(ProduceError::Record(RecordError {
-        index,
-        kind: RecordErrorKind::OffsetDelta {
-            found: i32::try_from(delta).expect("the offset lies within its batch"),
-            min: index,
-            max: index,
-        },
-    }))
-}
-
-/// The one fault of a record that is reported: the key before the timestamp, as Kafka has it.
-fn find_fault(record: &Record<'_>, is_false_claim: bool, rules: &ProduceRules) -> Option<RecordFaultReason> {
-    if rules.requires_keys && record.key.is_none() {
-        return Some(RecordFaultReason::KeyMissing);
-    }
-    if is_false_claim {
-        return Some(RecordFaultReason::AppendTimeClaimed);
-    }
-    if rules.allows(record.timestamp) {
-        return None;
-    }
-    Some(RecordFaultReason::TimestampOutOfRange {
-        found: record.timestamp,
-        earliest: rules.earliest(),
-        latest: rules.latest(),
-    })
 }
 
 /// The records at fault: all counted, the first of them kept.

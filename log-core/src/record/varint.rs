@@ -22,12 +22,27 @@ pub enum VarintError {
     },
 }
 
+/// What integers are read from: bytes in memory, or bytes as they come out of a codec.
+pub trait ByteSource {
+    /// Takes the next byte; `None` when there is none.
+    fn take_byte(&mut self) -> Option<u8>;
+}
+
+impl ByteSource for &[u8] {
+    #[inline]
+    fn take_byte(&mut self) -> Option<u8> {
+        let (&first, rest) = self.split_first()?;
+        *self = rest;
+        Some(first)
+    }
+}
+
 /// Takes a 32-bit integer off the front of `input`.
 ///
 /// # Errors
 /// [`VarintError`], with `input` left anywhere within the integer.
 #[inline]
-pub fn take_varint(input: &mut &[u8]) -> Result<i32, VarintError> {
+pub fn take_varint(input: &mut impl ByteSource) -> Result<i32, VarintError> {
     let raw = take_unsigned(input, VARINT_LENGTH_MAX, 32)?;
     let raw = u32::try_from(raw).map_err(|_| VarintError::TooLong { bits: 32 })?;
     Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
@@ -38,15 +53,14 @@ pub fn take_varint(input: &mut &[u8]) -> Result<i32, VarintError> {
 /// # Errors
 /// [`VarintError`], with `input` left anywhere within the integer.
 #[inline]
-pub fn take_varlong(input: &mut &[u8]) -> Result<i64, VarintError> {
+pub fn take_varlong(input: &mut impl ByteSource) -> Result<i64, VarintError> {
     let raw = take_unsigned(input, VARLONG_LENGTH_MAX, 64)?;
     Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
 }
 
 #[inline]
-fn take_unsigned(input: &mut &[u8], length_max: usize, bits: u32) -> Result<u64, VarintError> {
-    let (&first, rest) = input.split_first().ok_or(VarintError::Truncated)?;
-    *input = rest;
+fn take_unsigned(input: &mut impl ByteSource, length_max: usize, bits: u32) -> Result<u64, VarintError> {
+    let first = input.take_byte().ok_or(VarintError::Truncated)?;
     // Nearly every integer of a record is one byte long.
     if first < 0x80 {
         return Ok(u64::from(first));
@@ -55,7 +69,7 @@ fn take_unsigned(input: &mut &[u8], length_max: usize, bits: u32) -> Result<u64,
 }
 
 fn take_unsigned_rest(
-    input: &mut &[u8],
+    input: &mut impl ByteSource,
     first: u8,
     length_max: usize,
     bits: u32,
@@ -63,8 +77,7 @@ fn take_unsigned_rest(
     let mut value = u64::from(first & 0x7f);
     let mut shift = 7;
     for _ in 1..length_max {
-        let (&byte, rest) = input.split_first().ok_or(VarintError::Truncated)?;
-        *input = rest;
+        let byte = input.take_byte().ok_or(VarintError::Truncated)?;
         let part = u64::from(byte & 0x7f);
         // The tenth byte has room for one bit only.
         if part.leading_zeros() < shift {

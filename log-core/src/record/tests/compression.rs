@@ -1,7 +1,12 @@
 //! The codecs: what comes back, what is refused, and that nothing exceeds its limit.
 //! Against other implementations the codecs are held in `tests/golden_batches.rs`.
 
+use std::io::Write as _;
+
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+
 use crate::record::compression::{Compression, CompressionError, UnknownCompression};
+use crate::record::decompression::Decompressor;
 
 const CODECS: [Compression; 4] = [
     Compression::Gzip,
@@ -113,6 +118,66 @@ fn an_lz4_frame_without_its_end_mark_is_refused() {
         matches!(outcome, Err(CompressionError::Damaged { .. })),
         "{outcome:?}"
     );
+}
+
+/// Kafka refuses such frames, because its clients could not read them.
+#[test]
+fn lz4_blocks_that_refer_to_earlier_ones_are_refused() {
+    let frame = FrameInfo::new()
+        .block_mode(BlockMode::Linked)
+        .block_size(BlockSize::Max64KB);
+    let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
+    encoder.write_all(&text(200_000)).unwrap();
+    let packed = encoder.finish().unwrap();
+    let outcome = decompressed(Compression::Lz4, &packed, 1 << 20);
+    assert!(
+        matches!(outcome, Err(CompressionError::Damaged { .. })),
+        "{outcome:?}"
+    );
+}
+
+/// Everything a decompressor gives, read in pieces of this size.
+fn in_pieces(
+    codec: Compression,
+    input: &[u8],
+    limit: usize,
+    piece_length: usize,
+) -> Result<Vec<u8>, CompressionError> {
+    let mut decompressor = Decompressor::new(codec, input, limit)?;
+    let mut output = Vec::new();
+    let mut piece = vec![0; piece_length];
+    loop {
+        match decompressor.read(&mut piece)? {
+            0 => return Ok(output),
+            count => output.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+#[test]
+fn the_pieces_are_the_whole() {
+    let input = text(100_000);
+    for codec in Compression::ALL {
+        let packed = compressed(codec, &input);
+        let longer = [&packed[..], b"left over"].concat();
+        let inputs = [
+            &[],
+            &packed[..1],
+            &packed[..packed.len() / 2],
+            &packed[..packed.len() - 1],
+            &packed[..],
+            &longer[..],
+        ];
+        for packed in inputs {
+            for limit in [0, 1, 99_999, 100_000, 1 << 20] {
+                let whole = decompressed(codec, packed, limit);
+                for piece_length in [1, 1000, 1 << 20] {
+                    let pieces = in_pieces(codec, packed, limit, piece_length);
+                    assert_eq!(pieces, whole, "{codec}: {} bytes, limit {limit}", packed.len());
+                }
+            }
+        }
+    }
 }
 
 #[test]

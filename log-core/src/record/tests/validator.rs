@@ -10,7 +10,7 @@ use crate::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Tim
 use crate::record::batch::{Batch, BatchError, BatchHeader, HEADER_LENGTH};
 use crate::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use crate::record::compression::{Compression, CompressionError, UnknownCompression};
-use crate::record::record::RecordErrorKind;
+use crate::record::record::{RecordErrorKind, RecordHeader, RecordToWrite};
 use crate::record::validator::{
     FAULTS_MAX, ProduceError, ProduceRules, RecordFault, RecordFaultReason, ValidatedBatch, trust_own,
     validate_produce,
@@ -290,17 +290,85 @@ fn malformed_records_are_refused_where_they_are_looked_at() {
     let outcome = validate_produce(&garbage, &rules());
     assert!(matches!(outcome, Err(ProduceError::Record(_))), "{outcome:?}");
 
-    // Compressed garbage is the consumers' to notice, unless keys are asked for.
-    let zstd = with_header(&garbage, |header| {
-        header.attributes = header.attributes.with_compression(Compression::Zstd);
-    });
-    assert!(validate_produce(&zstd, &rules()).is_ok());
-    let keyed = ProduceRules {
-        requires_keys: true,
-        ..rules()
-    };
-    let outcome = validate_produce(&zstd, &keyed);
-    assert!(matches!(outcome, Err(ProduceError::Record(_))), "{outcome:?}");
+    for compression in Compression::ALL {
+        // Bytes that the codec never wrote, and bytes that it wrote of what are no records.
+        let claimed = with_codec(&garbage, compression);
+        let mut body = Vec::new();
+        compression.compress(None, b"garbage", &mut body);
+        let packed = with_codec(&batch_around(1, &body), compression);
+        for bytes in [claimed, packed] {
+            let outcome = validate_produce(&bytes, &rules());
+            assert!(
+                matches!(outcome, Err(ProduceError::Record(_))),
+                "{compression}: {outcome:?}"
+            );
+        }
+    }
+}
+
+fn with_codec(bytes: &Bytes, compression: Compression) -> Bytes {
+    with_header(bytes, |header| {
+        header.attributes = header.attributes.with_compression(compression);
+    })
+}
+
+/// Records as they reach beyond the window, end with it, and are cut in each of their parts.
+#[test]
+fn compressed_records_are_refused_as_uncompressed_ones() {
+    let long = vec![b'v'; 70_000];
+    let headers = [RecordHeader::new("header", Some(&long))];
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(time(NOW), Some(b"k"), Some(&long), &[]).unwrap();
+    builder.append(time(NOW), Some(&long), None, &headers).unwrap();
+    let bytes = builder.build();
+    let body = &bytes[HEADER_LENGTH..];
+    let mut bodies: Vec<Vec<u8>> = (0..40)
+        .chain((0..body.len()).step_by(997))
+        .map(|length| body[..length].to_vec())
+        .collect();
+    bodies.push([body, b"more"].concat());
+    // A length, a header count and a key's length that say something else.
+    for at in 0..8 {
+        for value in [0, 1, 0x7f] {
+            let mut changed = body.to_vec();
+            changed[at] = value;
+            bodies.push(changed);
+        }
+    }
+    for body in bodies {
+        let answer = |compression: Compression| {
+            let mut packed = Vec::new();
+            compression.compress(None, &body, &mut packed);
+            validate_produce(&with_codec(&batch_around(2, &packed), compression), &rules())
+                .map(|valid| valid.max_timestamp())
+        };
+        let expected = answer(Compression::None);
+        for compression in Compression::ALL {
+            assert_eq!(
+                answer(compression),
+                expected,
+                "{compression}, {} bytes",
+                body.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn damage_behind_the_last_record_is_noticed() {
+    for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+        let bytes = batch_at(compression, &[NOW]);
+        let cut = bytes.slice(HEADER_LENGTH..bytes.len() - 1);
+        let outcome = validate_produce(&with_codec(&batch_around(1, &cut), compression), &rules());
+        let Err(ProduceError::Record(error)) = outcome else {
+            panic!("{compression}: {outcome:?}");
+        };
+        let is_damage = matches!(
+            error.kind,
+            RecordErrorKind::Compression(CompressionError::Damaged { .. })
+        );
+        assert!(is_damage, "{compression}: {error}");
+    }
 }
 
 #[test]
@@ -347,18 +415,11 @@ fn timestamps_are_held_within_both_bounds_compressed_or_not() {
         };
         check(&late, &rules, expected);
         let early = batch_at(compression, &[NOW - 1001, NOW, NOW - 5000]);
-        if compression == Compression::None {
-            let expected = ProduceError::InvalidTimestamps {
-                count: 2,
-                faults: vec![fault(0, NOW - 1001), fault(2, NOW - 5000)],
-            };
-            check(&early, &rules, expected);
-        } else {
-            assert!(
-                validate_produce(&early, &rules).is_err(),
-                "the first is the header's"
-            );
-        }
+        let expected = ProduceError::InvalidTimestamps {
+            count: 2,
+            faults: vec![fault(0, NOW - 1001), fault(2, NOW - 5000)],
+        };
+        check(&early, &rules, expected);
     }
 }
 
@@ -489,7 +550,7 @@ fn a_claimed_time_of_append_does_not_hide_impossible_times() {
 fn a_wrong_largest_timestamp_is_corrected() {
     for compression in Compression::ALL {
         let bytes = batch_at(compression, &[500, 700, 600]);
-        for wrong in [TimestampMs::NONE, time(0)] {
+        for wrong in [TimestampMs::NONE, time(0), time(650), time(9_999)] {
             let lying = with_header(&bytes, |header| header.max_timestamp = wrong);
             let valid = validate_produce(&lying, &rules()).unwrap();
             assert_eq!(valid.max_timestamp(), time(700), "{compression}");
@@ -500,17 +561,22 @@ fn a_wrong_largest_timestamp_is_corrected() {
 
 #[test]
 fn a_bomb_is_refused() {
-    let mut body = Vec::new();
-    Compression::Zstd.compress(None, &vec![0; 65 << 20], &mut body);
-    let bytes = with_header(&batch_around(1, &body), |header| {
-        header.attributes = header.attributes.with_compression(Compression::Zstd);
-    });
-    assert!(bytes.len() < 1 << 20);
-    let keyed = ProduceRules {
-        requires_keys: true,
-        ..rules()
+    // One record that is as long as it says, but longer than anybody should unpack.
+    let value = vec![0; 65 << 20];
+    let record = RecordToWrite {
+        offset_delta: 0,
+        timestamp_delta: 0,
+        key: None,
+        value: Some(&value),
+        headers: &[],
     };
-    let outcome = validate_produce(&bytes, &keyed);
+    let mut records = Vec::new();
+    record.write(&mut records);
+    let mut body = Vec::new();
+    Compression::Zstd.compress(None, &records, &mut body);
+    let bytes = with_codec(&batch_around(1, &body), Compression::Zstd);
+    assert!(bytes.len() < 1 << 20);
+    let outcome = validate_produce(&bytes, &rules());
     assert!(
         matches!(
             outcome,

@@ -3,6 +3,7 @@
 
 use log_core::config::CleanupPolicy;
 use log_core::fs::mem::crash::CrashMode;
+use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::Compression;
 
 use super::*;
@@ -273,16 +274,63 @@ fn compacted_topics_take_compressed_records_with_keys_only() {
         builder.append(NOW, key, Some(b"value"), &[]).unwrap();
         builder.build()
     };
+    let append = |records: Bytes| append_on_runtime(&partition, records);
+    append(compressed(Some(b"key"))).unwrap();
+    let error = append(compressed(None)).unwrap_err();
+    assert!(matches!(error, PartitionError::Invalid(_)), "{error:?}");
+}
+
+/// Appends from a task, as a connection does: some checks leave the runtime's thread, which only a task can.
+fn append_on_runtime(partition: &Arc<Partition>, records: Bytes) -> Result<(), PartitionError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .build()
         .unwrap();
-    let append = |records: Bytes| {
-        let partition = Arc::clone(&partition);
-        let task = runtime.spawn(async move { partition.append(&records, Acks::Leader).map(drop) });
-        runtime.block_on(task).unwrap()
+    let partition = Arc::clone(partition);
+    let task = runtime.spawn(async move { partition.append(&records, Acks::Leader).map(drop) });
+    runtime.block_on(task).unwrap()
+}
+
+#[test]
+fn compressed_records_are_checked_to_the_last_however_many() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    for codec in [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
+        // Little that stays little, little that becomes much, and much.
+        for value in [vec![0; 100], vec![0; 300_000], incompressible(300_000)] {
+            let mut builder = BatchBuilder::new(BatchOptions::default());
+            builder.append(NOW, None, Some(&value), &[]).unwrap();
+            let plain = builder.build();
+            let batch = Batch::parse(&plain).unwrap();
+            let good = batch.body();
+            append_on_runtime(&partition, compressed(batch.header(), codec, good)).unwrap();
+            let longer = [good, b"!"].concat();
+            let error =
+                append_on_runtime(&partition, compressed(batch.header(), codec, &longer)).unwrap_err();
+            assert!(matches!(error, PartitionError::Invalid(_)), "{codec}: {error:?}");
+        }
+    }
+    assert_eq!(partition.offsets().log_end, Offset::new(12));
+}
+
+fn incompressible(length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(1);
+    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+}
+
+/// A batch of that header around any body.
+fn compressed(header: &BatchHeader, codec: Compression, body: &[u8]) -> Bytes {
+    let mut packed = Vec::new();
+    codec.compress(None, body, &mut packed);
+    let mut header = BatchHeader {
+        attributes: header.attributes.with_compression(codec),
+        batch_length: u32::try_from(49 + packed.len()).unwrap(),
+        ..*header
     };
-    append(compressed(Some(b"key"))).unwrap();
-    let error = append(compressed(None)).unwrap_err();
-    assert!(matches!(error, PartitionError::Invalid(_)), "{error:?}");
+    header.crc = header.compute_crc(&packed);
+    [&header.to_bytes()[..], &packed].concat().into()
 }

@@ -49,12 +49,13 @@ def record(offset_delta, key=b"k", value=b"v", timestamp_delta=0, headers=()):
 
 def batch(count=1, timestamp=1_700_000_000_000, key=b"k", value=b"v", records=None, pid=-1, epoch=-1, sequence=-1,
           attributes=0, magic=2, base_offset=0, leader_epoch=-1, last_delta=None, record_count=None, max_timestamp=None,
-          step=0, crc_mask=0, length_extra=0):
-    """A batch of `count` like records, `step` milliseconds apart, or of the given encoded `records`."""
-    body = records
+          step=0, crc_mask=0, length_extra=0, packed=None):
+    """A batch of `count` like records, `step` milliseconds apart, or of the given encoded `records`. `packed` is what
+    stands for the records as it is, compressed already."""
+    body = records if packed is None else packed
     if body is None:
         body = b"".join(record(i, key, value, i * step) for i in range(count))
-    if attributes & 7 == 1:
+    if attributes & 7 == 1 and packed is None:
         packer = zlib.compressobj(wbits=31)
         body = packer.compress(body) + packer.flush()
     last_delta = count - 1 if last_delta is None else last_delta

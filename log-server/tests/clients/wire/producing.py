@@ -1,6 +1,11 @@
 """Produce and InitProducerId: what a broker refuses, and how it knows a retry."""
 
+import gzip
 import time
+
+import kafka.codec
+import lz4.frame
+import zstandard
 
 from . import batches, codec
 from .batches import batch
@@ -101,6 +106,27 @@ def produce_bad_batches(w):
     }.items():
         yield name, risky(w, topic, data)
     yield "zstd below v7", short(w.produce(topic, batch(attributes=4), version=6))
+
+
+def produce_compressed(w):
+    """What a broker finds only by unpacking the records, codec by codec."""
+    topic = w.topic("compressed", retention_ms=-1)
+    good = [batches.record(i) for i in range(3)]
+    for name, attributes, pack in (
+            ("gzip", 1, gzip.compress), ("snappy", 2, kafka.codec.snappy_encode),
+            ("raw snappy", 2, lambda data: kafka.codec.snappy_encode(data, xerial_compatible=False)),
+            ("lz4", 3, lambda data: lz4.frame.compress(data, block_linked=False)), ("zstd", 4, zstandard.compress)):
+        for what, packed in {
+            "good": pack(b"".join(good)), "cut": pack(b"".join(good))[:-3], "nothing": b"", "of nothing": pack(b""),
+            "of garbage": pack(b"garbage"), "a record missing": pack(b"".join(good[:2])),
+            "a record too many": pack(b"".join([*good, good[2]])), "cut inside": pack(b"".join(good)[:-2]),
+            "deltas with a gap": pack(good[0] + good[2] + batches.record(3)),
+            "long record cut": pack(b"".join(good[:2]) + batches.record(2, value=b"v" * 100_000)[:-2]),
+        }.items():
+            yield f"{name}: {what}", risky(w, topic, batch(3, attributes=attributes, packed=packed))
+    # Of a single block the library makes an independent one, whatever it is told.
+    linked = lz4.frame.compress(batches.record(0, value=b"v" * 200_000), block_linked=True)
+    yield "lz4: linked blocks", risky(w, topic, batch(attributes=3, packed=linked))
 
 
 def produce_targets(w):
@@ -250,6 +276,6 @@ def init_producer_id(w):
     yield "empty transactional id", ask(4, TransactionalId="")
 
 
-CASES = (produce_versions, produce_acks, produce_without_answer, produce_bad_batches, produce_targets, produce_sizes,
-         produce_timestamps, produce_compacted, idempotence, idempotence_edges, idempotence_in_one_request,
+CASES = (produce_versions, produce_acks, produce_without_answer, produce_bad_batches, produce_compressed,
+         produce_targets, produce_sizes, produce_timestamps, produce_compacted, idempotence, idempotence_edges, idempotence_in_one_request,
          idempotence_describes, init_producer_id)
