@@ -20,7 +20,8 @@ use log_core::protocol::{
     messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
     messages::FetchRequestData, messages::FindCoordinatorRequestData,
     messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
-    messages::ListOffsetsRequestData, messages::MetadataRequestData,
+    messages::ListOffsetsRequestData, messages::MetadataRequestData, messages::OffsetCommitRequestData,
+    messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
     messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData, read_request_header,
 };
 
@@ -102,6 +103,23 @@ impl Dispatcher {
                     h::list_offsets::handle(&services, &context, body).await
                 },
             ),
+            ApiKey::OffsetCommit => self.barrier(
+                request,
+                |services, context, body: OffsetCommitRequestData| async move {
+                    h::offset_commit::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::OffsetFetch => self.barrier(
+                request,
+                |services, context, body: OffsetFetchRequestData| async move {
+                    h::offset_fetch::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::OffsetDelete => {
+                self.barrier(request, |services, _, body: OffsetDeleteRequestData| async move {
+                    h::offset_delete::handle(&services, body).await
+                })
+            }
             ApiKey::DeleteRecords => self.barrier(
                 request,
                 |services, _, body: DeleteRecordsRequestData| async move {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use log_core::model::{TimestampMs, TopicId};
+use log_core::model::{Offset, TimestampMs, TopicId};
 
 use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::record::GroupRecord;
@@ -24,6 +24,23 @@ pub struct TopicFacts {
     pub partition_count: i32,
 }
 
+impl TopicFacts {
+    /// Whether it has this partition.
+    #[must_use]
+    pub fn has_partition(&self, partition: i32) -> bool {
+        0 <= partition && partition < self.partition_count
+    }
+}
+
+/// Where the records of a partition begin and end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    /// The first offset that can be read.
+    pub start: Offset,
+    /// The offset that the next record gets.
+    pub end: Offset,
+}
+
 /// The topics as they are at the time of a command.
 pub trait Topics {
     /// A number that grows whenever the answers of the others may change.
@@ -34,6 +51,8 @@ pub trait Topics {
     fn by_id(&self, id: TopicId) -> Option<TopicFacts>;
     /// The names of all that a pattern may match, in order; the broker's own topics are not among them.
     fn names(&self) -> Vec<Arc<str>>;
+    /// Where a partition's records begin and end; `None` if that is not known, because it is off-line or not there.
+    fn log_range(&self, topic: &str, partition: i32) -> Option<LogRange>;
 }
 
 /// What a command sees, and where it puts its effects.

@@ -3,10 +3,25 @@
 
 use std::sync::Arc;
 
+use log_core::model::TopicId;
+
 use crate::coordinator::group::classic::group::ClassicGroup;
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::GroupRecord;
+
+/// Who wants to commit offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committer<'a> {
+    /// The member; empty for somebody who is none.
+    pub member_id: &'a str,
+    /// Its static id.
+    pub instance_id: Option<&'a str>,
+    /// Its generation or epoch; negative for somebody who is none.
+    pub generation_or_epoch: i32,
+    /// The version of the protocol's request. Below 9 it is written by clients of the classic protocol.
+    pub request_version: i16,
+}
 
 /// A group with or without members. A group that only commits offsets is an empty classic one.
 #[derive(Debug)]
@@ -45,22 +60,24 @@ impl Group {
         }
     }
 
-    /// Whether this commit may be made. Versions of the request below 9 are written by clients of the classic protocol.
+    /// Whether these offsets may be committed. A refusal is one for all of them.
     ///
     /// # Errors
     /// What [`GroupError`] says.
     pub fn validate_offset_commit(
         &self,
-        member_id: &str,
-        instance_id: Option<&str>,
-        generation_or_epoch: i32,
-        request_version: i16,
+        committer: &Committer<'_>,
+        partitions: &mut dyn Iterator<Item = (TopicId, &str, i32)>,
     ) -> Result<(), GroupError> {
+        let Committer {
+            member_id,
+            instance_id,
+            generation_or_epoch,
+            ..
+        } = *committer;
         match self {
             Self::Classic(group) => group.validate_offset_commit(member_id, instance_id, generation_or_epoch),
-            Self::Consumer(group) => {
-                group.validate_offset_commit(member_id, instance_id, generation_or_epoch, request_version)
-            }
+            Self::Consumer(group) => group.validate_offset_commit(committer, partitions),
         }
     }
 

@@ -10,7 +10,8 @@ use log_core::model::TimestampMs;
 
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::group::Group;
-use crate::coordinator::group::offsets::OffsetStore;
+use crate::coordinator::group::offsets::expiry::{Sweep, Sweeps};
+use crate::coordinator::group::offsets::store::OffsetStore;
 use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::timers::{TimerKind, Timers};
 
@@ -19,6 +20,7 @@ use crate::coordinator::group::timers::{TimerKind, Timers};
 pub struct GroupShard {
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) offsets: OffsetStore,
+    pub(super) sweeps: Sweeps,
     pub(super) timers: Timers,
 }
 
@@ -47,6 +49,7 @@ impl GroupShard {
     pub fn loaded(&mut self, context: &mut Context<'_>) {
         self.classic_loaded(context);
         self.consumer_loaded(context);
+        self.offsets_loaded(context);
     }
 
     /// When [`Self::tick`] has something to do, if nothing else happens before.
@@ -72,7 +75,9 @@ impl GroupShard {
             | TimerKind::ConsumerRebalance
             | TimerKind::ConsumerClassicJoin
             | TimerKind::ConsumerClassicSync => self.consumer_timer(context, &key),
-            TimerKind::RegexRefresh | TimerKind::OffsetExpiry => {}
+            TimerKind::RegexRefresh => {}
+            TimerKind::OffsetExpiry => self.sweep_offsets(Sweep::Expired, context),
+            TimerKind::DeletedTopics => self.sweep_offsets(Sweep::OfDeletedTopics, context),
         }
         true
     }

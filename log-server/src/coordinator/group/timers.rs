@@ -30,6 +30,8 @@ pub enum TimerKind {
     RegexRefresh,
     /// Offsets that nobody needs any longer are looked for, in the whole shard.
     OffsetExpiry,
+    /// Offsets of topics that were deleted are looked for, in the whole shard.
+    DeletedTopics,
 }
 
 /// Whose timer, and for what.

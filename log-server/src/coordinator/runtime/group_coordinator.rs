@@ -26,7 +26,6 @@ use crate::partition::registry::PartitionRegistry;
 /// Coordinates all groups of the broker.
 pub struct GroupCoordinator {
     context: Arc<HostContext>,
-    partitions: Arc<PartitionRegistry>,
     /// One for each partition of the topic, once there is one.
     hosts: OnceLock<Box<[Arc<ShardHost>]>>,
     /// Held by the one who makes the topic.
@@ -61,10 +60,10 @@ impl GroupCoordinator {
         let coordinator = Arc::new(Self {
             context: Arc::new(HostContext {
                 controller,
+                partitions,
                 clock,
                 settings,
             }),
-            partitions,
             hosts: OnceLock::new(),
             making: tokio::sync::Mutex::default(),
             loading: Arc::new(Semaphore::new(threads)),
@@ -135,6 +134,11 @@ impl GroupCoordinator {
         answers
     }
 
+    /// Topics were deleted: what was committed of them is forgotten, soon. A shard that is not loaded finds out when it is.
+    pub async fn topics_deleted(&self) {
+        drop(self.run_all(GroupShard::topics_deleted).await);
+    }
+
     /// Ends the service: parked requests are answered, and no command is carried out any more. What was carried out
     /// before is still answered when it is on the disk.
     pub fn close(&self) {
@@ -203,7 +207,8 @@ impl GroupCoordinator {
 
     /// Gives each partition its host and keeper. The receivers end when the first attempt to load has.
     fn open(&self, partition_count: i32) -> Vec<oneshot::Receiver<()>> {
-        let partitions = (0..partition_count).map_while(|index| self.partitions.get(OFFSETS_TOPIC, index));
+        let partitions =
+            (0..partition_count).map_while(|index| self.context.partitions.get(OFFSETS_TOPIC, index));
         let hosts: Box<[_]> = partitions
             .map(|partition| ShardHost::new(Arc::clone(&self.context), partition))
             .collect();

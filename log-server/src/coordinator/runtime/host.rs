@@ -31,11 +31,13 @@ use crate::metadata::controller::Controller;
 use crate::partition::error::PartitionError;
 use crate::partition::fetch_waiter::FetchWaiter;
 use crate::partition::partition::{Ack, Condition, Partition};
+use crate::partition::registry::PartitionRegistry;
 
 /// What all hosts share.
 #[derive(Debug)]
 pub(super) struct HostContext {
     pub(super) controller: Arc<Controller>,
+    pub(super) partitions: Arc<PartitionRegistry>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settings: GroupSettings,
 }
@@ -290,7 +292,10 @@ impl ShardHost {
             tickets: HashMap::new(),
             next_ticket: 0,
             replies: VecDeque::new(),
-            topics: ImageTopics(self.context.controller.image()),
+            topics: ImageTopics {
+                image: self.context.controller.image(),
+                partitions: Arc::clone(&self.context.partitions),
+            },
             random: fastrand::Rng::new(),
             encoder: BatchEncoder::default(),
             keeper_wakes: None,
@@ -359,7 +364,7 @@ impl Serving {
         host: &ShardHost,
         command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R,
     ) -> Result<Pending<R>, Refusal> {
-        self.topics.0 = host.context.controller.image();
+        self.topics.image = host.context.controller.image();
         let now = host.now();
         let random = &mut self.random;
         let mut random_id = move || random.u128(..).to_be_bytes();

@@ -1,33 +1,47 @@
-//! The topics as commands about groups see them: one published state of the metadata.
+//! The topics as commands about groups see them: one published state of the metadata, and the logs as they are now.
 //! A command sees one state from its beginning to its end.
 
 use std::sync::Arc;
 
 use log_core::model::TopicId;
 
-use crate::coordinator::group::context::{TopicFacts, Topics};
+use crate::coordinator::group::context::{LogRange, TopicFacts, Topics};
 use crate::metadata::image::{MetadataImage, TopicImage};
+use crate::partition::registry::PartitionRegistry;
 
-/// The topics of one state.
+/// The topics of one state, and their logs.
 #[derive(Debug, Clone)]
-pub(super) struct ImageTopics(pub(super) Arc<MetadataImage>);
+pub(super) struct ImageTopics {
+    pub(super) image: Arc<MetadataImage>,
+    pub(super) partitions: Arc<PartitionRegistry>,
+}
 
 impl Topics for ImageTopics {
     fn version(&self) -> u64 {
-        self.0.version()
+        self.image.version()
     }
 
     fn by_name(&self, name: &str) -> Option<TopicFacts> {
-        self.0.topic(name).map(|topic| facts(topic))
+        self.image.topic(name).map(|topic| facts(topic))
     }
 
     fn by_id(&self, id: TopicId) -> Option<TopicFacts> {
-        self.0.topic_by_id(id).map(|topic| facts(topic))
+        self.image.topic_by_id(id).map(|topic| facts(topic))
     }
 
     fn names(&self) -> Vec<Arc<str>> {
-        let topics = self.0.topics().filter(|topic| !topic.is_internal);
+        let topics = self.image.topics().filter(|topic| !topic.is_internal);
         topics.map(|topic| Arc::clone(&topic.name)).collect()
+    }
+
+    fn log_range(&self, topic: &str, partition: i32) -> Option<LogRange> {
+        let partition = self.partitions.get(topic, partition)?;
+        let condition = partition.condition();
+        let offsets = condition.reader().ok()?.offsets();
+        Some(LogRange {
+            start: offsets.log_start,
+            end: offsets.high_watermark,
+        })
     }
 }
 

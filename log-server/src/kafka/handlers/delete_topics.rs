@@ -45,6 +45,9 @@ pub(crate) async fn handle(
         ));
     }
     let results = services.controller.delete_topics(once.clone()).await;
+    if results.iter().any(Result::is_ok) {
+        services.groups.topics_deleted().await;
+    }
     for (selector, result) in once.iter().zip(results) {
         responses.push(match result {
             Ok(topic) => deleted(&topic),

@@ -121,6 +121,11 @@ impl Default for ClassicGroup {
 }
 
 impl ClassicGroup {
+    /// A record speaks of the group, if only of its offsets: it does not go with its last member.
+    pub(in crate::coordinator::group) fn has_a_record(&mut self) {
+        self.is_recorded = true;
+    }
+
     /// Its state.
     #[must_use]
     pub fn state(&self) -> ClassicState {

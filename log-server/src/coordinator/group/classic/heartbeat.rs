@@ -48,4 +48,21 @@ impl GroupShard {
             ClassicState::Empty | ClassicState::CompletingRebalance | ClassicState::Stable => Ok(()),
         }
     }
+
+    /// A commit is a sign of life too, unless the group waits for its leader.
+    pub(in crate::coordinator::group) fn classic_member_committed(
+        &mut self,
+        group: &str,
+        member_id: &Arc<str>,
+        context: &mut Context<'_>,
+    ) {
+        if let Some(mut work) = self.classic_work(group, context)
+            && matches!(
+                work.group.state(),
+                ClassicState::Stable | ClassicState::PreparingRebalance
+            )
+        {
+            work.begin_session(member_id);
+        }
+    }
 }

@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use log_core::model::TopicId;
+
 use crate::coordinator::group::consumer::group::{ConsumerGroup, ConsumerGroupState};
 use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::group::Committer;
 use crate::coordinator::group::record::GroupRecord;
 
 impl ConsumerGroup {
@@ -26,35 +29,61 @@ impl ConsumerGroup {
         self.state() == ConsumerGroupState::Empty
     }
 
-    /// Whether this commit may be made. Commits without an epoch are for groups without members.
+    /// Whether these offsets may be committed. Commits without an epoch are for groups without members. With an epoch that is
+    /// behind, a member may commit for what it has had since then (KIP-1251); one partition that it may not commit for refuses all.
     ///
     /// # Errors
     /// What [`GroupError`] says.
     pub fn validate_offset_commit(
         &self,
-        member_id: &str,
-        _instance_id: Option<&str>,
-        epoch: i32,
-        request_version: i16,
+        committer: &Committer<'_>,
+        partitions: &mut dyn Iterator<Item = (TopicId, &str, i32)>,
     ) -> Result<(), GroupError> {
+        let epoch = committer.generation_or_epoch;
         if epoch < 0 && self.is_empty() {
             return Ok(());
         }
-        let (_, member) = self.member(member_id)?;
-        if member.is_classic() {
-            return if epoch == member.current.epoch {
-                Ok(())
-            } else {
-                Err(GroupError::IllegalGeneration)
-            };
-        }
-        if request_version < 9 {
+        let (_, member) = self.member(committer.member_id)?;
+        if !member.is_classic() && committer.request_version < 9 {
             return Err(GroupError::UnsupportedVersion(
-                "OffsetCommit version 9 or above must be used by members using the modern group protocol"
+                "OffsetCommit version 9 or above must be used by members using the consumer group protocol"
                     .to_owned(),
             ));
         }
-        self.validate_epoch(epoch, member.current.epoch)
+        let current = &member.current;
+        if epoch == current.epoch {
+            return Ok(());
+        }
+        let refuse = |text: String| {
+            Err(if member.is_classic() {
+                GroupError::IllegalGeneration
+            } else {
+                GroupError::StaleMemberEpoch(text)
+            })
+        };
+        if current.epoch < epoch {
+            return refuse(format!(
+                "Received member epoch {epoch} is newer than current member epoch {}.",
+                current.epoch
+            ));
+        }
+        for (topic_id, topic, partition) in partitions {
+            let since = current.assigned.since(topic_id, partition);
+            match since.or_else(|| current.revoking.since(topic_id, partition)) {
+                Some(since) if since <= epoch => {}
+                Some(since) => {
+                    return refuse(format!(
+                        "Received member epoch {epoch} is older than assignment epoch {since} for partition {topic}-{partition}."
+                    ));
+                }
+                None => {
+                    return refuse(format!(
+                        "Partition {topic}-{partition} is not assigned or pending revocation for member."
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a member may ask for offsets; one without an id always may.

@@ -1,20 +1,13 @@
 //! How far groups have read: committed offsets, by group, topic and partition.
 //! They belong to a group, and outlive its members.
 
-use crate::coordinator::group::record::OffsetCommitValue;
-use crate::coordinator::group::shard::GroupShard;
+pub mod commit;
+pub mod delete;
+pub(super) mod expiry;
+pub mod fetch;
+mod replay;
+pub mod store;
+pub mod topic_ref;
 
-/// All committed offsets of a shard.
-#[derive(Debug, Default)]
-pub struct OffsetStore {}
-
-impl GroupShard {
-    pub(super) fn replay_offset_commit(
-        &mut self,
-        _group: &str,
-        _topic: &str,
-        _partition: i32,
-        _value: Option<&OffsetCommitValue>,
-    ) {
-    }
-}
+#[cfg(test)]
+mod tests;

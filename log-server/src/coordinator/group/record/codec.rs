@@ -67,6 +67,9 @@ pub struct RecordFormatError {
     pub problem: FormatProblem,
 }
 
+/// A name in a key may have at most so many bytes.
+pub const NAME_BYTES_MAX: usize = 32_767;
+
 pub(super) const LEGACY_OFFSET_COMMIT: i16 = 0;
 pub(super) const OFFSET_COMMIT: i16 = 1;
 pub(super) const CLASSIC_GROUP: i16 = 2;

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use log_core::model::{TimestampMs, TopicId};
+use log_core::model::{Offset, TimestampMs, TopicId};
 
 use crate::coordinator::group::classic::reply::Reply;
-use crate::coordinator::group::context::{Context, Ticket, TopicFacts, Topics};
+use crate::coordinator::group::context::{Context, LogRange, Ticket, TopicFacts, Topics};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::settings::GroupSettings;
@@ -19,10 +19,10 @@ use crate::coordinator::group::shard::GroupShard;
 pub(crate) struct FakeTopics {
     version: u64,
     by_name: BTreeMap<Arc<str>, TopicFacts>,
+    ranges: BTreeMap<(Arc<str>, i32), LogRange>,
 }
 
 impl FakeTopics {
-    #[expect(dead_code, reason = "for groups that assign by themselves")]
     /// Makes a topic, gives it more partitions, or deletes it (0 partitions). A topic made again has another id.
     pub(crate) fn set(&mut self, name: &str, partition_count: i32) {
         self.version += 1;
@@ -38,6 +38,15 @@ impl FakeTopics {
             partition_count,
         });
         facts.partition_count = partition_count;
+    }
+
+    /// Says where a partition's records begin and end.
+    pub(crate) fn set_range(&mut self, name: &str, partition: i32, start: i64, end: i64) {
+        let range = LogRange {
+            start: Offset::new(start),
+            end: Offset::new(end),
+        };
+        self.ranges.insert((name.into(), partition), range);
     }
 }
 
@@ -56,6 +65,10 @@ impl Topics for FakeTopics {
 
     fn names(&self) -> Vec<Arc<str>> {
         self.by_name.keys().cloned().collect()
+    }
+
+    fn log_range(&self, topic: &str, partition: i32) -> Option<LogRange> {
+        self.ranges.get(&(topic.into(), partition)).copied()
     }
 }
 

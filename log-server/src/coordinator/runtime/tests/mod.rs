@@ -172,11 +172,11 @@ impl Broker {
     }
 }
 
-/// A commit for partition 0 of a topic.
+/// A commit for partition 0 of the one topic that is always there: what is committed of others is forgotten.
 fn commit(group: &str, offset: i64) -> GroupRecord {
     GroupRecord::OffsetCommit {
         group: group.into(),
-        topic: "events".into(),
+        topic: OFFSETS_TOPIC.into(),
         partition: 0,
         value: Some(OffsetCommitValue {
             offset,

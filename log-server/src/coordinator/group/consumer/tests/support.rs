@@ -7,7 +7,7 @@ use std::sync::Arc;
 use log_core::model::{TimestampMs, TopicId};
 
 use crate::coordinator::group::consumer::heartbeat::{HeartbeatRequest, HeartbeatResponse};
-use crate::coordinator::group::context::{Context, TopicFacts, Topics};
+use crate::coordinator::group::context::{Context, LogRange, TopicFacts, Topics};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::record::{GroupRecord, TopicPartitions};
@@ -61,6 +61,10 @@ impl Topics for SetTopics {
             .values()
             .map(|topic| Arc::clone(&topic.name))
             .collect()
+    }
+
+    fn log_range(&self, _topic: &str, _partition: i32) -> Option<LogRange> {
+        None
     }
 }
 

@@ -1,0 +1,167 @@
+//! Committed offsets that nobody needs any longer, and groups that have nothing left.
+//!
+//! | the offset | is forgotten |
+//! |---|---|
+//! | its topic was deleted | at once, whoever is in the group |
+//! | its client gave it an expiry | then, unless a member of the group reads the topic |
+//! | a member of the group reads the topic | never |
+//! | its records are there: it lies within a log that is not empty | never (Kafka forgets it after `offsets.retention.minutes`) |
+//! | otherwise | `offsets.retention.minutes` after the group became empty, or after the commit where that is not known |
+//!
+//! A group without members and offsets goes with its last offset, or when it is next looked at.
+//! The shard is looked through in steps, so that no command waits for long.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use log_core::model::{Offset, TopicId};
+
+use crate::coordinator::group::context::Context;
+use crate::coordinator::group::group::Group;
+use crate::coordinator::group::offsets::delete::tombstone;
+use crate::coordinator::group::offsets::store::CommittedOffset;
+use crate::coordinator::group::shard::GroupShard;
+use crate::coordinator::group::timers::{TimerKey, TimerKind};
+
+/// So many offsets are looked at in one step,
+const STEP_OFFSETS_MAX: usize = 10_000;
+/// and about so many records written,
+const STEP_RECORDS_MAX: usize = 1_000;
+/// and after this pause comes the next.
+const STEP_PAUSE_MS: i64 = 100;
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::coordinator::group) enum Sweep {
+    /// Whatever may be forgotten.
+    Expired,
+    /// Offsets of deleted topics alone.
+    OfDeletedTopics,
+}
+
+impl Sweep {
+    fn timer(self) -> TimerKey {
+        TimerKey {
+            group: "".into(),
+            member: "".into(),
+            kind: match self {
+                Self::Expired => TimerKind::OffsetExpiry,
+                Self::OfDeletedTopics => TimerKind::DeletedTopics,
+            },
+        }
+    }
+}
+
+/// How far the sweeps are: the groups that the next steps begin with.
+#[derive(Debug, Default)]
+pub(in crate::coordinator::group) struct Sweeps {
+    expired: Option<Arc<str>>,
+    of_deleted_topics: Option<Arc<str>>,
+}
+
+impl Sweeps {
+    fn place(&mut self, sweep: Sweep) -> &mut Option<Arc<str>> {
+        match sweep {
+            Sweep::Expired => &mut self.expired,
+            Sweep::OfDeletedTopics => &mut self.of_deleted_topics,
+        }
+    }
+}
+
+impl GroupShard {
+    /// Topics were deleted: their offsets go soon.
+    pub fn topics_deleted(&mut self, context: &mut Context<'_>) {
+        self.sweeps.of_deleted_topics = None;
+        self.timers.set(Sweep::OfDeletedTopics.timer(), context.now);
+    }
+
+    /// The log has been replayed. Topics may have been deleted while nobody looked.
+    pub(in crate::coordinator::group) fn offsets_loaded(&mut self, context: &mut Context<'_>) {
+        if 0 < self.offsets.count() {
+            self.topics_deleted(context);
+        }
+        let interval = context.settings.offsets_retention_check_interval_ms;
+        let next = context.now.saturating_plus(interval);
+        self.timers.set(Sweep::Expired.timer(), next);
+    }
+
+    /// One step.
+    pub(in crate::coordinator::group) fn sweep_offsets(&mut self, sweep: Sweep, context: &mut Context<'_>) {
+        let begin = self.sweeps.place(sweep).take();
+        let begin = begin.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        let mut looked_at = 0;
+        let mut next = None;
+        for (name, group) in self.groups.range::<str, _>((begin, Bound::Unbounded)) {
+            if STEP_OFFSETS_MAX <= looked_at || STEP_RECORDS_MAX <= context.records.len() {
+                next = Some(Arc::clone(name));
+                break;
+            }
+            let mut kept = 0;
+            for (topic, partition, committed) in self.offsets.of_group(name) {
+                looked_at += 1;
+                if may_go(sweep, context, group, topic, partition, committed) {
+                    context.records.push(tombstone(name, topic, partition));
+                } else {
+                    kept += 1;
+                }
+                if STEP_RECORDS_MAX <= context.records.len() {
+                    // What is left of the group is looked at again, when these are gone.
+                    next = Some(Arc::clone(name));
+                    break;
+                }
+            }
+            if next.is_some() {
+                break;
+            }
+            if kept == 0 && sweep == Sweep::Expired && group.is_empty() {
+                group.delete_records(name, &mut context.records);
+            }
+        }
+        let interval = context.settings.offsets_retention_check_interval_ms;
+        let pause = match (&next, sweep) {
+            (Some(_), _) => Some(STEP_PAUSE_MS),
+            (None, Sweep::Expired) => Some(interval),
+            (None, Sweep::OfDeletedTopics) => None,
+        };
+        if let Some(pause) = pause {
+            let deadline = context.now.saturating_plus(pause);
+            self.timers.set(sweep.timer(), deadline);
+        }
+        *self.sweeps.place(sweep) = next;
+    }
+}
+
+fn may_go(
+    sweep: Sweep,
+    context: &Context<'_>,
+    group: &Group,
+    topic: &Arc<str>,
+    partition: i32,
+    committed: CommittedOffset<'_>,
+) -> bool {
+    let of_this_topic = context
+        .topics
+        .by_name(topic)
+        .is_some_and(|facts| committed.topic_id == TopicId::ZERO || committed.topic_id == facts.id);
+    if !of_this_topic {
+        return true;
+    }
+    if sweep == Sweep::OfDeletedTopics || group.is_subscribed_to(topic) && !group.is_empty() {
+        return false;
+    }
+    let Some(base) = group.expiration_base_ms(committed.commit_timestamp_ms) else {
+        return false;
+    };
+    let now = context.now.get();
+    if let Some(expiry) = committed.expire_timestamp_ms {
+        return expiry <= now;
+    }
+    context.settings.offsets_retention_ms <= now.saturating_sub(base)
+        && !has_records(context, topic, partition, Offset::new(committed.offset))
+}
+
+/// Whether a reader could go on where it was, or nobody knows.
+fn has_records(context: &Context<'_>, topic: &str, partition: i32, committed: Offset) -> bool {
+    let range = context.topics.log_range(topic, partition);
+    range.is_none_or(|range| range.start < range.end && range.start <= committed && committed <= range.end)
+}
