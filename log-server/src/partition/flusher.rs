@@ -142,6 +142,8 @@ impl<J> JobQueue<J> {
 struct Queues<T> {
     dirty: JobQueue<Arc<T>>,
     chores: JobQueue<Chore>,
+    #[cfg(test)]
+    arrivals: tokio::sync::Notify,
 }
 
 impl<T: FlushTarget> Queues<T> {
@@ -182,12 +184,16 @@ impl<T: FlushTarget> FlushQueue<T> {
     pub(crate) fn mark_dirty(&self, target: &Arc<T>) {
         if target.turn().mark() {
             self.queues.dirty.push(Arc::clone(target));
+            #[cfg(test)]
+            self.queues.arrivals.notify_one();
         }
     }
 
     /// Hands over work that nobody waits for.
     pub(crate) fn hand_over(&self, chore: Chore) {
         self.queues.chores.push(chore);
+        #[cfg(test)]
+        self.queues.arrivals.notify_one();
     }
 }
 
@@ -199,8 +205,14 @@ impl<T: FlushTarget> FlushQueue<T> {
             queues: Arc::new(Queues {
                 dirty: JobQueue::new(),
                 chores: JobQueue::new(),
+                arrivals: tokio::sync::Notify::new(),
             }),
         }
+    }
+
+    /// Returns when something was put into a queue since the last return.
+    pub(crate) async fn arrival(&self) {
+        self.queues.arrivals.notified().await;
     }
 
     /// Does on this thread what stands in the queues, and what that brings.
@@ -263,6 +275,8 @@ impl<T: FlushTarget> Flusher<T> {
         let queues = Arc::new(Queues {
             dirty: JobQueue::new(),
             chores: JobQueue::new(),
+            #[cfg(test)]
+            arrivals: tokio::sync::Notify::new(),
         });
         let mut flusher = Self {
             queue: FlushQueue {
@@ -292,7 +306,7 @@ impl<T: FlushTarget> Flusher<T> {
 
     /// Syncs what stands in the queue, finishes the chores, ends the threads. Blocks.
     pub(crate) fn stop(self) {
-        let Queues { dirty, chores } = self.queue.queues.as_ref();
+        let Queues { dirty, chores, .. } = self.queue.queues.as_ref();
         dirty.stop();
         join(self.flushers);
         // Not before: the last syncs hand chores over.

@@ -275,7 +275,7 @@ impl Client {
         let sync = async {
             while syncs_by_itself.load(Ordering::SeqCst) {
                 queue.run_pending();
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                queue.arrival().await;
             }
             std::future::pending::<()>().await;
         };
