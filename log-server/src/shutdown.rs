@@ -2,18 +2,22 @@
 //!
 //! [`Shutdown`] is said once, by a signal or by a part that cannot go on; [`ShutdownSignal`]s hear it, now or later. What a
 //! part does then is its own affair; the order of stopping is `broker.rs`'s. A second signal from outside does
-//! not wait for any of it.
+//! not wait for any of it, unless it comes with the first: `timeout`, among others, signals a process and then its group.
 
 use std::fmt;
 use std::io;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The exit code of a process that a second signal ended: 128 + SIGINT, as shells count.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
+/// Signals within so long of the first are the first one again; nobody loses patience as quickly.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Says "stop".
 #[derive(Debug, Clone)]
@@ -86,14 +90,17 @@ impl Shutdown {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = self.clone();
         Ok(tokio::spawn(async move {
+            let mut first = None;
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
                 };
-                if shutdown.sender.borrow().is_some() {
+                let is_stopping = shutdown.sender.borrow().is_some();
+                if is_stopping && first.is_none_or(is_another) {
                     exit_now(name);
                 }
+                first.get_or_insert_with(Instant::now);
                 shutdown.request(StopReason::Signal(name));
             }
         }))
@@ -125,6 +132,11 @@ impl ShutdownSignal {
     }
 }
 
+/// Whether a signal that came now is another one than the first, which came at `first`.
+fn is_another(first: Instant) -> bool {
+    ONE_SIGNAL <= first.elapsed()
+}
+
 #[expect(
     clippy::exit,
     reason = "a second signal asks for exactly this; the next start recovers the logs"
@@ -153,6 +165,16 @@ mod tests {
         let mut late = shutdown.signal();
         assert!(late.is_requested());
         assert_eq!(late.requested().await.to_string(), "the disk is gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_to_the_process_and_its_group_is_one_signal() {
+        let first = Instant::now();
+        assert!(!is_another(first));
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert!(!is_another(first));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(is_another(first));
     }
 
     #[tokio::test]
