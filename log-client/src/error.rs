@@ -400,7 +400,7 @@ fn code_advice(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::InvalidTopicException => {
             "Names have 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'."
         }
-        ErrorCode::InvalidConfig => "Describe a topic to see the settings and their values.",
+        ErrorCode::InvalidConfig => "Describe a topic with all its settings to see their names and values.",
         ErrorCode::InvalidPartitions => "A topic has at least one partition and never loses one.",
         ErrorCode::InvalidReplicationFactor => "Ask for as many replicas as there are brokers, or for 1.",
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {

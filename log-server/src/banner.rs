@@ -69,7 +69,7 @@ impl fmt::Display for Banner {
         let server = if reachable.to_string() == "127.0.0.1:9092" {
             String::new()
         } else {
-            format!(" --bootstrap-server {reachable}")
+            format!(" --bootstrap {reachable}")
         };
         writeln!(formatter)?;
         writeln!(
@@ -155,11 +155,11 @@ mod tests {
         assert!(text.contains("stratalog produce greetings\n"), "{text}");
         let text = banner("0.0.0.0:19092").to_string();
         assert!(
-            text.contains("produce greetings --bootstrap-server 127.0.0.1:19092\n"),
+            text.contains("produce greetings --bootstrap 127.0.0.1:19092\n"),
             "{text}"
         );
         let text = banner("[::]:9092").to_string();
-        assert!(text.contains("--bootstrap-server [::1]:9092"), "{text}");
+        assert!(text.contains("--bootstrap [::1]:9092"), "{text}");
     }
 
     #[test]
