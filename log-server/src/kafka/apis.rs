@@ -14,6 +14,16 @@ use log_core::protocol::{ApiKey, RequestPrefix};
 pub(crate) enum FrameClass {
     /// Names, numbers and settings. A frame of these decodes into many times its size, so it must be small.
     Structure,
+    /// Bytes that only clients understand, a member's metadata or assignment, under a few names. A leader's assignments for a large
+    /// group are some megabytes. Such a frame passes [`request_guard`](crate::kafka::request_guard) before it is decoded.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "JoinGroup and SyncGroup, whose rows will name it, are not served yet"
+        )
+    )]
+    Opaque,
     /// Record batches, which are handed on without decoding.
     Records,
 }

@@ -30,8 +30,8 @@ use crate::kafka::connection::{Answer, CloseReason, Dispatch, Dispatched};
 use crate::kafka::frame::Frame;
 use crate::kafka::handlers;
 use crate::kafka::memory::MemoryPermit;
-use crate::kafka::produce_guard;
 use crate::kafka::request_context::{ConnectionInfo, RequestContext};
+use crate::kafka::request_guard;
 use crate::kafka::response::Response;
 use crate::kafka::services::Services;
 
@@ -60,9 +60,9 @@ impl Dispatcher {
 
     fn carry_out(&self, api: ApiKey, request: Incoming) -> Result<Dispatched, CloseReason> {
         use handlers as h;
+        request_guard::check(api, &request.body, request.context.version())?;
         match api {
             ApiKey::Produce => {
-                produce_guard::check(&request.body, request.context.version())?;
                 let body: ProduceRequestData = decode(&request.context, request.body)?;
                 Ok(h::produce::handle(&self.services, &request.context, body))
             }

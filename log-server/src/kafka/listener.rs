@@ -37,6 +37,8 @@ pub struct ListenerSettings {
     pub http_address: Option<String>,
     /// The largest request that carries records (`socket.request.max.bytes`).
     pub records_frame_bytes_max: usize,
+    /// The largest request that carries what only clients understand: members' metadata and assignments.
+    pub opaque_frame_bytes_max: usize,
     /// The largest request of any other kind.
     pub structure_frame_bytes_max: usize,
     /// What all requests in flight may take of memory together.
@@ -68,6 +70,7 @@ impl ListenerSettings {
             advertised,
             http_address,
             records_frame_bytes_max: config.socket_request_max_bytes,
+            opaque_frame_bytes_max: base.opaque_frame_bytes_max.min(config.socket_request_max_bytes),
             structure_frame_bytes_max: base
                 .structure_frame_bytes_max
                 .min(config.socket_request_max_bytes),
@@ -88,6 +91,8 @@ impl Default for ListenerSettings {
             advertised: None,
             http_address: None,
             records_frame_bytes_max: 100 << 20,
+            // Assignments of 100,000 partitions, ten times over.
+            opaque_frame_bytes_max: 8 << 20,
             structure_frame_bytes_max: 1 << 20,
             request_memory_bytes: 256 << 20,
             connections_max: 10_000,
@@ -197,6 +202,7 @@ impl<D: Dispatch> Service<D> {
     fn new(settings: &ListenerSettings, dispatch: Arc<D>, shutdown: ShutdownSignal) -> Self {
         let frames = FrameLimits {
             records_frame_bytes_max: settings.records_frame_bytes_max,
+            opaque_frame_bytes_max: settings.opaque_frame_bytes_max,
             structure_frame_bytes_max: settings.structure_frame_bytes_max,
             idle_timeout: settings.idle_timeout,
             frame_timeout: settings.frame_timeout,

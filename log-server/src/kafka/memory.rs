@@ -5,6 +5,8 @@
 //!
 //! Records are handed on as they came and cost their size. Structures (names, numbers, settings) cost [`EXPANSION`] times their
 //! size, because that is what they become when they are decoded: an array element of two bytes becomes a struct of about a hundred.
+//! Opaque bytes are not decoded; what stands around them has an element for each 32 bytes at most (`request_guard`), so they
+//! cost [`OPAQUE_EXPANSION`] times their size.
 //!
 //! A request larger than the whole budget costs the whole budget, so it is served alone rather than never. The queue is
 //! fair, so nobody waits for ever.
@@ -17,6 +19,8 @@ use crate::kafka::apis::FrameClass;
 
 /// How many bytes of memory a byte of a structure may become.
 const EXPANSION: usize = 64;
+/// The same for a frame of opaque bytes: itself, and a struct of about a hundred bytes for each 32.
+const OPAQUE_EXPANSION: usize = 4;
 
 /// The budget. Cloned to every connection.
 #[derive(Debug, Clone)]
@@ -65,6 +69,7 @@ impl RequestMemory {
     fn price(&self, length: usize, class: FrameClass) -> u32 {
         let bytes = match class {
             FrameClass::Records => length,
+            FrameClass::Opaque => length.saturating_mul(OPAQUE_EXPANSION),
             FrameClass::Structure => length.saturating_mul(EXPANSION),
         };
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total)
@@ -89,7 +94,9 @@ mod tests {
         let structure = memory.try_take(10, FrameClass::Structure).unwrap();
         assert_eq!(memory.free_bytes(), 60);
         assert!(memory.try_take(61, FrameClass::Records).is_none());
-        drop((records, structure));
+        let opaque = memory.try_take(10, FrameClass::Opaque).unwrap();
+        assert_eq!(memory.free_bytes(), 20);
+        drop((records, structure, opaque));
         assert_eq!(memory.free_bytes(), 1000);
     }
 

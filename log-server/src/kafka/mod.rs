@@ -13,7 +13,7 @@
 //! | `request_context`, `services` | what a handler knows about a request, and what it uses |
 //! | `error_map` | errors become codes, here and nowhere else |
 //! | `topic_view`, `config_resource`, `alteration` | what several handlers share |
-//! | `produce_guard` | the structure of a Produce request against its size |
+//! | `request_guard` | the structure of large requests against their size |
 //! | `fetch_session` | what clients fetch again and again |
 //! | `response`, `fetch_response` | responses as slices; Fetch without copying records |
 
@@ -30,8 +30,8 @@ pub(crate) mod handlers;
 pub(crate) mod line_limit;
 pub mod listener;
 pub(crate) mod memory;
-pub(crate) mod produce_guard;
 pub mod request_context;
+pub(crate) mod request_guard;
 pub(crate) mod response;
 pub mod services;
 #[cfg(test)]

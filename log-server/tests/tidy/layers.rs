@@ -268,7 +268,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         ),
         row("kafka::connection", &["kafka", "shutdown", "log_core::protocol"]),
         row(
-            "kafka::produce_guard",
+            "kafka::request_guard",
             &["kafka", "kafka::connection", "log_core::protocol"],
         ),
         row(
@@ -293,7 +293,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "kafka",
                 "kafka::connection",
                 "kafka::handlers",
-                "kafka::produce_guard",
+                "kafka::request_guard",
                 "log_core::protocol",
             ],
         ),

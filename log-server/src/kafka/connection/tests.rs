@@ -170,6 +170,7 @@ fn settings(in_flight_max: usize) -> ConnectionSettings {
     ConnectionSettings {
         frames: Arc::new(FrameLimits {
             records_frame_bytes_max: 1 << 20,
+            opaque_frame_bytes_max: 2 << 20,
             structure_frame_bytes_max: 1 << 20,
             idle_timeout: Duration::from_mins(10),
             frame_timeout: Duration::from_secs(30),

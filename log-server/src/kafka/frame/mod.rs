@@ -44,6 +44,8 @@ const WAIT_MAX: Duration = Duration::from_hours(365 * 24);
 pub(crate) struct FrameLimits {
     /// The largest request that carries records (`socket.request.max.bytes`).
     pub(crate) records_frame_bytes_max: usize,
+    /// The largest request that carries what only clients understand.
+    pub(crate) opaque_frame_bytes_max: usize,
     /// The largest request of any other kind.
     pub(crate) structure_frame_bytes_max: usize,
     /// A connection without a request for this long is closed (`connections.max.idle.ms`).
@@ -233,6 +235,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn check_length(&self, length: i32, class: FrameClass) -> Result<usize, FrameError> {
         let limit = match class {
             FrameClass::Records => self.limits.records_frame_bytes_max,
+            FrameClass::Opaque => self.limits.opaque_frame_bytes_max,
             FrameClass::Structure => self.limits.structure_frame_bytes_max,
         };
         match usize::try_from(length) {

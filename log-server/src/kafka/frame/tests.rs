@@ -13,6 +13,7 @@ const BUDGET: u64 = 1 << 30;
 fn limits() -> FrameLimits {
     FrameLimits {
         records_frame_bytes_max: 4 << 20,
+        opaque_frame_bytes_max: 2 << 20,
         structure_frame_bytes_max: 1 << 20,
         idle_timeout: Duration::from_mins(10),
         frame_timeout: Duration::from_secs(30),
