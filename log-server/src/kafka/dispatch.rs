@@ -18,10 +18,10 @@ use log_core::protocol::{
     messages::DeleteRecordsRequestData, messages::DeleteTopicsRequestData,
     messages::DescribeClusterRequestData, messages::DescribeConfigsRequestData,
     messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
-    messages::FetchRequestData, messages::FindCoordinatorRequestData,
+    messages::FetchRequestData, messages::FindCoordinatorRequestData, messages::HeartbeatRequestData,
     messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
-    messages::ListOffsetsRequestData, messages::MetadataRequestData, messages::OffsetCommitRequestData,
-    messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
+    messages::LeaveGroupRequestData, messages::ListOffsetsRequestData, messages::MetadataRequestData,
+    messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
     messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData, read_request_header,
 };
 
@@ -172,6 +172,19 @@ impl Dispatcher {
                     h::consumer_group_heartbeat::handle(&services, &context, body).await
                 },
             ),
+            ApiKey::JoinGroup => self.parked(request, h::join_group::handle),
+            ApiKey::SyncGroup => self.parked(request, h::sync_group::handle),
+            ApiKey::Heartbeat => {
+                self.barrier(request, |services, _, body: HeartbeatRequestData| async move {
+                    h::heartbeat::handle(&services, &body).await
+                })
+            }
+            ApiKey::LeaveGroup => self.barrier(
+                request,
+                |services, context, body: LeaveGroupRequestData| async move {
+                    h::leave_group::handle(&services, &context, &body).await
+                },
+            ),
             other => unreachable!("{other:?} is not in the table of APIs"),
         }
     }
@@ -196,6 +209,23 @@ impl Dispatcher {
             let response = work.await;
             drop(memory);
             Answer::from_response(Response::encode(prefix, &response))
+        })))
+    }
+
+    /// The same for a request that may wait for other clients, for minutes: `handle` takes from the body what it needs, and the request's
+    /// memory is given back before the wait begins.
+    fn parked<M, F, A>(&self, request: Incoming, handle: F) -> Result<Dispatched, CloseReason>
+    where
+        M: Request + Send + 'static,
+        M::Response: Send,
+        F: FnOnce(Arc<Services>, &RequestContext, &M) -> A,
+        A: Future<Output = M::Response> + Send + 'static,
+    {
+        let prefix = request.context.prefix;
+        let body = decode(&request.context, request.body)?;
+        let work = handle(Arc::clone(&self.services), &request.context, &body);
+        Ok(Dispatched::Barrier(Box::pin(async move {
+            Answer::from_response(Response::encode(prefix, &work.await))
         })))
     }
 }
