@@ -34,7 +34,7 @@ pub enum AppendOutcome {
         base_offset: Offset,
         /// Its last offset.
         last_offset: Offset,
-        /// The time of the append, where the topic's records carry that.
+        /// Its largest timestamp, whatever clock that came from: so Kafka answers.
         log_append_time: Option<TimestampMs>,
     },
 }
@@ -64,19 +64,16 @@ impl Log {
     /// As [`Self::append`].
     pub fn append_one(&mut self, batch: &ValidatedBatch) -> Result<AppendOutcome, AppendError> {
         self.check_latch()?;
-        let appended_by_broker = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
-        let log_append_time = appended_by_broker.then(|| batch.max_timestamp());
         if let Verdict::Duplicate {
             base_offset,
             last_offset,
             timestamp,
         } = self.producers.check(batch.header())?
         {
-            let log_append_time = log_append_time.map(|_| timestamp);
             return Ok(AppendOutcome::Duplicate {
                 base_offset,
                 last_offset,
-                log_append_time,
+                log_append_time: Some(timestamp),
             });
         }
 
@@ -90,6 +87,8 @@ impl Log {
         };
         self.write(&stamped)?;
         let last_offset = header.last_offset();
+        let is_brokers_time = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
+        let log_append_time = is_brokers_time.then(|| batch.max_timestamp());
         Ok(AppendOutcome::Appended {
             base_offset,
             last_offset,

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use log_core::clock::{Clock, ManualClock};
-use log_core::config::LogConfig;
+use log_core::config::{LogConfig, TimestampType};
 use log_core::fs::FileSystem;
 use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
-use log_core::log::{LoadReport, Log, LogContext, LogError, LogReader, ReadBound, ReadError, ReadRequest};
+use log_core::log::{
+    AppendOutcome, LoadReport, Log, LogContext, LogError, LogReader, ReadBound, ReadError, ReadRequest,
+};
 use log_core::log_manager::{CheckpointEntry, LogManager};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use log_core::record::batch::batches;
@@ -622,4 +624,43 @@ fn every_roll_is_foreseen() {
     assert_eq!(log.reader().segment_count(), 2);
     let large = built(&[0; 4000], TIME.get() + 1001, BatchOptions::default());
     assert!(log.append_will_roll(&large));
+}
+
+/// What Kafka answers to a repeated batch (seen on 4.3.0): the batch's largest timestamp, also where it is the producer's.
+#[test]
+fn a_duplicate_is_answered_with_the_time_of_its_batch() {
+    let (_manager, mut log) = create(&MemFileSystem::new(), small_config());
+    let producer = BatchProducer {
+        id: ProducerId::new(1),
+        epoch: ProducerEpoch::new(0),
+        base_sequence: Sequence::new(0),
+    };
+    for (timestamp_type, first) in [
+        (TimestampType::CreateTime, None),
+        (TimestampType::LogAppendTime, Some(TIME)),
+    ] {
+        let id = ProducerId::new(1 + i64::from(first.is_some()));
+        let options = BatchOptions {
+            producer: BatchProducer { id, ..producer },
+            timestamp_type,
+            ..BatchOptions::default()
+        };
+        let batch = built(b"x", TIME.get(), options);
+        let appended = log.append_one(&batch).unwrap();
+        assert!(
+            matches!(appended, AppendOutcome::Appended { log_append_time, .. } if log_append_time == first),
+            "{appended:?}"
+        );
+        let again = log.append_one(&batch).unwrap();
+        assert!(
+            matches!(
+                again,
+                AppendOutcome::Duplicate {
+                    log_append_time: Some(TIME),
+                    ..
+                }
+            ),
+            "{again:?}"
+        );
+    }
 }

@@ -77,7 +77,7 @@ impl Isolation {
 pub struct Appended {
     /// The offset of the first record; of a duplicate, the one it got the first time.
     pub base_offset: Offset,
-    /// The broker's time, where the topic's records carry that.
+    /// The broker's time, where the topic's records carry that; of a duplicate, the batch's largest timestamp.
     pub log_append_time: Option<TimestampMs>,
     /// The first offset that can be read.
     pub log_start: Offset,
