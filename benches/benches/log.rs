@@ -14,7 +14,6 @@ use log_bench::case::{Case, Options, Sample, Watch};
 use log_bench::source;
 use log_core::clock::ManualClock;
 use log_core::config::{LogConfig, TimestampType};
-use log_core::fs::map::MapBudget;
 use log_core::fs::os::OsFileSystem;
 use log_core::index::offset_index::OffsetIndex;
 use log_core::index::time_index::TimeIndex;
@@ -411,7 +410,6 @@ fn context() -> LogContext {
     LogContext {
         file_system: Arc::new(OsFileSystem::new()),
         clock: Arc::new(ManualClock::new(source::TIMESTAMP)),
-        maps: MapBudget::default(),
     }
 }
 

@@ -385,9 +385,8 @@ fn open_data_directory(
         .map_or(usize::MAX, |maps| usize::try_from(maps / 2).unwrap_or(usize::MAX));
     let maps = MapBudget::new(config.maps_max.min(kernel_share));
     let context = LogContext {
-        file_system: Arc::new(OsFileSystem::with_map_budget(maps.clone())),
+        file_system: Arc::new(OsFileSystem::with_map_budget(maps)),
         clock: Arc::new(SystemClock) as Arc<dyn Clock>,
-        maps,
     };
     match LogManager::open(context, config.data_dir.clone()) {
         Ok((manager, found)) => Ok((Arc::new(manager), found)),

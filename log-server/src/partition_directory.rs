@@ -99,7 +99,6 @@ mod tests {
             let context = LogContext {
                 file_system: Arc::new(files.clone()),
                 clock: Arc::new(ManualClock::new(TimestampMs::new(0))),
-                maps: files.map_budget().clone(),
             };
             let config = Arc::new(BrokerConfig::default());
             let (manager, mut found) = LogManager::open(context, "/data".into()).unwrap();

@@ -439,7 +439,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Segment, LogError> {
         let path = segment_file(&self.directory, base, FileKind::Log);
         let file = self.context.file_system.open_read_only(&path)?;
-        let view = View::new(&file, size, &self.context.maps)?;
+        let view = View::new(&file, size)?;
         let mut indexes = SegmentIndexes::new(
             base,
             self.config.index_bytes_max,

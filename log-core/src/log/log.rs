@@ -9,7 +9,6 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::LogConfig;
-use crate::fs::map::MapBudget;
 use crate::fs::{FileSystem, FsError};
 use crate::leader_epoch::LeaderEpochCache;
 use crate::log::error::LatchReason;
@@ -28,8 +27,6 @@ pub struct LogContext {
     pub file_system: Arc<dyn FileSystem>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
-    /// How many maps there may be.
-    pub maps: MapBudget,
 }
 
 /// What the writer publishes and readers use.
@@ -189,7 +186,6 @@ pub(crate) fn segment_settings(
     SegmentSettings {
         directory: Arc::clone(directory),
         file_system: Arc::clone(&context.file_system),
-        maps: context.maps.clone(),
         bytes_max: config.segment_bytes_max,
         index_bytes_max: config.index_bytes_max,
         index_interval_bytes: config.index_interval_bytes,

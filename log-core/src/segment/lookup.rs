@@ -214,9 +214,7 @@ impl Segment {
         if INDEX_LENGTH_MAX < length {
             return Ok(None);
         }
-        View::new(&file, length, &self.settings.maps)?
-            .bytes(0..length)
-            .map(Some)
+        View::new(&file, length)?.bytes(0..length).map(Some)
     }
 }
 

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::fs::map::MapBudget;
 use crate::fs::{File, FileSystem, FsError};
 use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
@@ -33,8 +32,6 @@ pub struct SegmentSettings {
     pub directory: Arc<Path>,
     /// The files.
     pub file_system: Arc<dyn FileSystem>,
-    /// How many maps there may be.
-    pub maps: MapBudget,
     /// The segment's largest size in bytes.
     pub bytes_max: u64,
     /// The largest size of one index in bytes.
@@ -155,7 +152,7 @@ impl Segment {
         }
         let file = settings.file_system.create(&path)?;
         let capacity = settings.bytes_max;
-        let view = match View::new(&file, capacity, &settings.maps) {
+        let view = match View::new(&file, capacity) {
             Ok(view) => view,
             Err(error) => {
                 // The log goes on behind the place that the name stands for: it must not be found there.
@@ -318,7 +315,7 @@ impl Segment {
         } else {
             (file_system.open(&path)?, self.settings.bytes_max.max(self.size()))
         };
-        let view = View::new(&file, capacity, &self.settings.maps)?;
+        let view = View::new(&file, capacity)?;
         let open = Arc::new(OpenSegment { file, view, capacity });
         *slot = Some(Arc::clone(&open));
         Ok(open)
@@ -333,7 +330,7 @@ impl Segment {
         }
         let larger = Arc::new(OpenSegment {
             file: Arc::clone(&open.file),
-            view: View::new(&open.file, end, &self.settings.maps)?,
+            view: View::new(&open.file, end)?,
             capacity: end,
         });
         *self.open.write() = Some(Arc::clone(&larger));
@@ -461,7 +458,7 @@ impl Segment {
     /// process wrote is taken to be still in memory as long as the segment is active.
     pub(super) fn is_warm(&self, open: &OpenSegment, range: Range<u64>) -> bool {
         match open.view {
-            View::Mapped { .. } => open.view.is_resident(range),
+            View::Mapped(_) => open.view.is_resident(range),
             View::Plain(_) => {
                 range.is_empty() || (self.warm_from <= range.start && !self.sealed.load(Ordering::Relaxed))
             }

@@ -8,37 +8,28 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::fs::map::{MapBudget, MapPermit};
 use crate::fs::{File, FileSystem, FsError, FsErrorKind, FsOperation, Map};
 
 /// A way of reading one file.
 #[derive(Debug)]
 pub enum View {
-    /// Through a map, counted against the budget.
-    Mapped {
-        /// The map.
-        map: Arc<dyn Map>,
-        /// Held as long as the map.
-        permit: MapPermit,
-    },
+    /// Through a map, which the file system counts.
+    Mapped(Arc<dyn Map>),
     /// By reads, when the budget or the system has no map left.
     Plain(Arc<dyn File>),
 }
 
 impl View {
-    /// Maps the first `capacity` bytes of `file` if the budget allows it, and falls back to plain reads.
+    /// Maps the first `capacity` bytes of `file` if there is a map to be had, and falls back to plain reads.
     ///
     /// # Errors
     /// What mapping fails with, other than a lack of maps or memory.
-    pub fn new(file: &Arc<dyn File>, capacity: u64, maps: &MapBudget) -> Result<Self, FsError> {
+    pub fn new(file: &Arc<dyn File>, capacity: u64) -> Result<Self, FsError> {
         if capacity == 0 {
             return Ok(Self::Plain(Arc::clone(file)));
         }
-        let Some(permit) = maps.acquire() else {
-            return Ok(Self::Plain(Arc::clone(file)));
-        };
         match file.map(capacity) {
-            Ok(map) => Ok(Self::Mapped { map, permit }),
+            Ok(map) => Ok(Self::Mapped(map)),
             Err(error) if error.kind == FsErrorKind::OutOfResources => Ok(Self::Plain(Arc::clone(file))),
             Err(error) => Err(error),
         }
@@ -48,13 +39,8 @@ impl View {
     ///
     /// # Errors
     /// As [`FileSystem::open_read_only`] and [`Self::new`].
-    pub fn of_sealed(
-        file_system: &dyn FileSystem,
-        path: &Path,
-        length: u64,
-        maps: &MapBudget,
-    ) -> Result<Self, FsError> {
-        Self::new(&file_system.open_read_only(path)?, length, maps)
+    pub fn of_sealed(file_system: &dyn FileSystem, path: &Path, length: u64) -> Result<Self, FsError> {
+        Self::new(&file_system.open_read_only(path)?, length)
     }
 
     /// The bytes of the range, all of them.
@@ -63,7 +49,7 @@ impl View {
     /// `UnexpectedEnd` when the file ends before the range does; otherwise the system's.
     pub fn bytes(&self, range: Range<u64>) -> Result<Bytes, FsError> {
         match self {
-            Self::Mapped { map, .. } => map.slice(range),
+            Self::Mapped(map) => map.slice(range),
             Self::Plain(file) => read_exactly(file.as_ref(), range),
         }
     }
@@ -72,7 +58,7 @@ impl View {
     #[must_use]
     pub fn is_resident(&self, range: Range<u64>) -> bool {
         match self {
-            Self::Mapped { map, .. } => map.is_resident(range),
+            Self::Mapped(map) => map.is_resident(range),
             Self::Plain(_) => range.is_empty(),
         }
     }
@@ -83,7 +69,7 @@ impl View {
     /// The system's.
     pub fn populate(&self, range: Range<u64>) -> Result<(), FsError> {
         match self {
-            Self::Mapped { map, .. } => map.populate(range),
+            Self::Mapped(map) => map.populate(range),
             Self::Plain(_) => Ok(()),
         }
     }

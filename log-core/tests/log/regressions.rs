@@ -9,7 +9,6 @@ use bytes::Bytes;
 use log_core::clock::{Clock, ManualClock};
 use log_core::config::{LogConfig, TimestampType};
 use log_core::fs::FileSystem;
-use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
@@ -33,7 +32,6 @@ fn open_on(file_system: Arc<dyn FileSystem>) -> LogManager {
     let context = LogContext {
         file_system,
         clock: Arc::new(ManualClock::new(TIME)) as Arc<dyn Clock>,
-        maps: MapBudget::new(100),
     };
     LogManager::open(context, PathBuf::from("/data")).unwrap().0
 }

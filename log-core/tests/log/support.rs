@@ -70,7 +70,6 @@ pub(crate) fn context(files: &MemFileSystem, clock: &Arc<ManualClock>) -> LogCon
     LogContext {
         file_system: Arc::new(files.clone()),
         clock: Arc::clone(clock) as Arc<dyn Clock>,
-        maps: MapBudget::new(4),
     }
 }
 
@@ -87,7 +86,7 @@ pub(crate) fn small_config() -> LogConfig {
 
 impl World {
     pub(crate) fn new(config: LogConfig) -> Self {
-        let files = MemFileSystem::new();
+        let files = MemFileSystem::with_map_budget(MapBudget::new(4));
         let clock = Arc::new(ManualClock::new(TimestampMs::new(1_000_000)));
         let mut world = Self {
             files,

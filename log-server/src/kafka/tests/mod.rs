@@ -31,7 +31,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use log_core::clock::ManualClock;
 use log_core::config::LogConfig;
-use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
 use log_core::fs::os::OsFileSystem;
 use log_core::log::{LogContext, LogError};
@@ -116,7 +115,6 @@ impl Broker {
         let context = LogContext {
             file_system: Arc::new(files.clone()),
             clock: Arc::new(ManualClock::new(NOW)),
-            maps: files.map_budget().clone(),
         };
         Self {
             files,
@@ -129,7 +127,6 @@ impl Broker {
         let context = LogContext {
             file_system: Arc::new(OsFileSystem::new()),
             clock: Arc::new(ManualClock::new(NOW)),
-            maps: MapBudget::default(),
         };
         Self::open(context, directory, BrokerConfig::default())
     }

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use log_core::clock::ManualClock;
 use log_core::config::LogConfig;
-use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
 use log_core::fs::{FsError, FsErrorKind, FsOperation};
 use log_core::log::{LogContext, LogError};
@@ -41,7 +40,6 @@ fn open_manager(file_system: &MemFileSystem) -> Result<(Arc<LogManager>, Found),
     let context = LogContext {
         file_system: Arc::new(file_system.clone()),
         clock: Arc::new(ManualClock::new(TimestampMs::new(1_700_000_000_000))),
-        maps: MapBudget::default(),
     };
     let opened = LogManager::open(context, Path::new(DATA_DIR).to_owned());
     let (manager, found) = opened.map_err(|error| error.to_string())?;

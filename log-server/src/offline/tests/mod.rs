@@ -11,7 +11,6 @@ use std::sync::Arc;
 use log_core::clock::ManualClock;
 use log_core::config::LogConfig;
 use log_core::fs::FileSystem;
-use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
 use log_core::log::LogContext;
 use log_core::log_manager::{CheckpointEntry, LogManager};
@@ -49,7 +48,6 @@ fn written(ending: Ending) -> MemFileSystem {
     let context = LogContext {
         file_system: Arc::new(files.clone()),
         clock: Arc::new(ManualClock::new(TimestampMs::new(1_000_000))),
-        maps: MapBudget::new(4),
     };
     let (manager, _) = LogManager::open(context, PathBuf::from(DATA_DIR)).unwrap();
     let config = LogConfig {

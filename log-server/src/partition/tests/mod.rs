@@ -53,7 +53,6 @@ impl Storage {
         let context = LogContext {
             file_system: Arc::new(files.clone()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            maps: files.map_budget().clone(),
         };
         let (manager, found) = LogManager::open(context, PathBuf::from("/data")).unwrap();
         let manager = Arc::new(manager);

@@ -60,7 +60,6 @@ impl Broker {
         let context = LogContext {
             file_system: Arc::new(files.clone()),
             clock: Arc::clone(&clock) as _,
-            maps: files.map_budget().clone(),
         };
         let config = Arc::new(config);
         let (manager, mut found) = LogManager::open(context, PathBuf::from("/data")).unwrap();
