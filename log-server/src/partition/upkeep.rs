@@ -233,7 +233,11 @@ impl Partition {
         blocking(move || partition.delete_records_now(before)).await?
     }
 
-    fn delete_records_now(&self, before: Option<Offset>) -> Result<Offset, PartitionError> {
+    /// The same, on a thread that may wait.
+    ///
+    /// # Errors
+    /// As [`Self::delete_records`].
+    pub(crate) fn delete_records_now(&self, before: Option<Offset>) -> Result<Offset, PartitionError> {
         let log_start = {
             let mut writer = self.writer.lock_slow();
             let log = writer.log()?;
@@ -256,6 +260,24 @@ impl Partition {
         }
         self.reclaim(log_start);
         Ok(log_start)
+    }
+
+    /// Begins a new segment at the log end, so that what stands below can go without what follows. Blocks.
+    ///
+    /// # Errors
+    /// The log refuses; it goes on with the segment it has.
+    pub(crate) fn roll(&self) -> Result<(), PartitionError> {
+        let mut writer = self.writer.lock_slow();
+        let log = writer.log()?;
+        if let Some(reason) = log.latch_reason() {
+            return Err(PartitionError::from_latch(reason));
+        }
+        log.roll()
+            .map_err(|error| PartitionError::from_file_system(&error))?;
+        drop(writer);
+        // The old segment is completed once it is on the disk.
+        self.mark_dirty();
+        Ok(())
     }
 
     /// Moves the log start to what retention leaves and notes it in the checkpoints; the caller writes those and then

@@ -31,6 +31,15 @@ pub(super) struct BatchEncoder {
 }
 
 impl BatchEncoder {
+    /// Shows the keys of records that were encoded before.
+    pub(super) fn keys(&mut self, records: &[GroupRecord], mut see: impl FnMut(&[u8])) {
+        for record in records {
+            self.key.clear();
+            record.encode_key(&mut self.key).expect("it was encoded before");
+            see(&self.key);
+        }
+    }
+
     /// The records as one batch.
     ///
     /// # Errors

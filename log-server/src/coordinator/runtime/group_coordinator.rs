@@ -19,6 +19,7 @@ use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::runtime::host::{HostContext, ShardHost};
 use crate::coordinator::runtime::keeper::keep;
 use crate::coordinator::runtime::offsets_topic::{OFFSETS_TOPIC, new_topic, partition_for};
+use crate::coordinator::runtime::tidy::TidyTuning;
 use crate::metadata::controller::Controller;
 use crate::metadata::error::ControllerError;
 use crate::partition::registry::PartitionRegistry;
@@ -55,6 +56,16 @@ impl GroupCoordinator {
         partitions: Arc<PartitionRegistry>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
+        Self::start_with(controller, partitions, clock, TidyTuning::default())
+    }
+
+    /// The same, tidying up as a test wants it.
+    pub(super) fn start_with(
+        controller: Arc<Controller>,
+        partitions: Arc<PartitionRegistry>,
+        clock: Arc<dyn Clock>,
+        tidying: TidyTuning,
+    ) -> Arc<Self> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = GroupSettings::from_config(controller.config());
         let coordinator = Arc::new(Self {
@@ -63,6 +74,7 @@ impl GroupCoordinator {
                 partitions,
                 clock,
                 settings,
+                tidying,
             }),
             hosts: OnceLock::new(),
             making: tokio::sync::Mutex::default(),

@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_core::clock::Clock;
 use log_core::model::{Offset, TimestampMs};
@@ -26,6 +27,7 @@ use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::runtime::batch::BatchEncoder;
 use crate::coordinator::runtime::load::Loaded;
+use crate::coordinator::runtime::tidy::{Chunk, Rewritten, TidyError, TidyTuning};
 use crate::coordinator::runtime::topics::ImageTopics;
 use crate::metadata::controller::Controller;
 use crate::partition::error::PartitionError;
@@ -40,6 +42,7 @@ pub(super) struct HostContext {
     pub(super) partitions: Arc<PartitionRegistry>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settings: GroupSettings,
+    pub(super) tidying: TidyTuning,
 }
 
 /// Where an answer of type [`Reply`] goes.
@@ -89,6 +92,8 @@ pub(super) struct ShardHost {
     partition: Arc<Partition>,
     /// Wakes the keeper: the partition rings it, and so do commands.
     bell: Arc<FetchWaiter>,
+    /// The size of the log at which it is worth looking whether it can be made shorter.
+    tidy_at: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -115,12 +120,15 @@ struct Serving {
     encoder: BatchEncoder,
     /// When the keeper will look at the timers by itself.
     keeper_wakes: Option<TimestampMs>,
+    /// While the log is tidied up: the keys that were written since.
+    rewritten: Option<Rewritten>,
 }
 
 impl ShardHost {
     /// A host whose shard has yet to be loaded.
     pub(super) fn new(context: Arc<HostContext>, partition: Arc<Partition>) -> Arc<Self> {
         Arc::new(Self {
+            tidy_at: AtomicU64::new(context.tidying.bytes_min),
             context,
             partition,
             bell: FetchWaiter::new(),
@@ -299,6 +307,7 @@ impl ShardHost {
             random: fastrand::Rng::new(),
             encoder: BatchEncoder::default(),
             keeper_wakes: None,
+            rewritten: None,
         });
         let begun = serving.carry_out(self, GroupShard::loaded);
         *state = State::Serving(serving);
@@ -315,6 +324,73 @@ impl ShardHost {
             serving.dismiss();
         }
         self.bell.wake();
+    }
+
+    /// Whether the log has grown so large that tidying it up may be worth it.
+    pub(super) fn is_tidying_due(&self) -> bool {
+        self.tidy_at.load(Ordering::Relaxed) <= self.partition.size_in_bytes()
+            && matches!(&*self.state.lock(), State::Serving(_))
+    }
+
+    /// Says at which size to look again.
+    pub(super) fn set_tidy_at(&self, bytes: u64) {
+        self.tidy_at
+            .store(bytes.max(self.context.tidying.bytes_min), Ordering::Relaxed);
+    }
+
+    /// How the log is tidied up.
+    pub(super) fn tidying(&self) -> TidyTuning {
+        self.context.tidying
+    }
+
+    /// Begins a new segment, from which on the keys that commands write are noted, and answers where it begins. Blocks.
+    ///
+    /// # Errors
+    /// There is no shard, or the log refuses.
+    pub(super) fn begin_tidying(&self, rewritten: Rewritten) -> Result<Offset, TidyError> {
+        let mut state = self.state.lock();
+        let State::Serving(serving) = &mut *state else {
+            return Err(TidyError::Interrupted);
+        };
+        self.partition.roll()?;
+        serving.rewritten = Some(rewritten);
+        Ok(serving.end)
+    }
+
+    /// Writes those records again whose keys no command has written since the boundary.
+    ///
+    /// # Errors
+    /// The shard was dropped meanwhile, or the log refuses.
+    pub(super) fn restate(&self, chunk: &Chunk) -> Result<Ack, TidyError> {
+        let mut state = self.state.lock();
+        let State::Serving(serving) = &mut *state else {
+            return Err(TidyError::Interrupted);
+        };
+        let rewritten = serving.rewritten.as_ref().ok_or(TidyError::Interrupted)?;
+        let Some((batch, count)) = chunk.batch(rewritten)? else {
+            return Ok(Ack::Now);
+        };
+        let appended = self.partition.append_own_at(&batch, serving.end)?;
+        serving.end = serving.end.plus(i64::from(count));
+        Ok(appended.ack)
+    }
+
+    /// Says when all that was written is on the disk.
+    ///
+    /// # Errors
+    /// There is no shard, or the log failed.
+    pub(super) fn ack_of_all(&self) -> Result<Ack, TidyError> {
+        match &*self.state.lock() {
+            State::Serving(serving) => Ok(self.partition.when_durable(serving.end)?),
+            State::Absent(_) | State::Stopped => Err(TidyError::Interrupted),
+        }
+    }
+
+    /// Ends the noting of keys.
+    pub(super) fn end_tidying(&self) {
+        if let State::Serving(serving) = &mut *self.state.lock() {
+            serving.rewritten = None;
+        }
     }
 
     /// Drops a shard that may know more than the disk.
@@ -397,6 +473,9 @@ impl Serving {
         for record in &records {
             self.shard.replay(record);
             self.end = self.end.plus(1);
+        }
+        if let Some(rewritten) = &mut self.rewritten {
+            self.encoder.keys(&records, |key| rewritten.note(key));
         }
         self.answer(replies, &ack);
         Ok(Pending { answer, ack })

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::runtime::host::{ShardHost, Turn};
 use crate::coordinator::runtime::load::{self, LoadError, Loaded};
+use crate::coordinator::runtime::tidy::{Tidied, TidyError, tidy};
 
 /// A log that could not be read is tried again after so long,
 const RETRY: Duration = Duration::from_secs(1);
@@ -25,9 +27,14 @@ pub(super) async fn keep(host: Arc<ShardHost>, loading: Arc<Semaphore>, looked: 
     let mut looked = looked;
     let mut retry = RETRY;
     let mut turns = 0;
+    let mut tidying: Option<JoinHandle<()>> = None;
     loop {
+        if tidying.as_ref().is_none_or(JoinHandle::is_finished) && host.is_tidying_due() {
+            let host = Arc::clone(&host);
+            tidying = Some(tokio::task::spawn_blocking(move || tidy_up(&host)));
+        }
         match host.turn() {
-            Turn::End => return,
+            Turn::End => break,
             Turn::Again => {
                 turns += 1;
                 if turns % TURNS == 0 {
@@ -59,6 +66,40 @@ pub(super) async fn keep(host: Arc<ShardHost>, loading: Arc<Semaphore>, looked: 
                     wait_for_retry(&host, delay).await;
                 }
             },
+        }
+    }
+    if let Some(task) = tidying
+        && let Err(error) = task.await
+    {
+        tracing::error!(partition = %host.partition().name(), %error, "tidying up panicked");
+    }
+}
+
+/// One round of tidying up, and when to think of the next. Blocks.
+fn tidy_up(host: &Arc<ShardHost>) {
+    let name = host.partition().name();
+    let before = host.partition().size_in_bytes();
+    let done = tidy(host, host.tidying());
+    host.end_tidying();
+    let bytes = host.partition().size_in_bytes();
+    match done {
+        Ok(Tidied {
+            live_bytes,
+            log_start,
+        }) => {
+            // Segments may go a little later than the log start, and must not count again until then.
+            let settled = live_bytes.saturating_mul(2).max(bytes);
+            host.set_tidy_at(settled.saturating_add(host.tidying().bytes_min));
+            if let Some(log_start) = log_start {
+                tracing::info!(partition = %name, %log_start, before, bytes, live_bytes, "groups' records tidied up");
+            }
+        }
+        Err(error) => {
+            // Not at once: what made it fail will probably stand for a while.
+            host.set_tidy_at(bytes.saturating_add(host.tidying().bytes_min));
+            if !matches!(error, TidyError::Interrupted) {
+                tracing::warn!(partition = %name, operation = "tidy up groups' records", %error, "put off; nothing is lost");
+            }
         }
     }
 }

@@ -44,6 +44,9 @@ pub(super) enum LoadError {
         /// What is wrong.
         source: RecordError,
     },
+    /// Whoever looked at the records has seen enough. Never seen outside.
+    #[error("the walk was ended")]
+    Ended,
     /// A record is not what its key says.
     #[error("the record at offset {offset} cannot be read: {source}")]
     Format {

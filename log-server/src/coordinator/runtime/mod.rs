@@ -10,6 +10,7 @@ mod host;
 mod keeper;
 mod load;
 pub mod offsets_topic;
+mod tidy;
 mod topics;
 
 #[cfg(test)]

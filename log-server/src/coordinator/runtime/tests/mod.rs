@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `answers` | who is answered when, and that nobody is answered early |
 //! | `failures` | what a failing or full disk does to answers and state |
+//! | `tidying` | the log is kept short, and says the same wherever that is interrupted |
 //! | `starts` | the topic is made, shards are loaded, and the end |
 
 mod answers;
 mod failures;
 mod starts;
+mod tidying;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::load;
 use crate::coordinator::runtime::offsets_topic::{OFFSETS_TOPIC, partition_for};
+use crate::coordinator::runtime::tidy::TidyTuning;
 use crate::metadata::controller::{Controller, remove_leftovers};
 use crate::metadata::metadata_log::{self, MetadataLog, Tuning};
 use crate::partition::flusher::FlushQueue;
@@ -52,10 +55,10 @@ struct Broker {
 
 impl Broker {
     fn start(files: &MemFileSystem) -> Self {
-        Self::start_with(files, BrokerConfig::default())
+        Self::start_with(files, BrokerConfig::default(), TidyTuning::default())
     }
 
-    fn start_with(files: &MemFileSystem, config: BrokerConfig) -> Self {
+    fn start_with(files: &MemFileSystem, config: BrokerConfig, tidying: TidyTuning) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let context = LogContext {
             file_system: Arc::new(files.clone()),
@@ -72,10 +75,11 @@ impl Broker {
         partitions.load(&topic_specs(&image, &config), &found, &owned);
         let directory = RegistryDirectory::new(Arc::clone(&partitions), Arc::clone(&manager));
         let controller = Controller::start(log, image, config, Arc::new(directory)).unwrap();
-        let groups = GroupCoordinator::start(
+        let groups = GroupCoordinator::start_with(
             Arc::new(controller),
             Arc::clone(&partitions),
             Arc::clone(&clock) as _,
+            tidying,
         );
         Self {
             files: files.clone(),

@@ -1,0 +1,225 @@
+//! The log is kept short, says the same to whoever reads it from its start, and never loses an answered commit, wherever the machine stops.
+
+use std::collections::BTreeMap;
+
+use log_core::fs::mem::crash::CrashMode;
+use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
+
+use super::*;
+
+const TUNING: TidyTuning = TidyTuning {
+    bytes_min: 3000,
+    chunk_bytes: 200,
+};
+
+/// Never.
+const UNTOUCHED: TidyTuning = TidyTuning {
+    bytes_min: u64::MAX,
+    ..TUNING
+};
+
+fn one_partition() -> BrokerConfig {
+    BrokerConfig {
+        offsets_topic_partitions: 1,
+        ..BrokerConfig::default()
+    }
+}
+
+/// Does what the flusher does, on a thread of its own, as long as it lives.
+struct Syncing(Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>);
+
+impl Syncing {
+    fn start(broker: &Broker) -> Self {
+        let queue = broker.queue.clone();
+        let (alive, end) = std::sync::mpsc::channel();
+        let work = move || {
+            while end.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                queue.run_pending();
+                std::thread::yield_now();
+            }
+        };
+        Self(Some((alive, std::thread::spawn(work))))
+    }
+}
+
+impl Drop for Syncing {
+    fn drop(&mut self) {
+        let (alive, thread) = self.0.take().unwrap();
+        drop(alive);
+        thread.join().unwrap();
+    }
+}
+
+/// What a reader that begins at the log start knows in the end.
+fn last_commits(partition: &Partition) -> BTreeMap<String, i64> {
+    let offsets = partition.offsets();
+    let mut last = BTreeMap::new();
+    load::walk(partition, offsets.log_start, offsets.high_watermark, |record| {
+        match GroupRecord::decode(record.key.unwrap(), record.value).unwrap() {
+            Some(GroupRecord::OffsetCommit { group, value, .. }) => match value {
+                Some(value) => drop(last.insert(group.to_string(), value.offset)),
+                None => drop(last.remove(&*group)),
+            },
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    })
+    .unwrap();
+    last
+}
+
+/// A broker whose log holds so many commits of each of ten groups, and has not been tidied up.
+async fn with_history(files: &MemFileSystem, rounds: i64) -> BTreeMap<String, i64> {
+    let broker = Broker::start_with(files, one_partition(), UNTOUCHED);
+    let mut model = BTreeMap::new();
+    broker.groups.ready("g").await.unwrap();
+    for round in 0..rounds {
+        for number in 0..10 {
+            let group = format!("g{number}");
+            broker.commit(&group, round).await.unwrap();
+            model.insert(group, round);
+        }
+    }
+    // A tombstone stands for nothing.
+    let gone = broker.groups.run("g9", |_, context| {
+        let GroupRecord::OffsetCommit {
+            group,
+            topic,
+            partition,
+            ..
+        } = commit("g9", 0)
+        else {
+            unreachable!()
+        };
+        context.records.push(GroupRecord::OffsetCommit {
+            group,
+            topic,
+            partition,
+            value: None,
+        });
+    });
+    let (gone, ()) = tokio::join!(gone, async { broker.sync() });
+    gone.unwrap();
+    model.remove("g9");
+    broker.stop().await;
+    model
+}
+
+/// Lets a broker commit until its log was tidied up, and answers what was committed, and what may have been.
+async fn commit_until_tidied(
+    broker: &Broker,
+    model: &mut BTreeMap<String, i64>,
+    first: i64,
+) -> Result<(), (String, i64)> {
+    let partition = broker.partition_of("g");
+    for offset in first..first + 10_000 {
+        if Offset::ZERO < partition.offsets().log_start {
+            return Ok(());
+        }
+        let group = format!("g{}", offset % 5);
+        match end_of(broker.begin(&group, offset).await).await {
+            Ok(_) => {
+                model.insert(group, offset);
+            }
+            Err(GroupError::LoadInProgress) => settle().await,
+            Err(_) => return Err((group, offset)),
+        }
+    }
+    panic!("the log is never tidied up");
+}
+
+#[tokio::test]
+async fn a_long_log_is_made_short_while_commits_go_on() {
+    let files = MemFileSystem::new();
+    let mut model = with_history(&files, 20).await;
+    let broker = Broker::start_with(&files, one_partition(), TUNING);
+    let partition = broker.partition_of("g");
+    let before = partition.size_in_bytes();
+    let syncing = Syncing::start(&broker);
+    commit_until_tidied(&broker, &mut model, 1000).await.unwrap();
+    broker.groups.close();
+    broker.groups.closed().await;
+    drop(syncing);
+    assert_eq!(last_commits(&partition), model);
+    assert!(partition.size_in_bytes() < before);
+    let files = files.crash(CrashMode::SyncedOnly);
+    let broker = Broker::start_with(&files, one_partition(), UNTOUCHED);
+    assert_eq!(last_commits(&broker.partition_of("g")), model);
+}
+
+#[tokio::test]
+async fn no_answered_commit_is_lost_wherever_the_machine_stops() {
+    let history = MemFileSystem::new();
+    let model = with_history(&history, 10).await;
+    let mut stop = 1;
+    loop {
+        let files = history.crash(CrashMode::All);
+        let broker = Broker::start_with(&files, one_partition(), TUNING);
+        let begun = files.counters().operations();
+        files.set_faults(FaultPlan::new().stop_at(begun + stop));
+        let syncing = Syncing::start(&broker);
+        let mut known = model.clone();
+        let outcome = commit_until_tidied(&broker, &mut known, 1000).await;
+        broker.groups.close();
+        broker.groups.closed().await;
+        drop(syncing);
+        for mode in [
+            CrashMode::SyncedOnly,
+            CrashMode::All,
+            CrashMode::Random { seed: stop },
+        ] {
+            let image = files.crash(mode);
+            let restarted = Broker::start_with(&image, one_partition(), UNTOUCHED);
+            let mut found = last_commits(&restarted.partition_of("g"));
+            if found != known
+                && let Err((group, offset)) = &outcome
+            {
+                // The one that was under way may have come through.
+                assert_eq!(
+                    found.get(group),
+                    Some(offset),
+                    "stop {stop}, {mode:?}: {found:?}, and answered was {known:?}"
+                );
+                found.insert(group.clone(), known.get(group).copied().unwrap_or(*offset));
+                known.entry(group.clone()).or_insert(*offset);
+            }
+            assert_eq!(found, known, "stop {stop}, {mode:?}");
+        }
+        if outcome.is_ok() {
+            break;
+        }
+        stop += 1;
+    }
+    assert!(15 < stop, "{stop} places to stop at are too few");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_in_the_middle_ends_the_round_and_nothing_else() {
+    let history = MemFileSystem::new();
+    let before = with_history(&history, 20).await;
+    for nth in 1..8 {
+        let files = history.crash(CrashMode::All);
+        let mut model = before.clone();
+        let broker = Broker::start_with(&files, one_partition(), TUNING);
+        let partition = broker.partition_of("g");
+        files.set_faults(
+            FaultPlan::new()
+                .fail_once(FaultTarget::Sync, nth, FaultKind::Io)
+                .only_in(".log"),
+        );
+        let syncing = Syncing::start(&broker);
+        let mut offset = 1000;
+        // A commit that shares the sync that fails is refused; the next one comes when the log is mended.
+        while commit_until_tidied(&broker, &mut model, offset).await.is_err() {
+            if let Some(mended) = partition.mend(&broker.manager) {
+                mended.unwrap();
+            }
+            settle().await;
+            offset += 10_000;
+        }
+        broker.groups.close();
+        broker.groups.closed().await;
+        drop(syncing);
+        assert_eq!(last_commits(&partition), model, "sync {nth}");
+    }
+}
