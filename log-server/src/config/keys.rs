@@ -352,8 +352,9 @@ broker_keys! {
         group_consumer_min_heartbeat_interval_ms: i32 = "group.consumer.min.heartbeat.interval.ms", Int, Rule::AtLeast(1), Some("5000");
         /// The most that a group may set for itself.
         group_consumer_max_heartbeat_interval_ms: i32 = "group.consumer.max.heartbeat.interval.ms", Int, Rule::AtLeast(1), Some("15000");
-        /// How long after an assignment of a KIP-848 group the next may come.
-        group_consumer_assignment_interval_ms: i32 = "group.consumer.assignment.interval.ms", Int, Rule::AtLeast(0), Some("1000");
+        /// How long after an assignment of a KIP-848 group the next may come. With Kafka's 1000, a member that joins within a second after another
+        /// gets nothing before its second heartbeat, five seconds later; assigning costs a millisecond here.
+        group_consumer_assignment_interval_ms: i32 = "group.consumer.assignment.interval.ms", Int, Rule::AtLeast(0), Some("0");
         /// The least that a group may set for itself.
         group_consumer_min_assignment_interval_ms: i32 = "group.consumer.min.assignment.interval.ms", Int, Rule::AtLeast(0), Some("0");
         /// The most that a group may set for itself.

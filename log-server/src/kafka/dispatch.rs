@@ -13,9 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log_core::protocol::{
     ApiKey, CodecError, Message, Request, RequestPrefix, messages::AlterConfigsRequestData,
-    messages::ApiVersionsRequestData, messages::ConsumerGroupHeartbeatRequestData,
-    messages::CreatePartitionsRequestData, messages::CreateTopicsRequestData,
-    messages::DeleteRecordsRequestData, messages::DeleteTopicsRequestData,
+    messages::ApiVersionsRequestData, messages::ConsumerGroupDescribeRequestData,
+    messages::ConsumerGroupHeartbeatRequestData, messages::CreatePartitionsRequestData,
+    messages::CreateTopicsRequestData, messages::DeleteRecordsRequestData, messages::DeleteTopicsRequestData,
     messages::DescribeClusterRequestData, messages::DescribeConfigsRequestData,
     messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
     messages::FetchRequestData, messages::FindCoordinatorRequestData, messages::HeartbeatRequestData,
@@ -183,6 +183,12 @@ impl Dispatcher {
                 request,
                 |services, context, body: LeaveGroupRequestData| async move {
                     h::leave_group::handle(&services, &context, &body).await
+                },
+            ),
+            ApiKey::ConsumerGroupDescribe => self.barrier(
+                request,
+                |services, _, body: ConsumerGroupDescribeRequestData| async move {
+                    h::consumer_group_describe::handle(&services, body).await
                 },
             ),
             other => unreachable!("{other:?} is not in the table of APIs"),

@@ -119,6 +119,8 @@ pub(crate) fn message(text: &impl ToString) -> KafkaString {
 pub(crate) const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
 /// The same for the cluster: create, alter, describe, cluster action, describe and alter configs, idempotent write.
 pub(crate) const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+/// The same for a group: read, delete, describe, describe and alter configs.
+pub(crate) const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8, 10, 11]);
 /// "Not asked for."
 pub(crate) const NO_OPERATIONS: i32 = i32::MIN;
 

@@ -126,6 +126,7 @@ fn values_are_accepted_and_refused_as_kafka_does() {
 fn shared_broker_keys_are_kafka_s() {
     // Ours on purpose: durable by default, bounded by default, for one broker.
     let different = [
+        "group.consumer.assignment.interval.ms",
         "offsets.topic.num.partitions",
         "log.flush.interval.messages",
         "max.connections",

@@ -75,7 +75,6 @@ impl GroupShard {
             | TimerKind::ConsumerRebalance
             | TimerKind::ConsumerClassicJoin
             | TimerKind::ConsumerClassicSync => self.consumer_timer(context, &key),
-            TimerKind::RegexRefresh => {}
             TimerKind::OffsetExpiry => self.sweep_offsets(Sweep::Expired, context),
             TimerKind::DeletedTopics => self.sweep_offsets(Sweep::OfDeletedTopics, context),
         }

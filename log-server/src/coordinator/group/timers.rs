@@ -26,8 +26,6 @@ pub enum TimerKind {
     ConsumerClassicJoin,
     /// The same for its sync.
     ConsumerClassicSync,
-    /// Patterns of a KIP-848 group are resolved again.
-    RegexRefresh,
     /// Offsets that nobody needs any longer are looked for, in the whole shard.
     OffsetExpiry,
     /// Offsets of topics that were deleted are looked for, in the whole shard.

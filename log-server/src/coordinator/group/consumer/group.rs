@@ -159,15 +159,4 @@ impl ConsumerGroup {
         let value = regex.and_then(|regex| self.regexes.get(regex));
         value.map_or(&[], |value| value.topics.as_slice())
     }
-
-    /// Whether a member reads the topic, or wants to.
-    #[must_use]
-    pub fn is_subscribed_to(&self, topic: &str) -> bool {
-        self.members.values().any(|member| {
-            let description = &member.description;
-            let mut topics = description.subscribed_topics.iter();
-            let mut matched = self.matched(description.subscribed_regex.as_deref()).iter();
-            topics.any(|name| **name == *topic) || matched.any(|name| **name == *topic)
-        })
-    }
 }

@@ -13,6 +13,7 @@ use crate::coordinator::group::consumer::member::{
     Current, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, unknown_description,
 };
 use crate::coordinator::group::consumer::reconcile::Step;
+use crate::coordinator::group::consumer::regex;
 use crate::coordinator::group::consumer::subscription::Outlook;
 use crate::coordinator::group::consumer::target::{self, Target};
 use crate::coordinator::group::consumer::timers;
@@ -181,7 +182,7 @@ impl GroupShard {
     ) -> Result<HeartbeatResponse, GroupError> {
         let Self { groups, timers, .. } = self;
         let joins = request.member_epoch == JOIN_EPOCH;
-        let mut group = group_for_heartbeat(groups, &request.group_id, joins)?;
+        let mut group = group_for_heartbeat(groups, context, &request.group_id, joins)?;
         check_not_full(&group, &request.member_id, context.settings)?;
         let mut member_id = Arc::clone(&request.member_id);
         if member_id.is_empty() {
@@ -210,15 +211,24 @@ impl GroupShard {
 /// The group as this command has to see it.
 fn group_for_heartbeat<'a>(
     groups: &'a BTreeMap<Arc<str>, Group>,
+    context: &mut Context<'_>,
     group_id: &Arc<str>,
     joins: bool,
 ) -> Result<Cow<'a, ConsumerGroup>, GroupError> {
+    let new_group = || Cow::Owned(ConsumerGroup::new(Arc::clone(group_id)));
     match groups.get(group_id) {
         Some(Group::Consumer(group)) => Ok(Cow::Borrowed(group)),
+        Some(Group::Classic(group)) if joins && group.is_empty() => {
+            context.records.push(GroupRecord::ClassicGroup {
+                group: Arc::clone(group_id),
+                value: None,
+            });
+            Ok(new_group())
+        }
         Some(Group::Classic(_)) => Err(GroupError::GroupIdNotFound(format!(
             "Group {group_id} is not a consumer group."
         ))),
-        None if joins => Ok(Cow::Owned(ConsumerGroup::new(Arc::clone(group_id)))),
+        None if joins => Ok(new_group()),
         None => Err(GroupError::GroupIdNotFound(format!(
             "Consumer group {group_id} not found."
         ))),
@@ -365,9 +375,18 @@ fn step(
         });
         updated.description = Arc::new(description);
     }
-    let regexes = &group.regexes;
+    let resolved = regex::resolve(
+        group,
+        context,
+        member_id,
+        &before.description,
+        &updated.description,
+    )?;
+    let regex_changed = before.description.subscribed_regex != updated.description.subscribed_regex;
+    let regexes = &resolved.regexes;
     let outlook = Outlook::with(group, regexes, member_id, &updated);
-    let (epoch, topics_version) = raise_epoch(&outlook, context, group.epoch == 0 || names_changed);
+    let must = group.epoch == 0 || names_changed || resolved.changed;
+    let (epoch, topics_version) = raise_epoch(&outlook, context, must);
     let target = if group.target_epoch < epoch && target::may_assign(group, context) {
         target::compute(&outlook, epoch, member_id, context)
     } else {
@@ -384,7 +403,7 @@ fn step(
         topics: context.topics,
         regexes,
         owned: request.owned.as_deref(),
-        subscription_changed: names_changed,
+        subscription_changed: names_changed || regex_changed,
     }
     .take()?;
     let moved = next.is_some();

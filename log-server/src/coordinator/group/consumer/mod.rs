@@ -7,12 +7,14 @@
 
 pub mod assignment;
 pub mod assignor;
+pub mod describe;
 pub mod group;
 pub mod heartbeat;
 mod leave;
 pub mod member;
 mod questions;
 mod reconcile;
+mod regex;
 mod replay;
 mod subscription;
 mod target;

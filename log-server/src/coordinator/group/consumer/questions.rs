@@ -1,14 +1,19 @@
-//! What offsets and administration ask of every group, answered for KIP-848.
-//! Nothing here changes anything.
+//! What offsets and administration ask of every group.
+//! The same questions are asked of classic groups; `group` passes them on.
 
 use std::sync::Arc;
 
 use log_core::model::TopicId;
 
-use crate::coordinator::group::consumer::group::{ConsumerGroup, ConsumerGroupState};
+use crate::coordinator::group::consumer::group::ConsumerGroup;
+use crate::coordinator::group::consumer::leave::member_tombstones;
+use crate::coordinator::group::consumer::member::Member;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::Committer;
 use crate::coordinator::group::record::GroupRecord;
+
+/// The version of `OffsetCommit` from which on a member can say its epoch.
+const EPOCH_SINCE: i16 = 9;
 
 impl ConsumerGroup {
     /// Kafka's name for its state.
@@ -26,11 +31,13 @@ impl ConsumerGroup {
     /// Whether it has no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.state() == ConsumerGroupState::Empty
+        self.members.is_empty()
     }
 
-    /// Whether these offsets may be committed. Commits without an epoch are for groups without members. With an epoch that is
-    /// behind, a member may commit for what it has had since then (KIP-1251); one partition that it may not commit for refuses all.
+    /// Whether the offsets of these partitions may be committed; a refusal is one for all of them.
+    ///
+    /// A member that has not yet learned its newest epoch may commit for partitions that it had in the epoch it knows, and still
+    /// has: so no commit is lost to a rebalance that leaves its partition alone (KIP-1251).
     ///
     /// # Errors
     /// What [`GroupError`] says.
@@ -39,81 +46,72 @@ impl ConsumerGroup {
         committer: &Committer<'_>,
         partitions: &mut dyn Iterator<Item = (TopicId, &str, i32)>,
     ) -> Result<(), GroupError> {
-        let epoch = committer.generation_or_epoch;
-        if epoch < 0 && self.is_empty() {
+        let received = committer.generation_or_epoch;
+        if received < 0 && self.members.is_empty() {
             return Ok(());
         }
         let (_, member) = self.member(committer.member_id)?;
-        if !member.is_classic() && committer.request_version < 9 {
+        if !member.is_classic() && committer.request_version < EPOCH_SINCE {
             return Err(GroupError::UnsupportedVersion(
                 "OffsetCommit version 9 or above must be used by members using the consumer group protocol"
                     .to_owned(),
             ));
         }
-        let current = &member.current;
-        if epoch == current.epoch {
+        let known = member.current.epoch;
+        if received == known {
             return Ok(());
         }
-        let refuse = |text: String| {
-            Err(if member.is_classic() {
-                GroupError::IllegalGeneration
-            } else {
-                GroupError::StaleMemberEpoch(text)
-            })
-        };
-        if current.epoch < epoch {
-            return refuse(format!(
-                "Received member epoch {epoch} is newer than current member epoch {}.",
-                current.epoch
-            ));
+        if known < received {
+            return Err(stale(member, |what| {
+                format!("Received {what} {received} is newer than current member epoch {known}.")
+            }));
         }
         for (topic_id, topic, partition) in partitions {
+            let current = &member.current;
             let since = current.assigned.since(topic_id, partition);
-            match since.or_else(|| current.revoking.since(topic_id, partition)) {
-                Some(since) if since <= epoch => {}
-                Some(since) => {
-                    return refuse(format!(
-                        "Received member epoch {epoch} is older than assignment epoch {since} for partition {topic}-{partition}."
-                    ));
-                }
-                None => {
-                    return refuse(format!(
-                        "Partition {topic}-{partition} is not assigned or pending revocation for member."
-                    ));
-                }
+            let since = since.or_else(|| current.revoking.since(topic_id, partition));
+            let Some(since) = since else {
+                return Err(stale(member, |_| {
+                    format!("Partition {topic}-{partition} is not assigned or pending revocation for member.")
+                }));
+            };
+            if received < since {
+                return Err(stale(member, |what| {
+                    format!(
+                        "Received {what} {received} is older than assignment epoch {since} for partition {topic}-{partition}."
+                    )
+                }));
             }
         }
         Ok(())
     }
 
-    /// Whether a member may ask for offsets; one without an id always may.
+    /// Whether a member may ask for offsets; who is no member may.
     ///
     /// # Errors
     /// What [`GroupError`] says.
     pub fn validate_offset_fetch(&self, member_id: Option<&str>, epoch: i32) -> Result<(), GroupError> {
         match member_id {
-            Some(member_id) if 0 <= epoch => {
-                let (_, member) = self.member(member_id)?;
-                self.validate_epoch(epoch, member.current.epoch)
-            }
-            _ => Ok(()),
+            None if epoch < 0 => Ok(()),
+            _ => self.check_epoch_of(member_id.unwrap_or_default(), epoch),
         }
     }
 
-    #[expect(clippy::unused_self, reason = "classic members will be told something else")]
-    fn validate_epoch(&self, epoch: i32, current: i32) -> Result<(), GroupError> {
-        if epoch == current {
+    fn check_epoch_of(&self, member_id: &str, received: i32) -> Result<(), GroupError> {
+        let (_, member) = self.member(member_id)?;
+        let known = member.current.epoch;
+        if received == known {
             return Ok(());
         }
-        Err(GroupError::StaleMemberEpoch(format!(
-            "The received member epoch {epoch} does not match the expected member epoch {current}."
-        )))
+        Err(stale(member, |what| {
+            format!("The received {what} {received} does not match the expected member epoch {known}.")
+        }))
     }
 
-    /// Whether offsets may be deleted: those of topics that nobody reads may.
+    /// Whether offsets may be deleted: always; topics that are subscribed to are asked for one by one.
     ///
     /// # Errors
-    /// What [`GroupError`] says.
+    /// None.
     pub fn validate_offset_delete(&self) -> Result<(), GroupError> {
         Ok(())
     }
@@ -121,18 +119,28 @@ impl ConsumerGroup {
     /// Whether the group may be deleted.
     ///
     /// # Errors
-    /// What [`GroupError`] says.
+    /// It has members.
     pub fn validate_delete(&self) -> Result<(), GroupError> {
-        if self.is_empty() {
+        if self.members.is_empty() {
             Ok(())
         } else {
             Err(GroupError::NonEmptyGroup)
         }
     }
 
-    /// The records that end the group, which has no members.
-    pub fn delete_records(&self, group: &Arc<str>, records: &mut Vec<GroupRecord>) {
-        let group = || Arc::clone(group);
+    /// The records that end the group, its members with it.
+    pub fn delete_records(&self, _group: &Arc<str>, records: &mut Vec<GroupRecord>) {
+        for member_id in self.members.keys() {
+            records.append(&mut member_tombstones(&self.id, member_id));
+        }
+        let group = || Arc::clone(&self.id);
+        for regex in self.regexes.keys() {
+            records.push(GroupRecord::ConsumerRegex {
+                group: group(),
+                regex: Arc::clone(regex),
+                value: None,
+            });
+        }
         records.push(GroupRecord::ConsumerTargetEpoch {
             group: group(),
             value: None,
@@ -149,9 +157,29 @@ impl ConsumerGroup {
         });
     }
 
-    /// The time from which a commit's retention counts: its own.
+    /// Whether a member reads the topic, or wants to.
+    #[must_use]
+    pub fn is_subscribed_to(&self, topic: &str) -> bool {
+        self.members.values().any(|member| {
+            let description = &member.description;
+            let mut topics = description.subscribed_topics.iter();
+            let mut matched = self.matched(description.subscribed_regex.as_deref()).iter();
+            topics.any(|name| **name == *topic) || matched.any(|name| **name == *topic)
+        })
+    }
+
+    /// The time from which a commit's retention counts. Commits of topics that are subscribed to do not expire.
     #[must_use]
     pub fn expiration_base_ms(&self, commit_timestamp_ms: i64) -> Option<i64> {
         Some(commit_timestamp_ms)
+    }
+}
+
+/// A refusal in the words of the protocol that the member speaks.
+fn stale(member: &Member, text: impl FnOnce(&str) -> String) -> GroupError {
+    if member.is_classic() {
+        GroupError::IllegalGeneration
+    } else {
+        GroupError::StaleMemberEpoch(text("member epoch"))
     }
 }

@@ -9,18 +9,18 @@
 //! Partitions of the target that nobody has become its own in the last two cases.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use log_core::model::TopicId;
 
 use crate::coordinator::group::consumer::assignment::OwnedPartitions;
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::member::{Current, Member};
+use crate::coordinator::group::consumer::regex::Regexes;
 use crate::coordinator::group::consumer::subscription::is_subscribed;
 use crate::coordinator::group::consumer::target::Target;
 use crate::coordinator::group::context::Topics;
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::record::{ConsumerRegexValue, MemberState, TopicPartitions};
+use crate::coordinator::group::record::{MemberState, TopicPartitions};
 
 /// What one step of a member depends on.
 pub(super) struct Step<'a> {
@@ -29,7 +29,7 @@ pub(super) struct Step<'a> {
     pub(super) member: &'a Member,
     pub(super) target: &'a Target,
     pub(super) topics: &'a dyn Topics,
-    pub(super) regexes: &'a BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>,
+    pub(super) regexes: &'a Regexes,
     /// What the member says it reads, if it says so.
     pub(super) owned: Option<&'a [TopicPartitions]>,
     /// It gives up what it is no longer subscribed to at once, without waiting for a new target.

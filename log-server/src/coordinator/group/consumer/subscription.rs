@@ -9,9 +9,10 @@ use log_core::model::TopicId;
 use crate::coordinator::group::consumer::assignor::{GroupSpec, MemberSpec, TopicSpec};
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::member::Member;
+use crate::coordinator::group::consumer::regex::Regexes;
 use crate::coordinator::group::consumer::target::NOTHING;
 use crate::coordinator::group::context::Topics;
-use crate::coordinator::group::record::{ConsumerMemberValue, ConsumerRegexValue};
+use crate::coordinator::group::record::ConsumerMemberValue;
 
 /// What a member is subscribed to: by name, by pattern.
 type Wish<'a> = (&'a [Arc<str>], Option<&'a str>);
@@ -22,14 +23,14 @@ pub(super) struct Outlook<'a> {
     pub(super) group: &'a ConsumerGroup,
     /// In the order of their ids.
     members: Vec<(&'a str, &'a ConsumerMemberValue)>,
-    regexes: &'a BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>,
+    regexes: &'a Regexes,
 }
 
 impl<'a> Outlook<'a> {
     /// The group with a member that is new or has changed.
     pub(super) fn with(
         group: &'a ConsumerGroup,
-        regexes: &'a BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>,
+        regexes: &'a Regexes,
         member_id: &'a str,
         member: &'a Member,
     ) -> Self {
@@ -40,11 +41,7 @@ impl<'a> Outlook<'a> {
     }
 
     /// The group without some members.
-    pub(super) fn without(
-        group: &'a ConsumerGroup,
-        regexes: &'a BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>,
-        gone: &[&str],
-    ) -> Self {
+    pub(super) fn without(group: &'a ConsumerGroup, regexes: &'a Regexes, gone: &[&str]) -> Self {
         let members = group.members.iter().filter(|(id, _)| !gone.contains(&&***id));
         Self {
             group,
@@ -143,10 +140,7 @@ impl<'a> Outlook<'a> {
     }
 }
 
-fn matched<'a>(
-    regexes: &'a BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>,
-    member: &ConsumerMemberValue,
-) -> impl Iterator<Item = &'a Arc<str>> {
+fn matched<'a>(regexes: &'a Regexes, member: &ConsumerMemberValue) -> impl Iterator<Item = &'a Arc<str>> {
     let value = member
         .subscribed_regex
         .as_ref()
@@ -157,7 +151,7 @@ fn matched<'a>(
 /// Whether a member is subscribed to a topic that exists, by name or by a pattern that was resolved.
 pub(super) fn is_subscribed(
     member: &ConsumerMemberValue,
-    regexes: &BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>,
+    regexes: &Regexes,
     topics: &dyn Topics,
     topic_id: TopicId,
 ) -> bool {

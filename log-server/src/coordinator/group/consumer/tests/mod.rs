@@ -237,3 +237,78 @@ fn a_refused_write_leaves_no_trace() {
         Err(GroupError::UnknownMemberId(_))
     ));
 }
+
+#[test]
+fn a_pattern_is_resolved_when_it_comes_and_when_topics_come() {
+    let mut broker = Broker::new(&[("a1", 1), ("a2", 1), ("b", 1)]);
+    let mut request = Broker::joining("g", "m", &[]);
+    request.subscribed_topics = None;
+    request.subscribed_regex = Some("a.*".into());
+    let answer = broker.send(&request).unwrap();
+    assert_eq!((answer.member_epoch, topics(&answer)), (1, Some(vec![0, 0])));
+    broker.topics.set("c", 1);
+    assert_eq!(broker.beat("g", "m", 1).unwrap().member_epoch, 1);
+    broker.topics.set("a3", 2);
+    let answer = broker.beat("g", "m", 1).unwrap();
+    assert_eq!(
+        (answer.member_epoch, topics(&answer)),
+        (2, Some(vec![0, 0, 0, 1]))
+    );
+    // Another pattern: what it does not match is given up first.
+    let mut request = Broker::beating("g", "m", 2);
+    request.subscribed_regex = Some("a1|b".into());
+    let answer = broker.send(&request).unwrap();
+    assert_eq!((answer.member_epoch, topics(&answer)), (2, Some(vec![0])));
+    assert_eq!(broker.regexes("g"), ["a1|b: a1 b"]);
+    let mut request = Broker::beating("g", "m", 2);
+    request.subscribed_regex = Some("(".into());
+    let refused = broker.send(&request).unwrap_err();
+    assert!(
+        matches!(refused, GroupError::InvalidRegularExpression(_)),
+        "{refused}"
+    );
+    broker.beat("g", "m", -1).unwrap();
+    assert!(broker.regexes("g").is_empty());
+}
+
+#[test]
+fn commits_of_the_epoch_before_are_for_partitions_held_since_then() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.join("g", "b", &["t"]).unwrap();
+    broker.beat("g", "a", 1).unwrap();
+    assert_eq!(broker.commit("g", "a", 1, 9, &[0, 1]), Ok(()));
+    broker.own("g", "a", 1, &[0]).unwrap();
+    broker.beat("g", "b", 2).unwrap();
+    assert_eq!(broker.commit("g", "a", 2, 9, &[0, 1]), Ok(()));
+    assert_eq!(broker.commit("g", "a", 1, 9, &[0]), Ok(()));
+    for (member, epoch, partition) in [("a", 1, 1), ("a", 3, 0), ("b", 1, 1)] {
+        let stale = broker.commit("g", member, epoch, 9, &[partition]).unwrap_err();
+        assert!(matches!(stale, GroupError::StaleMemberEpoch(_)), "{stale}");
+    }
+    assert!(matches!(
+        broker.commit("g", "a", 2, 8, &[0]),
+        Err(GroupError::UnsupportedVersion(_))
+    ));
+    assert!(matches!(
+        broker.commit("g", "c", 2, 9, &[0]),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+    assert!(matches!(
+        broker.commit("g", "", -1, 9, &[0]),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+    broker.beat("g", "a", -1).unwrap();
+    broker.beat("g", "b", -1).unwrap();
+    assert_eq!(broker.commit("g", "", -1, 9, &[0]), Ok(()));
+}
+
+#[test]
+fn a_group_is_deleted_when_it_is_empty() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    assert_eq!(broker.delete("g"), Err(GroupError::NonEmptyGroup));
+    broker.beat("g", "a", -1).unwrap();
+    assert_eq!(broker.delete("g"), Ok(()));
+    assert!(broker.shard.groups.is_empty());
+}

@@ -9,7 +9,7 @@ use log_core::model::{TimestampMs, TopicId};
 use crate::coordinator::group::consumer::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::coordinator::group::context::{Context, LogRange, TopicFacts, Topics};
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::group::Group;
+use crate::coordinator::group::group::{Committer, Group};
 use crate::coordinator::group::record::{GroupRecord, TopicPartitions};
 use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
@@ -225,6 +225,49 @@ impl Broker {
         let mut request = Self::beating(group, member, epoch);
         request.instance_id = Some(instance.into());
         self.send(&request)
+    }
+
+    /// Whether a member may commit offsets of the topic `t`.
+    pub(crate) fn commit(
+        &self,
+        group: &str,
+        member: &str,
+        epoch: i32,
+        version: i16,
+        partitions: &[i32],
+    ) -> Result<(), GroupError> {
+        let Group::Consumer(group) = &self.shard.groups[group] else {
+            panic!("not of KIP-848");
+        };
+        let topic_id = self.topics.by_name("t").unwrap().id;
+        let mut partitions = partitions.iter().map(|partition| (topic_id, "t", *partition));
+        let committer = Committer {
+            member_id: member,
+            instance_id: None,
+            generation_or_epoch: epoch,
+            request_version: version,
+        };
+        group.validate_offset_commit(&committer, &mut partitions)
+    }
+
+    pub(crate) fn delete(&mut self, name: &str) -> Result<(), GroupError> {
+        self.run(|shard, context| {
+            let group = &shard.groups[name];
+            group.validate_delete()?;
+            group.delete_records(&name.into(), &mut context.records);
+            Ok(())
+        })
+    }
+
+    /// The patterns of a group and what they matched.
+    pub(crate) fn regexes(&self, group: &str) -> Vec<String> {
+        let Group::Consumer(group) = &self.shard.groups[group] else {
+            panic!("not of KIP-848");
+        };
+        let regexes = group.regexes.iter();
+        regexes
+            .map(|(regex, value)| format!("{regex}: {}", value.topics.join(" ")))
+            .collect()
     }
 
     pub(crate) fn state(&self, group: &str) -> &'static str {
