@@ -54,10 +54,6 @@ pub(crate) struct Assignment {
     pub partitions: Vec<TopicPartition>,
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the group consumer is the next change")
-)]
 pub(crate) fn encode_subscription(subscription: &Subscription) -> Result<Bytes, CodecError> {
     let mut topics = subscription.topics.clone();
     topics.sort_unstable();
@@ -90,10 +86,6 @@ pub(crate) fn decode_subscription(bytes: &Bytes) -> Result<Subscription, DecodeE
     })
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the group consumer is the next change")
-)]
 pub(crate) fn encode_assignment(assignment: &Assignment) -> Result<Bytes, CodecError> {
     let topics = grouped(&assignment.partitions).into_iter();
     encode(&ConsumerProtocolAssignmentData {

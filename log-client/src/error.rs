@@ -176,6 +176,14 @@ pub enum Error {
         /// The offset that was asked for.
         position: Offset,
     },
+    /// The group has committed nothing for the partition, and the settings do not say where to begin.
+    #[error("{partition}: the group {group} has committed no offset for it")]
+    NoCommittedOffset {
+        /// The group.
+        group: Arc<str>,
+        /// The partition.
+        partition: TopicPartition,
+    },
     /// The log was cut back behind the consumer's position: records that it was given exist no more.
     #[error("{partition}: the log now ends at {end}, before the position {position}")]
     LogTruncated {
@@ -354,6 +362,9 @@ impl Error {
             Self::CorruptBatch { .. } => {
                 Some("Check the broker's data directory with `stratalog log verify`.")
             }
+            Self::NoCommittedOffset { .. } => {
+                Some("Say where to begin: seek, or set auto.offset.reset to earliest or latest.")
+            }
             Self::OffsetOutOfRange { .. } => Some("Start from the earliest or the latest offset."),
             Self::LogTruncated { .. } => Some("Seek to the offset where the log ends, or start again."),
             Self::Broker(error) => code_advice(error.code),
@@ -419,6 +430,16 @@ fn code_advice(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::ClusterAuthorizationFailed
         | ErrorCode::GroupAuthorizationFailed => "Ask for the right to do this, or use another account.",
         ErrorCode::SaslAuthenticationFailed => "Check the user name and the password.",
+        ErrorCode::GroupIdNotFound => "List the groups to see which exist.",
+        ErrorCode::NonEmptyGroup => "Stop the group's consumers first; describing the group shows them.",
+        ErrorCode::GroupSubscribedToTopic => "Stop the group's consumers of the topic first.",
+        ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration | ErrorCode::FencedMemberEpoch => {
+            "The group has gone on without this member, or it has members that commit for themselves."
+        }
+        ErrorCode::FencedInstanceId | ErrorCode::UnreleasedInstanceId => {
+            "Another member has the same group.instance.id."
+        }
+        ErrorCode::RebalanceInProgress => "Poll, and commit after that.",
         ErrorCode::PolicyViolation => "A policy of the broker forbids it.",
         ErrorCode::ThrottlingQuotaExceeded => "The quota is used up; try again later.",
         _ => return None,

@@ -14,6 +14,7 @@ pub mod consumer;
 mod consumer_protocol;
 pub mod coordinator;
 pub mod error;
+pub mod group;
 pub mod metadata;
 pub mod offsets;
 pub mod producer;

@@ -6,24 +6,27 @@
 #[cfg(test)]
 mod scenarios;
 
+#[cfg(test)]
+use scenarios::groups;
+
 /// Where the broker is.
 fn bootstrap() -> String {
     std::env::var("STRATALOG_TEST_BOOTSTRAP").expect("STRATALOG_TEST_BOOTSTRAP is host:port of a broker")
 }
 
 macro_rules! scenarios {
-    ($($name:ident)*) => {
+    ($module:ident: $($name:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[ignore = "needs a broker: STRATALOG_TEST_BOOTSTRAP=host:port"]
             async fn $name() {
-                scenarios::$name(&bootstrap()).await;
+                $module::$name(&bootstrap()).await;
             }
         )*
     };
 }
 
-scenarios! {
+scenarios! { scenarios:
     topics_are_created_grown_described_and_deleted
     topic_settings_are_changed_and_taken_back
     the_cluster_describes_itself
@@ -34,4 +37,16 @@ scenarios! {
     what_the_broker_refuses_is_reported
     records_come_back_as_they_were_sent
     reading_begins_where_it_was_asked_to
+}
+
+// Groups of the consumer protocol need `group.consumer.min.session.timeout.ms=1000` and
+// `group.consumer.min.heartbeat.interval.ms=100` on a real Kafka broker.
+scenarios! { groups:
+    members_share_partitions_and_hand_them_over
+    members_of_both_protocols_share_a_group
+    a_member_comes_back_to_what_it_committed
+    a_pattern_finds_topics_of_the_future
+    a_listener_hears_of_every_change_once
+    a_member_that_does_not_poll_loses_its_partitions
+    a_static_member_keeps_its_place
 }

@@ -23,6 +23,8 @@ pub enum ConfigResource {
     Broker(BrokerId),
     /// All brokers, where nothing is set for one.
     AllBrokers,
+    /// A group.
+    Group(String),
 }
 
 impl ConfigResource {
@@ -30,12 +32,13 @@ impl ConfigResource {
         match self {
             Self::Topic(_) => 2,
             Self::Broker(_) | Self::AllBrokers => 4,
+            Self::Group(_) => 32,
         }
     }
 
     fn name(&self) -> String {
         match self {
-            Self::Topic(name) => name.clone(),
+            Self::Topic(name) | Self::Group(name) => name.clone(),
             Self::Broker(id) => id.to_string(),
             Self::AllBrokers => String::new(),
         }
@@ -79,6 +82,8 @@ pub struct ConfigSynonym {
 pub enum ConfigSource {
     /// Set for the topic.
     Topic,
+    /// Set for the group.
+    Group,
     /// Set for one broker while it runs.
     DynamicBroker,
     /// Set for all brokers while they run.
@@ -99,6 +104,7 @@ impl ConfigSource {
             3 => Self::DynamicDefaultBroker,
             4 => Self::StaticBroker,
             5 => Self::Default,
+            8 => Self::Group,
             other => Self::Other(other),
         }
     }
@@ -114,6 +120,7 @@ impl std::fmt::Display for ConfigSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Topic => formatter.write_str("topic"),
+            Self::Group => formatter.write_str("group"),
             Self::DynamicBroker => formatter.write_str("broker (dynamic)"),
             Self::DynamicDefaultBroker => formatter.write_str("all brokers (dynamic)"),
             Self::StaticBroker => formatter.write_str("broker (static)"),

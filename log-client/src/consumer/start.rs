@@ -1,4 +1,5 @@
 //! The offsets that starts stand for: asked of the leaders, where a start is not an offset already.
+//! What a log lacks is answered by its other end: a time after its last record means its end.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

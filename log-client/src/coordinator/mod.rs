@@ -17,8 +17,8 @@ use log_core::protocol::{ApiKey, ErrorCode, KafkaString, Request};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub(crate) use offsets::CommitIdentity;
 pub use offsets::CommittedOffset;
+pub(crate) use offsets::{CommitIdentity, may_pass};
 
 use crate::cluster::{Cluster, Lane};
 use crate::connection::Connection;
@@ -52,12 +52,10 @@ impl Coordinator {
     }
 
     /// The same coordinator, asked on another lane.
-    #[expect(dead_code, reason = "the group consumer is the next change")]
     pub(crate) fn on(&self, lane: Lane) -> Self {
         Self { lane, ..self.clone() }
     }
 
-    #[expect(dead_code, reason = "the group consumer is the next change")]
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }

@@ -87,7 +87,6 @@ pub(crate) type Rows<T> = Vec<(TopicPartition, Result<T>)>;
 
 impl Coordinator {
     /// Commits offsets in one attempt; one result each.
-    #[expect(dead_code, reason = "the group consumer is the next change")]
     pub(crate) async fn commit_once(
         &self,
         identity: &CommitIdentity,

@@ -2,6 +2,8 @@
 //!
 //! Topics have random names, so that runs do not meet; each scenario deletes its own.
 
+pub(crate) mod groups;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;

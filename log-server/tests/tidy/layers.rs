@@ -178,6 +178,21 @@ pub(crate) const LOG_CLIENT: Layers = Layers {
                 "log_core::record",
             ],
         ),
+        row(
+            "group",
+            &[
+                "admin",
+                "cluster",
+                "config",
+                "consumer",
+                "consumer_protocol",
+                "coordinator",
+                "error",
+                "offsets",
+                "log_core::model",
+                "log_core::protocol",
+            ],
+        ),
     ],
 };
 
