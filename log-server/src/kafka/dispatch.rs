@@ -15,14 +15,16 @@ use log_core::protocol::{
     ApiKey, CodecError, Message, Request, RequestPrefix, messages::AlterConfigsRequestData,
     messages::ApiVersionsRequestData, messages::ConsumerGroupDescribeRequestData,
     messages::ConsumerGroupHeartbeatRequestData, messages::CreatePartitionsRequestData,
-    messages::CreateTopicsRequestData, messages::DeleteRecordsRequestData, messages::DeleteTopicsRequestData,
-    messages::DescribeClusterRequestData, messages::DescribeConfigsRequestData,
+    messages::CreateTopicsRequestData, messages::DeleteGroupsRequestData, messages::DeleteRecordsRequestData,
+    messages::DeleteTopicsRequestData, messages::DescribeClusterRequestData,
+    messages::DescribeConfigsRequestData, messages::DescribeGroupsRequestData,
     messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
     messages::FetchRequestData, messages::FindCoordinatorRequestData, messages::HeartbeatRequestData,
     messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
-    messages::LeaveGroupRequestData, messages::ListOffsetsRequestData, messages::MetadataRequestData,
-    messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
-    messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData, read_request_header,
+    messages::LeaveGroupRequestData, messages::ListGroupsRequestData, messages::ListOffsetsRequestData,
+    messages::MetadataRequestData, messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData,
+    messages::OffsetFetchRequestData, messages::OffsetForLeaderEpochRequestData,
+    messages::ProduceRequestData, read_request_header,
 };
 
 use crate::kafka::apis::Admission;
@@ -118,6 +120,22 @@ impl Dispatcher {
             ApiKey::OffsetDelete => {
                 self.barrier(request, |services, _, body: OffsetDeleteRequestData| async move {
                     h::offset_delete::handle(&services, body).await
+                })
+            }
+            ApiKey::ListGroups => {
+                self.barrier(request, |services, _, body: ListGroupsRequestData| async move {
+                    h::list_groups::handle(&services, body).await
+                })
+            }
+            ApiKey::DescribeGroups => self.barrier(
+                request,
+                |services, context, body: DescribeGroupsRequestData| async move {
+                    h::describe_groups::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::DeleteGroups => {
+                self.barrier(request, |services, _, body: DeleteGroupsRequestData| async move {
+                    h::delete_groups::handle(&services, body).await
                 })
             }
             ApiKey::DeleteRecords => self.barrier(

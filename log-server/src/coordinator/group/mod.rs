@@ -2,6 +2,7 @@
 //!
 //! All groups of one partition of `__consumer_offsets` form a [`shard::GroupShard`], which one thread at a time works on.
 
+pub mod admin;
 pub mod classic;
 pub mod consumer;
 pub mod context;

@@ -18,6 +18,7 @@ use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::runtime::host::{HostContext, ShardHost};
 use crate::coordinator::runtime::keeper::keep;
+use crate::coordinator::runtime::lag::OutOfRangeWatch;
 use crate::coordinator::runtime::offsets_topic::{OFFSETS_TOPIC, new_topic, partition_for};
 use crate::coordinator::runtime::tidy::TidyTuning;
 use crate::metadata::controller::Controller;
@@ -26,7 +27,8 @@ use crate::partition::registry::PartitionRegistry;
 
 /// Coordinates all groups of the broker.
 pub struct GroupCoordinator {
-    context: Arc<HostContext>,
+    pub(super) context: Arc<HostContext>,
+    pub(super) out_of_range: OutOfRangeWatch,
     /// One for each partition of the topic, once there is one.
     hosts: OnceLock<Box<[Arc<ShardHost>]>>,
     /// Held by the one who makes the topic.
@@ -76,6 +78,7 @@ impl GroupCoordinator {
                 settings,
                 tidying,
             }),
+            out_of_range: OutOfRangeWatch::default(),
             hosts: OnceLock::new(),
             making: tokio::sync::Mutex::default(),
             loading: Arc::new(Semaphore::new(threads)),

@@ -20,7 +20,7 @@ use crate::partition::partition::{Isolation, Partition, PartitionRead};
 /// How much is read at a time.
 const READ_BYTES: usize = 1 << 20;
 /// What a batch may decompress to. We write none that is compressed; one that was copied from a Kafka may be.
-const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+pub(super) const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// Why a shard could not be loaded.
 #[derive(Debug, thiserror::Error)]

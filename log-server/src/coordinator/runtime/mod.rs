@@ -8,6 +8,7 @@ mod batch;
 pub mod group_coordinator;
 mod host;
 mod keeper;
+pub mod lag;
 mod load;
 pub mod offsets_topic;
 mod tidy;

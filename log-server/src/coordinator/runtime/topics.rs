@@ -7,6 +7,7 @@ use log_core::model::TopicId;
 
 use crate::coordinator::group::context::{LogRange, TopicFacts, Topics};
 use crate::metadata::image::{MetadataImage, TopicImage};
+use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
 
 /// The topics of one state, and their logs.
@@ -35,13 +36,7 @@ impl Topics for ImageTopics {
     }
 
     fn log_range(&self, topic: &str, partition: i32) -> Option<LogRange> {
-        let partition = self.partitions.get(topic, partition)?;
-        let condition = partition.condition();
-        let offsets = condition.reader().ok()?.offsets();
-        Some(LogRange {
-            start: offsets.log_start,
-            end: offsets.high_watermark,
-        })
+        range_of(&self.partitions, topic, partition)
     }
 }
 
@@ -51,4 +46,19 @@ fn facts(topic: &TopicImage) -> TopicFacts {
         id: topic.id,
         partition_count: topic.partition_count,
     }
+}
+
+/// Where a partition begins and ends for readers, if it is there.
+pub(super) fn range_of(partitions: &PartitionRegistry, topic: &str, partition: i32) -> Option<LogRange> {
+    range(&*partitions.get(topic, partition)?)
+}
+
+/// The same of a partition at hand.
+pub(super) fn range(partition: &Partition) -> Option<LogRange> {
+    let condition = partition.condition();
+    let offsets = condition.reader().ok()?.offsets();
+    Some(LogRange {
+        start: offsets.log_start,
+        end: offsets.high_watermark,
+    })
 }

@@ -7,8 +7,6 @@
 //! - An offset outside its partition's log is told as it is, for the client's own policy decides what follows; the broker says so in its
 //!   own log and counts it.
 
-use std::sync::Arc;
-
 use log_core::model::TopicId;
 use log_core::protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use log_core::protocol::messages::offset_fetch_response::{
@@ -73,20 +71,12 @@ async fn fetch(
     asked: FetchOffsetsRequest,
     named_by: NamedBy,
 ) -> Result<Vec<FetchedTopic>, ErrorCode> {
-    let group = Arc::clone(&asked.group);
-    let fetched = services
-        .groups
-        .run(&group, move |shard, context| {
-            shard.fetch_offsets(context, &asked, named_by)
-        })
-        .await;
-    fetched
-        .and_then(|fetched| fetched)
-        .map_err(|error| match group_error(&error) {
-            // Older consumers know no other word that makes them come again, and Kafka spares them.
-            ErrorCode::CoordinatorNotAvailable => ErrorCode::NotCoordinator,
-            code => code,
-        })
+    let fetched = services.groups.fetch_offsets(asked, named_by).await;
+    fetched.map_err(|error| match group_error(&error) {
+        // Older consumers know no other word that makes them come again, and Kafka spares them.
+        ErrorCode::CoordinatorNotAvailable => ErrorCode::NotCoordinator,
+        code => code,
+    })
 }
 
 async fn single(services: &Services, asked: FetchOffsetsRequest, version: i16) -> OffsetFetchResponseData {

@@ -39,8 +39,10 @@ pub struct FetchOffsetsTopic {
 /// What a group has committed of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedTopic {
-    /// The topic.
+    /// The topic, as it was asked for.
     pub topic: TopicRef,
+    /// Its name; empty if there is no topic with that id.
+    pub name: Arc<str>,
     /// Its partitions.
     pub partitions: Vec<FetchedPartition>,
 }
@@ -101,19 +103,26 @@ impl GroupShard {
         let Some(topics) = &request.topics else {
             return Ok(self.fetch_all_offsets(context, &request.group, named_by));
         };
-        let fetched = topics.iter().map(|asked| FetchedTopic {
-            topic: asked.topic.clone(),
-            partitions: self.fetch_of_topic(context, &request.group, asked),
-        });
+        let fetched = topics
+            .iter()
+            .map(|asked| self.fetch_of_topic(context, &request.group, asked));
         Ok(fetched.collect())
     }
 
-    fn fetch_of_topic(
-        &self,
-        context: &Context<'_>,
-        group: &str,
-        asked: &FetchOffsetsTopic,
-    ) -> Vec<FetchedPartition> {
+    /// All that a group has committed: topic, partition and offset, in this order.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn committed_offsets(&self, group: &str) -> Result<Vec<(Arc<str>, i32, i64)>, GroupError> {
+        if !self.groups.contains_key(group) {
+            return Err(GroupError::GroupIdNotFound(format!("Group {group} not found.")));
+        }
+        let offsets = self.offsets.of_group(group);
+        let rows = offsets.map(|(topic, partition, view)| (Arc::clone(topic), partition, view.offset));
+        Ok(rows.collect())
+    }
+
+    fn fetch_of_topic(&self, context: &Context<'_>, group: &str, asked: &FetchOffsetsTopic) -> FetchedTopic {
         // Commits of a topic that is gone are told by its name until they are gone too.
         let topic = match (&asked.topic, asked.topic.resolve(context.topics)) {
             (_, Ok(topic)) => Ok((topic.name, topic.id)),
@@ -130,7 +139,14 @@ impl GroupShard {
             partition: *partition,
             committed: look_up(*partition),
         });
-        partitions.collect()
+        FetchedTopic {
+            topic: asked.topic.clone(),
+            name: topic
+                .as_ref()
+                .map(|(name, _)| Arc::clone(name))
+                .unwrap_or_default(),
+            partitions: partitions.collect(),
+        }
     }
 
     /// Topics that no longer exist have no id to be named by.
@@ -148,6 +164,7 @@ impl GroupShard {
                 is_named = topic.is_some();
                 fetched.extend(topic.map(|topic| FetchedTopic {
                     topic,
+                    name: Arc::clone(name),
                     partitions: Vec::new(),
                 }));
             }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `answers` | who is answered when, and that nobody is answered early |
 //! | `failures` | what a failing or full disk does to answers and state |
+//! | `lag` | how far groups are behind |
 //! | `tidying` | the log is kept short, and says the same wherever that is interrupted |
 //! | `starts` | the topic is made, shards are loaded, and the end |
 
 mod answers;
 mod failures;
+mod lag;
 mod starts;
 mod tidying;
 
@@ -47,6 +49,7 @@ const HANG: Duration = Duration::from_secs(30);
 /// A broker without fronts, whose disk is synced when the test says so.
 struct Broker {
     files: MemFileSystem,
+    clock: Arc<ManualClock>,
     queue: FlushQueue<Partition>,
     manager: Arc<LogManager>,
     partitions: Arc<PartitionRegistry>,
@@ -83,7 +86,7 @@ impl Broker {
         );
         Self {
             files: files.clone(),
-
+            clock,
             queue,
             manager,
             partitions,

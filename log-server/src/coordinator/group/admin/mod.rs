@@ -1,0 +1,9 @@
+//! What those ask and do who manage groups: list them, look at one, delete one.
+//! Members have no part in it.
+
+pub mod delete;
+pub mod describe;
+pub mod list;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! How far a group is behind, in records and in time, and which of its offsets lie outside their logs.
+//!
+//! The lag in time is the age of the first record that the group has yet to read: whoever watches it learns how late answers are,
+//! whatever the traffic. An offset outside its log is one whose consumer will start anew, by its own `auto.offset.reset`; it is
+//! said when somebody asks for it, and counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use log_core::model::{Offset, TimestampMs};
+use log_core::record::batch::batches;
+use log_core::segment::segment::Patience;
+use parking_lot::Mutex;
+
+use crate::coordinator::group::context::LogRange;
+use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::offsets::fetch::{FetchOffsetsRequest, FetchedTopic, NamedBy};
+use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
+use crate::coordinator::runtime::load::DECOMPRESSED_BYTES_MAX;
+use crate::coordinator::runtime::topics::{range, range_of};
+use crate::partition::offset_query::blocking;
+use crate::partition::partition::{Isolation, Partition, PartitionRead};
+use crate::partition::throttle::Throttle;
+
+/// So many offsets outside their logs are remembered one by one.
+const COUNTED_MAX: usize = 1_000;
+
+/// How far a group is behind on one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset that the group reads, as it committed it.
+    pub committed: i64,
+    /// Where the log begins and ends for readers; `None` if it is off-line or gone.
+    pub range: Option<LogRange>,
+    /// How many records there are that the group has not read.
+    pub records: Option<i64>,
+    /// How old the first of them is; 0 if there is none. `None` if it cannot be read, or has no time.
+    pub time_ms: Option<i64>,
+}
+
+/// An offset outside its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The group.
+    pub group: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// What the group committed.
+    pub committed: i64,
+    /// Where the log began and ended when this was last seen.
+    pub range: LogRange,
+    /// How often it was asked for.
+    pub count: u64,
+}
+
+/// What was seen of offsets outside their logs.
+#[derive(Debug, Default)]
+pub(super) struct OutOfRangeWatch {
+    throttle: Throttle,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    by_place: BTreeMap<(Arc<str>, Arc<str>, i32), OutOfRange>,
+    total: u64,
+    unsaid: u64,
+}
+
+impl GroupCoordinator {
+    /// How far a group is behind on each partition that it has committed, by topic and partition.
+    ///
+    /// # Errors
+    /// There is no such group, or it cannot be looked at now.
+    pub async fn lag(&self, group: &str) -> Result<Vec<PartitionLag>, GroupError> {
+        let name: Arc<str> = group.into();
+        let committed = self
+            .run(group, move |shard, _| shard.committed_offsets(&name))
+            .await??;
+        let partitions = Arc::clone(&self.context.partitions);
+        let now = self.context.clock.now();
+        let look = move || {
+            let rows = committed.into_iter().map(|(topic, partition, committed)| {
+                let log = partitions.get(&topic, partition);
+                lag_of(log.as_deref(), topic, partition, committed, now)
+            });
+            rows.collect()
+        };
+        blocking(look).await.map_err(|_| GroupError::NotCoordinator)
+    }
+
+    /// The offsets that a group has committed, as [`GroupShard::fetch_offsets`](crate::coordinator::group::shard::GroupShard::fetch_offsets)
+    /// gives them. Those outside their logs are said and counted.
+    ///
+    /// # Errors
+    /// As there, or the group cannot be asked now.
+    pub async fn fetch_offsets(
+        &self,
+        request: FetchOffsetsRequest,
+        named_by: NamedBy,
+    ) -> Result<Vec<FetchedTopic>, GroupError> {
+        let group = Arc::clone(&request.group);
+        let fetched = self
+            .run(&group, move |shard, context| {
+                shard.fetch_offsets(context, &request, named_by)
+            })
+            .await??;
+        for topic in &fetched {
+            for row in &topic.partitions {
+                if let Ok(Some(offset)) = &row.committed {
+                    self.watch_range(&group, &topic.name, row.partition, offset.offset);
+                }
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// Offsets outside their logs that were asked for since the start, by group, topic and partition. At most a thousand are told one
+    /// by one; [`Self::out_of_range_count`] knows of all.
+    #[must_use]
+    pub fn out_of_range(&self) -> Vec<OutOfRange> {
+        self.out_of_range.seen.lock().by_place.values().cloned().collect()
+    }
+
+    /// How often offsets outside their logs were asked for since the start.
+    #[must_use]
+    pub fn out_of_range_count(&self) -> u64 {
+        self.out_of_range.seen.lock().total
+    }
+
+    fn watch_range(&self, group: &Arc<str>, topic: &Arc<str>, partition: i32, committed: i64) {
+        let Some(range) = range_of(&self.context.partitions, topic, partition) else {
+            return;
+        };
+        if range.start.get() <= committed && committed <= range.end.get() {
+            return;
+        }
+        let others = {
+            let mut seen = self.out_of_range.seen.lock();
+            seen.note(group, topic, partition, committed, range);
+            if !self.out_of_range.throttle.is_due(self.context.clock.now()) {
+                seen.unsaid += 1;
+                return;
+            }
+            std::mem::take(&mut seen.unsaid)
+        };
+        let new = if committed < range.start.get() {
+            "earliest"
+        } else {
+            "latest"
+        };
+        tracing::warn!(
+            %group, %topic, partition, committed, log_start = range.start.get(), log_end = range.end.get(), nearest = new, others,
+            "a committed offset lies outside its partition's log: its consumer starts anew where its auto.offset.reset says"
+        );
+    }
+}
+
+impl Seen {
+    fn note(&mut self, group: &Arc<str>, topic: &Arc<str>, partition: i32, committed: i64, range: LogRange) {
+        self.total += 1;
+        let place = (Arc::clone(group), Arc::clone(topic), partition);
+        if let Some(known) = self.by_place.get_mut(&place) {
+            known.committed = committed;
+            known.range = range;
+            known.count += 1;
+        } else if self.by_place.len() < COUNTED_MAX {
+            let new = OutOfRange {
+                group: Arc::clone(group),
+                topic: Arc::clone(topic),
+                partition,
+                committed,
+                range,
+                count: 1,
+            };
+            self.by_place.insert(place, new);
+        }
+    }
+}
+
+fn lag_of(
+    log: Option<&Partition>,
+    topic: Arc<str>,
+    partition: i32,
+    committed: i64,
+    now: TimestampMs,
+) -> PartitionLag {
+    let range = log.and_then(range);
+    let mut lag = PartitionLag {
+        topic,
+        partition,
+        committed,
+        range,
+        records: None,
+        time_ms: None,
+    };
+    if let (Some(log), Some(range)) = (log, range) {
+        let next = Offset::new(committed).max(range.start);
+        lag.records = Some(range.end.minus(next).max(0));
+        lag.time_ms = match first_time(log, next, range.end) {
+            _ if range.end <= next => Some(0),
+            Some(time) => Some(now.saturating_since(time).max(0)),
+            None => None,
+        };
+    }
+    lag
+}
+
+/// When the first record at or behind an offset was made. Blocks.
+fn first_time(log: &Partition, from: Offset, end: Offset) -> Option<TimestampMs> {
+    let mut scratch = Vec::new();
+    let mut next = from;
+    while next < end {
+        let read = PartitionRead {
+            offset: next,
+            bytes_max: 1,
+            at_least_one_batch: true,
+            isolation: Isolation::Uncommitted,
+        };
+        let slice = log.read(&read, Patience::MayBlock).ok()?;
+        let batch = batches(&slice.records).next()?.ok()?;
+        if !batch.header().attributes.is_control() {
+            for record in batch.records(&mut scratch, DECOMPRESSED_BYTES_MAX).ok()? {
+                let record = record.ok()?;
+                if from <= record.offset {
+                    return Some(record.timestamp).filter(|time| *time != TimestampMs::NONE);
+                }
+            }
+        }
+        next = batch.header().next_offset();
+    }
+    None
+}

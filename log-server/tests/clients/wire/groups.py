@@ -1,0 +1,108 @@
+"""ListGroups, DescribeGroups and DeleteGroups, at every version and in every state that a classic group can be in."""
+
+from .offsets import commit, group, join, leave, row, subscription, sync
+
+# Of a topic that has the same name in every run.
+SUBSCRIPTION = subscription(["read"])
+
+
+def make(w):
+    """A simple group, one that lost its member, one that has one, one of another kind, and one between join and sync."""
+    topic = w.topic("read", 1)
+    names = {name: group(w, name) for name in ("simple", "empty", "stable", "connect", "joining")}
+    commit(w, 8, names["simple"], [(topic, [row(0, 1)])])
+    member, generation = join(w, names["empty"], metadata=SUBSCRIPTION)
+    sync(w, names["empty"], member, generation)
+    leave(w, names["empty"], member)
+    members = {}
+    for name, kind in (("stable", "consumer"), ("connect", "connect")):
+        member, generation = join(w, names[name], protocol_type=kind, metadata=SUBSCRIPTION)
+        sync(w, names[name], member, generation, b"assigned")
+        members[name] = member
+    members["joining"], _ = join(w, names["joining"], metadata=SUBSCRIPTION)
+    return topic, names, members
+
+
+def part(answer, names):
+    """The groups of this run, in order; others may have left some."""
+    if not isinstance(answer, dict):
+        return answer
+    groups = [each for each in answer["Groups"] if each["GroupId"] in names]
+    return {**answer, "Groups": sorted(groups, key=lambda each: each["GroupId"])}
+
+
+def list_groups(w):
+    _, names, members = make(w)
+
+    def say(version, **more):
+        return part(w.say("ListGroups", version, **more), names)
+
+    for version in range(6):
+        yield f"v{version}", say(version)
+    for states in (["Stable"], ["stable"], ["Empty", "Stable"], ["CompletingRebalance"], ["PreparingRebalance"], ["Dead"],
+                   ["nonsense"], ["Assigning"], [""]):
+        yield f"states {states}", say(4, StatesFilter=states)
+    for types in (["classic"], ["Classic"], ["consumer"], ["classic", "consumer"], ["share"], ["streams"], ["nonsense"], [""]):
+        yield f"types {types}", say(5, TypesFilter=types)
+    yield "both", say(5, StatesFilter=["Stable"], TypesFilter=["classic"])
+    yield "both, in vain", say(5, StatesFilter=["Stable"], TypesFilter=["consumer"])
+    for name, member in members.items():
+        leave(w, names[name], member)
+
+
+def describe_groups(w):
+    _, names, members = make(w)
+
+    def say(version, *groups, **more):
+        answer = w.say("DescribeGroups", version, Groups=list(groups), **more)
+        if isinstance(answer, dict):
+            for each in answer["Groups"]:
+                for member in each["Members"]:
+                    known = [name for name, member_id in members.items() if member_id == member["MemberId"]]
+                    member["MemberId"] = f"the member of {known[0]}" if known else member["MemberId"]
+            answer["Groups"].sort(key=lambda each: each["GroupId"])
+        return answer
+
+    for version in range(7):
+        yield f"v{version}", say(version, *names.values(), w.prefix + "unknown")
+    yield "none", say(6)
+    yield "twice", say(5, names["simple"], names["simple"])
+    for version in (3, 5, 6):
+        yield f"operations v{version}", say(version, names["simple"], w.prefix + "unknown", IncludeAuthorizedOperations=True)
+    static = group(w, "static")
+    members["static"], generation = join(w, static, metadata=SUBSCRIPTION, GroupInstanceId="i")
+    sync(w, static, members["static"], generation, GroupInstanceId="i")
+    yield "a static member v3", say(3, static)
+    yield "a static member", say(6, static)
+    names["static"] = static
+    for name in ("stable", "connect", "joining"):
+        leave(w, names[name], members[name])
+    yield "after they left", say(6, *names.values())
+    w.ask("LeaveGroup", 3, GroupId=static, Members=[{"MemberId": members["static"], "GroupInstanceId": "i"}])
+
+
+def delete_groups(w):
+    topic, names, members = make(w)
+
+    def say(version, *groups):
+        answer = w.say("DeleteGroups", version, GroupsNames=list(groups))
+        if isinstance(answer, dict):
+            answer["Results"].sort(key=lambda each: each["GroupId"])
+        return answer
+
+    # The group without a name may have been left by somebody.
+    say(2, "")
+    for version in range(3):
+        yield f"v{version}", say(version, names["stable"], names["joining"], w.prefix + "unknown", "")
+    yield "empty ones", say(2, names["simple"], names["empty"])
+    yield "again", say(2, names["simple"], names["empty"])
+    yield "none", say(2)
+    yield "what was committed", w.say("OffsetFetch", 7, GroupId=names["simple"], Topics=None)
+    yield "described", w.say("DescribeGroups", 6, Groups=[names["empty"]])
+    commit(w, 8, names["simple"], [(topic, [row(0, 1)])])
+    yield "twice", say(2, names["simple"], names["simple"])
+    for name in ("stable", "connect", "joining"):
+        leave(w, names[name], members[name])
+
+
+CASES = (list_groups, describe_groups, delete_groups)
