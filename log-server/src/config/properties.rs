@@ -18,11 +18,12 @@ pub const VARIABLE_PREFIX: &str = "STRATALOG_";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "STRATALOG_CONFIG";
 /// Variables of ours that are no settings: what the other commands, tests and tools go by. A broker that they start inherits them.
-const OTHER_VARIABLES: [&str; 7] = [
+const OTHER_VARIABLES: [&str; 8] = [
     FILE_VARIABLE,
     "STRATALOG_BIN",
     "STRATALOG_BOOTSTRAP",
     "STRATALOG_FEEDS",
+    "STRATALOG_SCHEDULES",
     "STRATALOG_SEED",
     "STRATALOG_SEQUENCES",
     "STRATALOG_UPDATE",

@@ -1,4 +1,5 @@
-//! What tests of groups share: a shard with its log, a clock that stands still, and clients that wait.
-//! Compiled for tests alone.
+//! What tests of groups share: a shard with its log, a clock that stands still, clients that wait, and
+//! random schedules. Compiled for tests alone.
 
+pub(crate) mod schedules;
 pub(crate) mod world;

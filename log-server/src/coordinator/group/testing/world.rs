@@ -199,6 +199,11 @@ impl World {
         }
     }
 
+    /// Whether the disk has all of the log.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced == self.log.len()
+    }
+
     /// Lets time pass, and does all that is due on the way.
     pub(crate) fn advance(&mut self, by_ms: i64) {
         let end = self.now.saturating_plus(by_ms);

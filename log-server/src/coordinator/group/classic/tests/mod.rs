@@ -4,6 +4,7 @@
 
 mod joining;
 mod leaving;
+mod model;
 mod writing;
 
 use std::sync::Arc;
