@@ -197,9 +197,8 @@ impl<'a> Classic<'a> {
         self.counts = None;
         self.must_rejoin = true;
         self.membership.link.set_identity(None);
-        if !self.owned.is_empty() || self.outstanding.is_some() {
-            self.order(Order::Lose);
-        }
+        // Also with nothing to lose: a member whose caller is away does not join.
+        self.order(Order::Lose);
     }
 
     /// Waits for the next thing to do.
@@ -215,12 +214,11 @@ impl<'a> Classic<'a> {
             Some(at) => at,
             None => due.unwrap_or(now),
         };
-        let waits_for_handle = self.outstanding.is_some();
         let work = async {
             tokio::time::sleep_until(due).await;
             Heard::Time
         };
-        self.unless_commanded(work, waits_for_handle).await
+        self.unless_commanded(work, true).await
     }
 
     /// Runs `work` to its end, minding commands meanwhile; one to leave ends it early, and with `is_idle` every
@@ -421,7 +419,6 @@ impl<'a> Classic<'a> {
         );
         self.leave(self.membership.config.group_instance_id.is_none())
             .await;
-        self.order(Order::Lose);
         self.lose();
     }
 

@@ -36,3 +36,6 @@ pub use committer::Commit;
 pub use config::{AutoOffsetReset, GroupConfig, GroupProtocol};
 pub use consumer::{GroupConsumer, GroupMember};
 pub use listener::{Rebalance, RebalanceListener};
+
+#[cfg(test)]
+mod tests;

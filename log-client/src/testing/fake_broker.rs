@@ -26,6 +26,7 @@ use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
 use log_core::record::batch::Batch;
 use parking_lot::Mutex;
 
+use super::fake_group::FakeGroup;
 use super::{Incoming, Reply, ScriptedBroker};
 
 /// What happens to one batch of a produce request.
@@ -64,6 +65,8 @@ pub(crate) struct State {
     pub batch_bytes_max: usize,
     /// Answers each fetch with this error, as long as there are some.
     pub fetch_errors: VecDeque<ErrorCode>,
+    /// The one group that it keeps.
+    pub group: FakeGroup,
 }
 
 #[derive(Default)]
@@ -97,6 +100,7 @@ impl FakeBroker {
             requests: Vec::new(),
             batch_bytes_max: 1 << 20,
             fetch_errors: VecDeque::new(),
+            group: FakeGroup::default(),
         }));
         let shared = Arc::clone(&state);
         let broker = ScriptedBroker::serving(move |request| shared.lock().serve(&request)).await;
@@ -236,6 +240,13 @@ impl State {
             ApiKey::Produce => self.produce(request),
             ApiKey::Fetch => self.fetch(request),
             ApiKey::ListOffsets => self.list_offsets(request),
+            ApiKey::FindCoordinator
+            | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::OffsetCommit
+            | ApiKey::OffsetFetch => {
+                let ids = self.topics.iter().map(|(name, topic)| (name.clone(), topic.id));
+                self.group.serve(request, &ids.collect())
+            }
             api => panic!("the fake broker does not serve {api:?}"),
         }
     }

@@ -1,9 +1,10 @@
 //! A broker in the test's own process, on a loopback socket, that does what a closure says.
 //!
 //! It frames and answers like a real one; what to answer is the test's script. `fake_broker` builds a small
-//! working broker on it.
+//! working broker on it, and `fake_group` a group that it keeps.
 
 pub(crate) mod fake_broker;
+pub(crate) mod fake_group;
 
 use std::sync::Arc;
 
