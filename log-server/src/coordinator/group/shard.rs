@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use log_core::model::TimestampMs;
 
+use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::offsets::expiry::{Sweep, Sweeps};
@@ -22,6 +23,8 @@ pub struct GroupShard {
     pub(super) offsets: OffsetStore,
     pub(super) sweeps: Sweeps,
     pub(super) timers: Timers,
+    /// A KIP-848 group that this command ended to make room for a classic one.
+    pub(super) ended: Option<Box<ConsumerGroup>>,
 }
 
 impl GroupShard {
@@ -71,6 +74,7 @@ impl GroupShard {
             }
             TimerKind::ClassicJoin => self.expire_classic_join(&key.group, context),
             TimerKind::ClassicPendingSync => self.expire_classic_pending_sync(&key.group, context),
+            TimerKind::ClassicDowngraded => self.rebalance_downgraded(&key.group, context),
             TimerKind::ConsumerSession
             | TimerKind::ConsumerRebalance
             | TimerKind::ConsumerClassicJoin

@@ -18,6 +18,8 @@ pub enum TimerKind {
     ClassicJoin,
     /// Members that joined did not fetch their assignment.
     ClassicPendingSync,
+    /// A classic group was of the other protocol until now: it rebalances.
+    ClassicDowngraded,
     /// A KIP-848 member's session ends.
     ConsumerSession,
     /// A KIP-848 member did not give up in time what was revoked.

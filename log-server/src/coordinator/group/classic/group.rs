@@ -473,7 +473,9 @@ impl ClassicGroup {
 
 /// The protocol that most members like best, among those that all of them speak; of two that equally many like, the one that the
 /// first member likes better. `None` without members.
-pub(super) fn select_protocol<'a>(members: impl Iterator<Item = &'a Protocols> + Clone) -> Option<Arc<str>> {
+pub(in crate::coordinator::group) fn select_protocol<'a>(
+    members: impl Iterator<Item = &'a Protocols> + Clone,
+) -> Option<Arc<str>> {
     let mut spoken: BTreeMap<&str, usize> = BTreeMap::new();
     let mut member_count = 0;
     for protocols in members.clone() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::coordinator::group::classic::group::ClassicState;
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::group::Group;
 use crate::coordinator::group::shard::GroupShard;
 
 /// A member's sign of life.
@@ -33,6 +34,9 @@ impl GroupShard {
     ) -> Result<(), GroupError> {
         if request.group.is_empty() {
             return Err(GroupError::InvalidGroupId);
+        }
+        if let Some(Group::Consumer(_)) = self.groups.get(&request.group) {
+            return self.heartbeat_consumer_group(context, request);
         }
         let Some(mut work) = self.classic_work(&request.group, context) else {
             return Err(GroupError::UnknownMemberId(request.member_id.as_ref().to_owned()));

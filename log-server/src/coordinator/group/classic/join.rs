@@ -67,6 +67,9 @@ impl GroupShard {
             context.replies.push((ticket, refused));
             return;
         }
+        if let Some(Group::Consumer(_)) = self.groups.get(&request.group) {
+            return self.join_consumer_group(context, request, ticket);
+        }
         let name = Arc::clone(&request.group);
         if let Some(mut work) = self.classic_work(&name, context) {
             work.join(request, ticket);
@@ -75,7 +78,7 @@ impl GroupShard {
     }
 
     /// What is checked before the group is looked at. A group that does not exist begins with a member without an id.
-    fn admit_to_group(&mut self, context: &Context<'_>, request: &JoinRequest) -> Result<(), GroupError> {
+    fn admit_to_group(&mut self, context: &mut Context<'_>, request: &JoinRequest) -> Result<(), GroupError> {
         if request.group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
@@ -86,9 +89,9 @@ impl GroupShard {
         if request.session_timeout_ms < min || max < request.session_timeout_ms {
             return Err(GroupError::InvalidSessionTimeout { min, max });
         }
+        self.end_empty_consumer_group(context, &request.group);
         match self.groups.get(&request.group) {
-            Some(Group::Classic(_)) => Ok(()),
-            Some(Group::Consumer(_)) => Err(GroupError::InconsistentGroupProtocol),
+            Some(Group::Classic(_) | Group::Consumer(_)) => Ok(()),
             None if request.member_id.is_empty() => {
                 let group = Group::Classic(Box::default());
                 self.groups.insert(Arc::clone(&request.group), group);

@@ -7,6 +7,7 @@ use crate::coordinator::group::classic::group::ClassicState;
 use crate::coordinator::group::classic::rebalance::Work;
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::group::Group;
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::group::timers::TimerKind;
 
@@ -34,6 +35,9 @@ impl GroupShard {
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         if group.is_empty() {
             return Err(GroupError::InvalidGroupId);
+        }
+        if let Some(Group::Consumer(_)) = self.groups.get(group) {
+            return Ok(self.leave_consumer_group(context, group, leaving));
         }
         let Some(mut work) = self.classic_work(group, context) else {
             let unknown =

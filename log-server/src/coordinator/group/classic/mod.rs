@@ -6,6 +6,7 @@ pub mod heartbeat;
 pub mod join;
 pub mod leave;
 pub mod member;
+mod migration;
 mod rebalance;
 mod replay;
 pub mod reply;

@@ -38,7 +38,9 @@ pub struct SyncRequest {
 impl GroupShard {
     /// A member asks for its assignment. It is answered through the context, now or later.
     pub fn sync_group(&mut self, context: &mut Context<'_>, request: &SyncRequest, ticket: Ticket) {
-        if let Err(error) = self.check_sync(request) {
+        if let Some(Group::Consumer(_)) = self.groups.get(&request.group) {
+            self.sync_consumer_group(context, request, ticket);
+        } else if let Err(error) = self.check_sync(request) {
             context.replies.push((ticket, Reply::Sync(Err(error))));
         } else if let Some(mut work) = self.classic_work(&request.group, context) {
             work.sync(request, ticket);

@@ -10,8 +10,9 @@ use log_core::model::TopicId;
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::leave::member_tombstones;
 use crate::coordinator::group::consumer::member::{
-    Current, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, unknown_description,
+    Current, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, new_member,
 };
+use crate::coordinator::group::consumer::migration::upgrade;
 use crate::coordinator::group::consumer::reconcile::Step;
 use crate::coordinator::group::consumer::regex;
 use crate::coordinator::group::consumer::subscription::Outlook;
@@ -182,15 +183,29 @@ impl GroupShard {
     ) -> Result<HeartbeatResponse, GroupError> {
         let Self { groups, timers, .. } = self;
         let joins = request.member_epoch == JOIN_EPOCH;
-        let mut group = group_for_heartbeat(groups, context, &request.group_id, joins)?;
+        let mut group = match groups.get_mut(&request.group_id) {
+            Some(Group::Classic(classic)) if joins && !classic.is_empty() => {
+                Cow::Owned(upgrade(classic, timers, context, &request.group_id)?)
+            }
+            _ => group_for_heartbeat(groups, context, &request.group_id, joins)?,
+        };
         check_not_full(&group, &request.member_id, context.settings)?;
         let mut member_id = Arc::clone(&request.member_id);
         if member_id.is_empty() {
             member_id = TopicId::from_bytes((context.random_id)()).to_string().into();
         }
         let before = find_member(&mut group, context, &member_id, request)?;
-        let outcome = step(&group, context, &member_id, &before, request)?;
-        timers::start_session(timers, context, &group.id, &member_id);
+        let description = request.describe(&before.description);
+        let outcome = step(
+            &group,
+            context,
+            &member_id,
+            &before,
+            description,
+            request.owned.as_deref(),
+        )?;
+        timers::start_session(timers, context, &group.id, &member_id, &outcome.updated);
+        timers::stop_classic(timers, &group.id, &member_id);
         if outcome.moved {
             timers::follow_state(timers, context, &group.id, &member_id, &outcome.updated);
         }
@@ -255,10 +270,6 @@ fn find_member(
     request: &HeartbeatRequest,
 ) -> Result<Member, GroupError> {
     let joins = request.member_epoch == JOIN_EPOCH;
-    let new_member = || Member {
-        description: Arc::new(unknown_description()),
-        current: Arc::new(Current::default()),
-    };
     let Some(instance_id) = &request.instance_id else {
         let member = match group.members.get(member_id) {
             None if joins => new_member(),
@@ -347,8 +358,8 @@ fn check_epoch(member: &Member, request: &HeartbeatRequest) -> Result<(), GroupE
 }
 
 /// What a heartbeat did.
-struct Outcome {
-    updated: Member,
+pub(super) struct Outcome {
+    pub(super) updated: Member,
     /// Whether epoch, state or partitions changed.
     moved: bool,
     /// The version of the topics that the group is known to fit.
@@ -357,14 +368,14 @@ struct Outcome {
 
 /// Describes the member, raises the group epoch if that is called for, computes a target if there is a new epoch, and moves the
 /// member towards it.
-fn step(
+pub(super) fn step(
     group: &ConsumerGroup,
     context: &mut Context<'_>,
     member_id: &Arc<str>,
     before: &Member,
-    request: &HeartbeatRequest,
+    description: ConsumerMemberValue,
+    owned: Option<&[TopicPartitions]>,
 ) -> Result<Outcome, GroupError> {
-    let description = request.describe(&before.description);
     let names_changed = description.subscribed_topics != before.description.subscribed_topics;
     let mut updated = before.clone();
     if description != *before.description || !group.members.contains_key(member_id) {
@@ -402,7 +413,7 @@ fn step(
         target: &target,
         topics: context.topics,
         regexes,
-        owned: request.owned.as_deref(),
+        owned,
         subscription_changed: names_changed || regex_changed,
     }
     .take()?;

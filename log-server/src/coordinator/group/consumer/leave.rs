@@ -7,6 +7,7 @@ use crate::coordinator::group::consumer::assignment::OwnedPartitions;
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::heartbeat::{HeartbeatRequest, HeartbeatResponse, add_epoch};
 use crate::coordinator::group::consumer::member::{Current, LEAVE_STATIC_EPOCH};
+use crate::coordinator::group::consumer::migration::{downgrade, is_to_downgrade};
 use crate::coordinator::group::consumer::subscription::Outlook;
 use crate::coordinator::group::consumer::timers;
 use crate::coordinator::group::context::Context;
@@ -66,6 +67,11 @@ impl GroupShard {
         let Some(Group::Consumer(group)) = self.groups.get(group_id) else {
             return;
         };
+        if is_to_downgrade(group, context, gone) {
+            downgrade(group, context, gone);
+            timers::begin_classic(&mut self.timers, context, group, gone);
+            return;
+        }
         for member_id in gone {
             context
                 .records

@@ -92,6 +92,15 @@ impl Current {
     }
 }
 
+/// A member that has neither said nor got anything.
+#[must_use]
+pub fn new_member() -> Member {
+    Member {
+        description: Arc::new(unknown_description()),
+        current: Arc::new(Current::default()),
+    }
+}
+
 /// What a member has said of itself before it said anything.
 #[must_use]
 pub fn unknown_description() -> ConsumerMemberValue {

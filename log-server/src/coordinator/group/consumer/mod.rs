@@ -7,11 +7,14 @@
 
 pub mod assignment;
 pub mod assignor;
+mod classic_member;
 pub mod describe;
+mod embedded;
 pub mod group;
 pub mod heartbeat;
 mod leave;
 pub mod member;
+mod migration;
 mod questions;
 mod reconcile;
 mod regex;

@@ -35,6 +35,7 @@ impl GroupShard {
             );
         }
         if let GroupRecord::ConsumerGroup { value: None, .. } = record {
+            self.ended = None;
             if is_modern {
                 self.groups.remove(id);
             }

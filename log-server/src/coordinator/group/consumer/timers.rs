@@ -32,10 +32,97 @@ pub(super) fn start_session(
     context: &Context<'_>,
     group_id: &Arc<str>,
     member_id: &Arc<str>,
+    member: &Member,
 ) {
-    let timeout = i64::from(context.settings.consumer_session_timeout_ms);
-    let deadline = context.now.saturating_plus(timeout);
-    timers.set(key(group_id, member_id, TimerKind::ConsumerSession), deadline);
+    let own = member
+        .description
+        .classic
+        .as_ref()
+        .map(|classic| classic.session_timeout_ms);
+    let timeout = own.unwrap_or(context.settings.consumer_session_timeout_ms);
+    start(
+        timers,
+        context,
+        group_id,
+        member_id,
+        TimerKind::ConsumerSession,
+        timeout,
+    );
+}
+
+/// Begins a classic member's time to join again, if it does not run already.
+pub(super) fn start_join(
+    timers: &mut Timers,
+    context: &Context<'_>,
+    group_id: &Arc<str>,
+    member_id: &Arc<str>,
+    member: &Member,
+) {
+    let kind = TimerKind::ConsumerClassicJoin;
+    if timers.deadline(&key(group_id, member_id, kind)).is_none() {
+        let timeout = member.description.rebalance_timeout_ms;
+        start(timers, context, group_id, member_id, kind, timeout);
+    }
+}
+
+/// Begins a member's time for something.
+pub(super) fn start(
+    timers: &mut Timers,
+    context: &Context<'_>,
+    group_id: &Arc<str>,
+    member_id: &Arc<str>,
+    kind: TimerKind,
+    timeout_ms: i32,
+) {
+    let deadline = context.now.saturating_plus(i64::from(timeout_ms.max(0)));
+    timers.set(key(group_id, member_id, kind), deadline);
+}
+
+/// Ends it.
+pub(super) fn cancel(timers: &mut Timers, group_id: &Arc<str>, member_id: &Arc<str>, kind: TimerKind) {
+    timers.cancel(&key(group_id, member_id, kind));
+}
+
+/// Ends what only classic members have time for.
+pub(super) fn stop_classic(timers: &mut Timers, group_id: &Arc<str>, member_id: &Arc<str>) {
+    cancel(timers, group_id, member_id, TimerKind::ConsumerClassicJoin);
+    cancel(timers, group_id, member_id, TimerKind::ConsumerClassicSync);
+}
+
+/// Goes over to a classic group: its members' sessions begin, and it rebalances as soon as the records are replayed.
+pub(super) fn begin_classic(
+    timers: &mut Timers,
+    context: &Context<'_>,
+    group: &ConsumerGroup,
+    gone: &[Arc<str>],
+) {
+    for (member_id, member) in &group.members {
+        forget(timers, &group.id, member_id);
+        if let Some(classic) = member
+            .description
+            .classic
+            .as_ref()
+            .filter(|_| !gone.contains(member_id))
+        {
+            let timeout = classic.session_timeout_ms;
+            start(
+                timers,
+                context,
+                &group.id,
+                member_id,
+                TimerKind::ClassicSession,
+                timeout,
+            );
+        }
+    }
+    start(
+        timers,
+        context,
+        &group.id,
+        &"".into(),
+        TimerKind::ClassicDowngraded,
+        0,
+    );
 }
 
 /// Sets or stops the time for giving partitions up, as the member's new state has it.
@@ -47,7 +134,7 @@ pub(super) fn follow_state(
     member: &Member,
 ) {
     let key = key(group_id, member_id, TimerKind::ConsumerRebalance);
-    if member.current.state == MemberState::UnrevokedPartitions {
+    if member.current.state == MemberState::UnrevokedPartitions && !member.is_classic() {
         let timeout = i64::from(member.description.rebalance_timeout_ms);
         timers.set(key, context.now.saturating_plus(timeout));
     } else {
@@ -78,6 +165,15 @@ impl GroupShard {
         records: &[GroupRecord],
         context: &Context<'_>,
     ) {
+        // A group that had no members is not gone after all.
+        let is_of = |group: &ConsumerGroup, record: &GroupRecord| matches!(record, GroupRecord::ConsumerGroup { group: id, value: None } if *id == group.id);
+        if let Some(group) = self
+            .ended
+            .take()
+            .filter(|group| records.iter().any(|record| is_of(group, record)))
+        {
+            self.groups.insert(Arc::clone(&group.id), Group::Consumer(group));
+        }
         for record in records {
             let (GroupRecord::ConsumerCurrentMember { group, .. }
             | GroupRecord::ConsumerMember { group, .. }) = record
@@ -124,7 +220,7 @@ fn begin(timers: &mut Timers, context: &Context<'_>, group: &ConsumerGroup) {
             .deadline(&key(&group.id, member_id, TimerKind::ConsumerSession))
             .is_none()
         {
-            start_session(timers, context, &group.id, member_id);
+            start_session(timers, context, &group.id, member_id, member);
         }
         let revokes = key(&group.id, member_id, TimerKind::ConsumerRebalance);
         if timers.deadline(&revokes).is_none() {

@@ -1,5 +1,6 @@
 //! KIP-848 groups by their heartbeats: what a member is told, and what is in the records.
 
+mod migration;
 mod support;
 
 use crate::coordinator::group::consumer::heartbeat::HeartbeatRequest;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use log_core::model::{TimestampMs, TopicId};
 
+use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::consumer::heartbeat::{HeartbeatRequest, HeartbeatResponse};
-use crate::coordinator::group::context::{Context, LogRange, TopicFacts, Topics};
+use crate::coordinator::group::context::{Context, LogRange, Ticket, TopicFacts, Topics};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::{Committer, Group};
 use crate::coordinator::group::record::{GroupRecord, TopicPartitions};
@@ -97,6 +98,21 @@ impl Broker {
 
     /// Runs a command as the runtime would.
     pub(crate) fn run<R>(&mut self, command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R) -> R {
+        self.run_with_replies(command).0
+    }
+
+    /// The same, for whom it answered.
+    pub(crate) fn parked(
+        &mut self,
+        command: impl FnOnce(&mut GroupShard, &mut Context<'_>),
+    ) -> Vec<(Ticket, Reply)> {
+        self.run_with_replies(command).1
+    }
+
+    fn run_with_replies<R>(
+        &mut self,
+        command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R,
+    ) -> (R, Vec<(Ticket, Reply)>) {
         let mut random_id = || {
             self.next_id += 1;
             [self.next_id; 16]
@@ -105,16 +121,17 @@ impl Broker {
         let mut context = Context::new(now, &self.settings, &self.topics, &mut random_id);
         let answer = command(&mut self.shard, &mut context);
         let records = std::mem::take(&mut context.records);
-        if self.refuse_writes {
+        if self.refuse_writes && !records.is_empty() {
             self.shard.write_refused(&records, &mut context);
-            return answer;
+            return (answer, context.replies);
         }
+        let replies = context.replies;
         for record in &records {
             self.shard.replay(record);
         }
         self.log.extend(records);
         self.assert_replayed();
-        answer
+        (answer, replies)
     }
 
     /// The state is what the log says.

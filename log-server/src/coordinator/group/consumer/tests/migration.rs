@@ -1,0 +1,231 @@
+//! Groups that change their protocol while they work, and members of both in one group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::support::{Broker, topics};
+use crate::coordinator::group::classic::heartbeat::HeartbeatRequest;
+use crate::coordinator::group::classic::join::JoinRequest;
+use crate::coordinator::group::classic::leave::LeavingMember;
+use crate::coordinator::group::classic::member::Protocols;
+use crate::coordinator::group::classic::reply::{JoinRefused, Joined, Reply};
+use crate::coordinator::group::classic::sync::SyncRequest;
+use crate::coordinator::group::consumer::embedded::{read_assignment, write_assignment};
+use crate::coordinator::group::context::Ticket;
+use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::group::Group;
+use crate::coordinator::group::settings::MigrationPolicy;
+
+/// A subscription to `t` of version 1, with what the member has of it.
+pub(super) fn subscription(owned: &[i32]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_slice(b"\0\x01\0\0\0\x01\0\x01t\xff\xff\xff\xff");
+    let list = write_assignment(0, &vec![("t".into(), owned.to_vec())]);
+    bytes.put_slice(&list[2..list.len() - 4]);
+    bytes.freeze()
+}
+
+impl Broker {
+    pub(super) fn classic_join(&mut self, member: &str, owned: &[i32]) -> Result<Joined, JoinRefused> {
+        let request = JoinRequest {
+            group: "g".into(),
+            member_id: member.into(),
+            instance_id: None,
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+            session_timeout_ms: 45_000,
+            rebalance_timeout_ms: 60_000,
+            protocol_type: "consumer".into(),
+            protocols: Protocols::new(vec![("range".into(), subscription(owned))]),
+            reason: String::new(),
+            id_required: false,
+            may_skip_assignment: true,
+        };
+        let replies = self.parked(|shard, context| shard.join_group(context, &request, Ticket(1)));
+        match replies.into_iter().find(|(ticket, _)| *ticket == Ticket(1)) {
+            Some((_, Reply::Join(answer))) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn classic_sync(
+        &mut self,
+        member: &str,
+        generation: i32,
+        assignments: &[(&str, &[i32])],
+    ) -> Result<Vec<i32>, GroupError> {
+        let assignments = assignments.iter().map(|(member, partitions)| {
+            let assignment = write_assignment(1, &vec![("t".into(), partitions.to_vec())]);
+            (Arc::from(*member), assignment)
+        });
+        let request = SyncRequest {
+            group: "g".into(),
+            member_id: member.into(),
+            instance_id: None,
+            generation,
+            protocol_type: Some("consumer".into()),
+            protocol: Some("range".into()),
+            assignments: assignments.collect::<BTreeMap<_, _>>(),
+        };
+        let replies = self.parked(|shard, context| shard.sync_group(context, &request, Ticket(2)));
+        match replies.into_iter().find(|(ticket, _)| *ticket == Ticket(2)) {
+            Some((_, Reply::Sync(answer))) => answer.map(|synced| {
+                let read = read_assignment(&synced.assignment).unwrap().partitions;
+                read.into_iter().flat_map(|(_, partitions)| partitions).collect()
+            }),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn classic_beat(&mut self, member: &str, generation: i32) -> Result<(), GroupError> {
+        let request = HeartbeatRequest {
+            group: "g".into(),
+            member_id: member.into(),
+            instance_id: None,
+            generation,
+        };
+        self.run(|shard, context| shard.heartbeat(context, &request))
+    }
+
+    fn classic_leave(&mut self, member: &str) -> Vec<Result<(), GroupError>> {
+        let leaving = [LeavingMember {
+            member_id: member.into(),
+            instance_id: None,
+            reason: String::new(),
+        }];
+        self.run(|shard, context| shard.leave_group(context, "g", &leaving))
+            .unwrap()
+    }
+
+    /// A stable classic group of one member that reads both partitions.
+    fn with_classic_member() -> (Self, Arc<str>) {
+        let mut broker = Self::new(&[("t", 2)]);
+        let joined = broker.classic_join("", &[]).unwrap();
+        let id = Arc::clone(&joined.member_id);
+        assert_eq!(broker.classic_sync(&id, 1, &[(&id, &[0, 1])]), Ok(vec![0, 1]));
+        (broker, id)
+    }
+}
+
+#[test]
+fn a_classic_group_goes_over_member_by_member_and_back() {
+    let (mut broker, old) = Broker::with_classic_member();
+    let new = broker.join("g", "new", &["t"]).unwrap();
+    assert_eq!((new.member_epoch, topics(&new)), (2, Some(vec![])));
+    assert_eq!(broker.state("g"), "Reconciling");
+    // The classic member is told to join again, gives one partition up, joins again and goes on with the other.
+    assert_eq!(broker.classic_beat(&old, 1), Err(GroupError::RebalanceInProgress));
+    let joined = broker.classic_join(&old, &[0, 1]).unwrap();
+    assert_eq!(
+        (joined.generation, &*joined.leader, joined.members.len()),
+        (1, "", 0)
+    );
+    assert_eq!(broker.classic_sync(&old, 1, &[]), Ok(vec![0]));
+    assert_eq!(broker.classic_beat(&old, 1), Err(GroupError::RebalanceInProgress));
+    let joined = broker.classic_join(&old, &[0]).unwrap();
+    assert_eq!(joined.generation, 2);
+    assert_eq!(broker.classic_sync(&old, 2, &[]), Ok(vec![0]));
+    assert_eq!(broker.classic_beat(&old, 2), Ok(()));
+    let new = broker.beat("g", "new", 2).unwrap();
+    assert_eq!(topics(&new), Some(vec![1]));
+    assert_eq!(broker.state("g"), "Stable");
+    assert_eq!(
+        broker.classic_beat("new", 2).unwrap_err().to_string(),
+        "Member new does not use the classic protocol."
+    );
+    // The new member goes: the group is a classic one again, and rebalances.
+    broker.beat("g", "new", -1).unwrap();
+    broker.advance(0);
+    assert_eq!(broker.state("g"), "classic");
+    let Group::Classic(group) = &broker.shard.groups["g"] else {
+        panic!()
+    };
+    assert_eq!(
+        (group.state_name(), group.generation()),
+        ("PreparingRebalance", 2)
+    );
+    assert_eq!(broker.classic_beat(&old, 2), Err(GroupError::RebalanceInProgress));
+    let joined = broker.classic_join(&old, &[0]).unwrap();
+    assert_eq!((joined.generation, &joined.leader), (3, &old));
+    assert_eq!(broker.classic_sync(&old, 3, &[(&old, &[0, 1])]), Ok(vec![0, 1]));
+}
+
+#[test]
+fn a_classic_member_may_come_and_go() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "new", &["t"]).unwrap();
+    let joined = broker.classic_join("", &[]).unwrap();
+    assert_eq!(
+        (joined.generation, joined.protocol.as_deref()),
+        (2, Some("range"))
+    );
+    let id = joined.member_id;
+    assert_eq!(broker.classic_sync(&id, 2, &[]), Ok(vec![]));
+    assert_eq!(
+        broker.classic_sync(&id, 1, &[]),
+        Err(GroupError::IllegalGeneration)
+    );
+    assert_eq!(broker.classic_beat(&id, 2), Ok(()));
+    broker.beat("g", "new", 1).unwrap();
+    broker.own("g", "new", 1, &[0]).unwrap();
+    assert_eq!(broker.classic_beat(&id, 2), Err(GroupError::RebalanceInProgress));
+    broker.classic_join(&id, &[]).unwrap();
+    assert_eq!(broker.classic_sync(&id, 2, &[]), Ok(vec![1]));
+    assert_eq!(broker.classic_leave(&id), [Ok(())]);
+    assert!(matches!(
+        broker.classic_leave(&id)[0],
+        Err(GroupError::UnknownMemberId(_))
+    ));
+    let new = broker.beat("g", "new", 2).unwrap();
+    assert_eq!((new.member_epoch, topics(&new)), (3, Some(vec![0, 1])));
+}
+
+#[test]
+fn a_classic_member_that_does_not_join_again_in_time_is_removed() {
+    let (mut broker, old) = Broker::with_classic_member();
+    broker.join("g", "new", &["t"]).unwrap();
+    broker.classic_beat(&old, 1).unwrap_err();
+    for _ in 0..3 {
+        broker.advance(20_000);
+        broker.classic_beat(&old, 1).unwrap_err();
+        broker
+            .beat("g", "new", if broker.state("g") == "Stable" { 3 } else { 2 })
+            .unwrap();
+    }
+}
+
+#[test]
+fn groups_that_cannot_go_over_say_why() {
+    let (mut broker, _) = Broker::with_classic_member();
+    broker.settings.consumer_migration_policy = MigrationPolicy::Downgrade;
+    assert_eq!(
+        broker.join("g", "new", &["t"]).unwrap_err().to_string(),
+        "Cannot upgrade classic group g to consumer group because online upgrade is disabled."
+    );
+    broker.settings.consumer_migration_policy = MigrationPolicy::Upgrade;
+    broker.join("g", "new", &["t"]).unwrap();
+    broker.beat("g", "new", -1).unwrap();
+    // It does not go back, either.
+    assert_eq!(broker.state("g"), "Assigning");
+}
+
+#[test]
+fn an_empty_group_becomes_one_of_the_other_protocol() {
+    let mut broker = Broker::new(&[("t", 1)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.beat("g", "a", -1).unwrap();
+    broker.refuse_writes = true;
+    broker.parked(|shard, context| shard.consumer_loaded(context));
+    let _ = broker.classic_join("", &[]);
+    broker.refuse_writes = false;
+    assert_eq!(broker.state("g"), "Empty");
+    let joined = broker.classic_join("", &[]).unwrap();
+    assert_eq!((broker.state("g"), joined.generation), ("classic", 1));
+    let id = joined.member_id;
+    broker.classic_sync(&id, 1, &[(&id, &[0])]).unwrap();
+    broker.classic_leave(&id);
+    let a = broker.join("g", "a", &["t"]).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (1, Some(vec![0])));
+}
