@@ -10,6 +10,7 @@
 //! | [`loads`] | the client programs that load them |
 //! | [`probe`] | the time from a start to the first acknowledged record |
 //! | [`comparison`] | what both gave, and the ratios |
+//! | [`group_commits`] | groups that commit offsets, and read them after a start |
 //!
 //! A machine that others use as well has no steady speed. So cases take turns within a round, a round's ratios are what
 //! counts, medians over the rounds are told with their extremes, and CPU time stands beside elapsed time. Figures come with
@@ -18,6 +19,7 @@
 pub mod brokers;
 pub mod case;
 pub mod comparison;
+pub mod group_commits;
 pub mod loads;
 pub mod probe;
 pub mod report;

@@ -256,7 +256,10 @@ impl Broker {
             tracing::warn!("some connections did not end in time and are dropped");
             aborts.iter().for_each(tokio::task::AbortHandle::abort);
         }
-        self.groups.closed().await;
+        let left = timeout.saturating_sub(began.elapsed());
+        if tokio::time::timeout(left, self.groups.closed()).await.is_err() {
+            tracing::warn!("groups were still being read and are left so");
+        }
         let closing = tokio::task::spawn_blocking(move || self.storage.close());
         let left = timeout.saturating_sub(began.elapsed());
         match tokio::time::timeout(left, closing).await {

@@ -227,8 +227,18 @@ impl GroupCoordinator {
         let hosts: Box<[_]> = partitions
             .map(|partition| ShardHost::new(Arc::clone(&self.context), partition))
             .collect();
+        if usize::try_from(partition_count) != Ok(hosts.len()) {
+            // With fewer, groups would be looked for where they are not.
+            tracing::error!(
+                topic = OFFSETS_TOPIC,
+                partition_count,
+                found = hosts.len(),
+                "partitions are missing"
+            );
+            return Vec::new();
+        }
         let mut keepers = self.keepers.lock();
-        if keepers.is_stopped || hosts.is_empty() {
+        if keepers.is_stopped {
             return Vec::new();
         }
         let mut looks = Vec::with_capacity(hosts.len());
