@@ -15,18 +15,18 @@ fn bootstrap() -> String {
 }
 
 macro_rules! scenarios {
-    ($module:ident: $($name:ident)*) => {
+    ($module:ident, $address:expr; $($name:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[ignore = "needs a broker: STRATALOG_TEST_BOOTSTRAP=host:port"]
             async fn $name() {
-                $module::$name(&bootstrap()).await;
+                $module::$name($address).await;
             }
         )*
     };
 }
 
-scenarios! { scenarios:
+scenarios! { scenarios, &bootstrap();
     topics_are_created_grown_described_and_deleted
     topic_settings_are_changed_and_taken_back
     the_cluster_describes_itself
@@ -41,11 +41,11 @@ scenarios! { scenarios:
 
 // Groups of the consumer protocol need `group.consumer.min.session.timeout.ms=1000` and
 // `group.consumer.min.heartbeat.interval.ms=100` on a real Kafka broker.
-scenarios! { groups:
+scenarios! { groups, bootstrap();
     members_share_partitions_and_hand_them_over
     members_of_both_protocols_share_a_group
     a_member_comes_back_to_what_it_committed
-    a_pattern_finds_topics_of_the_future
+    a_pattern_finds_topics_and_partitions_of_the_future
     a_listener_hears_of_every_change_once
     a_member_that_does_not_poll_loses_its_partitions
     a_static_member_keeps_its_place

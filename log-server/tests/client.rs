@@ -1,7 +1,7 @@
 //! The Rust client against the built `stratalog`: the scenarios of `log-client`, which any broker must pass.
 //! `STRATALOG_TEST_BOOTSTRAP=host:port` runs them against a broker that is there, a real Kafka broker for example.
 //!
-//! The server is started once for all of them, on ports that the system chose.
+//! The server is started once for each of two sets of them, on ports that the system chose.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,26 +11,38 @@
 )]
 
 #[path = "../../log-client/tests/scenarios/mod.rs"]
-#[expect(dead_code, reason = "those about groups wait until this server keeps groups")]
 mod scenarios;
+use scenarios::groups;
 #[path = "process/server.rs"]
 #[expect(dead_code, reason = "crashes and full disks are tested elsewhere")]
 mod server;
 
-#[test]
-fn the_client_does_with_this_broker_what_it_does_with_kafka() {
+/// Does something with the broker that was given, or with one of its own that has these settings.
+fn with_broker<F: Future<Output = ()>>(settings: &[(&str, &str)], work: impl FnOnce(String) -> F) {
     let directory = tempfile::tempdir().unwrap();
     let given = std::env::var("STRATALOG_TEST_BOOTSTRAP").ok();
-    let own = given
-        .is_none()
-        .then(|| server::Place::new(directory.path()).start());
+    let own = given.is_none().then(|| {
+        let place = server::Place::new(directory.path());
+        let place = settings
+            .iter()
+            .fold(place, |place, (name, value)| place.with(name, value));
+        place.start()
+    });
     let bootstrap = given.unwrap_or_else(|| own.as_ref().unwrap().kafka().to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async {
+    runtime.block_on(work(bootstrap));
+    if let Some(own) = own {
+        assert!(own.stop().success(), "it stops in order");
+    }
+}
+
+#[test]
+fn the_client_does_with_this_broker_what_it_does_with_kafka() {
+    with_broker(&[], |bootstrap| async move {
         scenarios::topics_are_created_grown_described_and_deleted(&bootstrap).await;
         scenarios::topic_settings_are_changed_and_taken_back(&bootstrap).await;
         scenarios::the_cluster_describes_itself(&bootstrap).await;
@@ -40,8 +52,39 @@ fn the_client_does_with_this_broker_what_it_does_with_kafka() {
         scenarios::what_the_broker_refuses_is_reported(&bootstrap).await;
         scenarios::records_come_back_as_they_were_sent(&bootstrap).await;
         scenarios::reading_begins_where_it_was_asked_to(&bootstrap).await;
+        scenarios::groups_are_listed_described_and_deleted(&bootstrap).await;
     });
-    if let Some(own) = own {
-        assert!(own.stop().success(), "it stops in order");
-    }
+}
+
+/// All at once, because members wait for each other most of the time.
+#[test]
+fn members_of_groups_do_with_this_broker_what_they_do_with_kafka() {
+    let impatient = [
+        ("group.consumer.min.session.timeout.ms", "1000"),
+        ("group.consumer.session.timeout.ms", "3000"),
+        ("group.consumer.min.heartbeat.interval.ms", "100"),
+        ("group.consumer.heartbeat.interval.ms", "300"),
+    ];
+    with_broker(&impatient, |bootstrap| async move {
+        let all = [
+            tokio::spawn(groups::members_share_partitions_and_hand_them_over(
+                bootstrap.clone(),
+            )),
+            tokio::spawn(groups::members_of_both_protocols_share_a_group(bootstrap.clone())),
+            tokio::spawn(groups::a_member_comes_back_to_what_it_committed(
+                bootstrap.clone(),
+            )),
+            tokio::spawn(groups::a_pattern_finds_topics_and_partitions_of_the_future(
+                bootstrap.clone(),
+            )),
+            tokio::spawn(groups::a_listener_hears_of_every_change_once(bootstrap.clone())),
+            tokio::spawn(groups::a_member_that_does_not_poll_loses_its_partitions(
+                bootstrap.clone(),
+            )),
+            tokio::spawn(groups::a_static_member_keeps_its_place(bootstrap)),
+        ];
+        for scenario in all {
+            scenario.await.unwrap();
+        }
+    });
 }
