@@ -295,9 +295,13 @@ fn the_metadata_records() {
         },
         MetadataRecord::BrokerConfigSet {
             node_id: None,
-            configs,
+            configs: configs.clone(),
         },
         MetadataRecord::ProducerIdBlock { next_producer_id: 0 },
+        MetadataRecord::GroupConfigSet {
+            group: String::new(),
+            configs,
+        },
     ];
     let rows = table("metadata records");
     assert_eq!(rows.len(), all.len());

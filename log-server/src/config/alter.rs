@@ -104,12 +104,12 @@ pub enum AlterError {
 }
 
 /// A config as far as a change needs to know it.
-struct Target {
-    name: &'static str,
-    kind: Kind,
-    rule: Rule,
+pub(super) struct Target {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) rule: Rule,
     /// What list operations begin with when there is no override.
-    default: String,
+    pub(super) default: String,
 }
 
 impl BrokerLayers<'_> {
@@ -170,7 +170,7 @@ fn find_broker_key(name: &str) -> Result<&'static Key, ConfigError> {
     })
 }
 
-fn alter(
+pub(super) fn alter(
     current: &Overrides,
     alteration: &Alteration,
     find: impl Fn(&str) -> Result<Target, AlterError>,

@@ -35,6 +35,8 @@ pub enum Source {
     Static,
     /// Nobody (`DEFAULT_CONFIG`).
     Default,
+    /// The group itself (`GROUP_CONFIG`).
+    Group,
 }
 
 impl Source {
@@ -47,6 +49,7 @@ impl Source {
             Self::Cluster => 3,
             Self::Static => 4,
             Self::Default => 5,
+            Self::Group => 8,
         }
     }
 }
@@ -57,7 +60,7 @@ pub enum ConfigError {
     /// There is no such config.
     #[error("there is no {resource} config {name}{suggestion}")]
     Unknown {
-        /// `topic` or `broker`.
+        /// `topic`, `group` or `broker`.
         resource: &'static str,
         /// The name.
         name: String,
@@ -120,7 +123,7 @@ impl BrokerLayers<'_> {
     /// What the broker key `name` has at `source`.
     fn at(&self, source: Source, name: &'static str) -> Option<Candidate> {
         let value = match source {
-            Source::Topic => None,
+            Source::Topic | Source::Group => None,
             Source::Node => self.node.get(name).map(String::as_str),
             Source::Cluster => self.cluster.get(name).map(String::as_str),
             Source::Static => self

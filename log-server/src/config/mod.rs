@@ -8,6 +8,7 @@
 //! | [`properties`] | the layers: default, file, environment, flags |
 //! | [`effective`] | which value counts for a topic or the broker, and from where it comes |
 //! | `group` | what the settings of groups must have in common |
+//! | [`group_keys`] | what a group may set for itself |
 //! | [`alter`] | changes to a set of overrides |
 //! | [`describe`] | rows for `DescribeConfigs` |
 //! | [`help`] | `--help` and the table in `docs/OPERATIONS.md` |
@@ -19,6 +20,7 @@ pub mod alter;
 pub mod describe;
 pub mod effective;
 mod group;
+pub mod group_keys;
 pub mod help;
 pub mod keys;
 pub mod properties;

@@ -46,7 +46,7 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
         *times_named.entry((*kind, name)).or_default() += 1;
     }
     let mut results: Vec<Option<Result<(), ControllerError>>> = Vec::with_capacity(wanted.len());
-    let (mut topics, mut brokers) = (Vec::new(), Vec::new());
+    let (mut topics, mut brokers, mut groups) = (Vec::new(), Vec::new(), Vec::new());
     for (place, wanted) in wanted.into_iter().enumerate() {
         results.push(
             match (resource(services, &times_named, &wanted), wanted.alteration) {
@@ -59,6 +59,10 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
                     brokers.push((place, (scope, alteration)));
                     None
                 }
+                (Ok(ConfigResource::Group(name)), Ok(alteration)) => {
+                    groups.push((place, (name, alteration)));
+                    None
+                }
                 (Ok(ConfigResource::Nothing), Ok(_)) => Some(Err(ControllerError::InvalidRequest(
                     "this kind of resource has no settings here".to_owned(),
                 ))),
@@ -67,6 +71,7 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
     }
     let (topic_places, topics): (Vec<usize>, Vec<_>) = topics.into_iter().unzip();
     let (broker_places, brokers): (Vec<usize>, Vec<_>) = brokers.into_iter().unzip();
+    let (group_places, groups): (Vec<usize>, Vec<_>) = groups.into_iter().unzip();
     let mut made = Vec::new();
     if !topics.is_empty() {
         let outcomes = services
@@ -81,6 +86,13 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
             .alter_broker_configs(brokers, validate_only)
             .await;
         made.extend(broker_places.into_iter().zip(outcomes));
+    }
+    if !groups.is_empty() {
+        let outcomes = services
+            .controller
+            .alter_group_configs(groups, validate_only)
+            .await;
+        made.extend(group_places.into_iter().zip(outcomes));
     }
     for (place, result) in made {
         if let Some(slot) = results.get_mut(place) {

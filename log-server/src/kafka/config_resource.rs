@@ -4,11 +4,16 @@
 use crate::metadata::error::ControllerError;
 use crate::metadata::plan::BrokerScope;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
+/// Topics.
+pub(crate) const TOPIC: i8 = 2;
+/// Brokers.
+pub(crate) const BROKER: i8 = 4;
+/// The verbosity of a broker's loggers.
+pub(crate) const BROKER_LOGGER: i8 = 8;
+/// What clients report of themselves.
+pub(crate) const CLIENT_METRICS: i8 = 16;
+/// Groups.
+pub(crate) const GROUP: i8 = 32;
 
 /// Something that has settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +22,8 @@ pub(crate) enum ConfigResource {
     Topic(String),
     /// This broker, or all brokers.
     Broker(BrokerScope),
+    /// A group by name.
+    Group(String),
     /// A kind that Kafka has and this broker has no settings of.
     Nothing,
 }
@@ -40,7 +47,8 @@ impl ConfigResource {
             CLIENT_METRICS | GROUP if name.is_empty() => Err(ControllerError::InvalidRequest(
                 "the name must not be empty".to_owned(),
             )),
-            CLIENT_METRICS | GROUP => Ok(Self::Nothing),
+            CLIENT_METRICS => Ok(Self::Nothing),
+            GROUP => Ok(Self::Group(name.to_owned())),
             other => Err(ControllerError::InvalidRequest(format!(
                 "there are no resources of kind {other}"
             ))),

@@ -21,10 +21,10 @@ use log_core::protocol::{
     messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
     messages::FetchRequestData, messages::FindCoordinatorRequestData, messages::HeartbeatRequestData,
     messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
-    messages::LeaveGroupRequestData, messages::ListGroupsRequestData, messages::ListOffsetsRequestData,
-    messages::MetadataRequestData, messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData,
-    messages::OffsetFetchRequestData, messages::OffsetForLeaderEpochRequestData,
-    messages::ProduceRequestData, read_request_header,
+    messages::LeaveGroupRequestData, messages::ListConfigResourcesRequestData,
+    messages::ListGroupsRequestData, messages::ListOffsetsRequestData, messages::MetadataRequestData,
+    messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
+    messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData, read_request_header,
 };
 
 use crate::kafka::apis::Admission;
@@ -80,6 +80,9 @@ impl Dispatcher {
             }),
             ApiKey::DescribeConfigs => now(request, |_, body: DescribeConfigsRequestData| {
                 h::describe_configs::handle(&self.services, body)
+            }),
+            ApiKey::ListConfigResources => now(request, |context, body: ListConfigResourcesRequestData| {
+                h::list_config_resources::handle(&self.services, context, &body)
             }),
             ApiKey::DescribeTopicPartitions => now(request, |_, body: DescribeTopicPartitionsRequestData| {
                 h::describe_topic_partitions::handle(&self.services, &body)

@@ -185,12 +185,9 @@ impl Controller {
         changes: Vec<(String, Alteration)>,
         validate_only: bool,
     ) -> Vec<Result<(), ControllerError>> {
-        let items = changes
-            .into_iter()
-            .map(|(topic, alteration)| Item::AlterTopic(topic, alteration))
-            .collect();
-        let results = self.submit(items, validate_only).await;
-        results.into_iter().map(|result| result.map(drop)).collect()
+        let items = changes.into_iter();
+        let items = items.map(|(topic, alteration)| Item::AlterTopic(topic, alteration));
+        self.alter(items.collect(), validate_only).await
     }
 
     /// Changes settings of this broker, or of all, while they run.
@@ -199,10 +196,23 @@ impl Controller {
         changes: Vec<(BrokerScope, Alteration)>,
         validate_only: bool,
     ) -> Vec<Result<(), ControllerError>> {
-        let items = changes
-            .into_iter()
-            .map(|(scope, alteration)| Item::AlterBroker(scope, alteration))
-            .collect();
+        let items = changes.into_iter();
+        let items = items.map(|(scope, alteration)| Item::AlterBroker(scope, alteration));
+        self.alter(items.collect(), validate_only).await
+    }
+
+    /// Changes what groups set themselves, each by itself. The groups need not exist.
+    pub async fn alter_group_configs(
+        &self,
+        changes: Vec<(String, Alteration)>,
+        validate_only: bool,
+    ) -> Vec<Result<(), ControllerError>> {
+        let items = changes.into_iter();
+        let items = items.map(|(group, alteration)| Item::AlterGroup(group, alteration));
+        self.alter(items.collect(), validate_only).await
+    }
+
+    async fn alter(&self, items: Vec<Item>, validate_only: bool) -> Vec<Result<(), ControllerError>> {
         let results = self.submit(items, validate_only).await;
         results.into_iter().map(|result| result.map(drop)).collect()
     }

@@ -87,6 +87,7 @@ pub struct MetadataImage {
     folded_names: HashMap<String, Arc<str>>,
     cluster_configs: Overrides,
     node_configs: BTreeMap<i32, Overrides>,
+    group_configs: BTreeMap<Arc<str>, Overrides>,
     next_producer_id: ProducerId,
     deleted: VecDeque<TopicId>,
 }
@@ -102,6 +103,7 @@ impl Default for MetadataImage {
             folded_names: HashMap::new(),
             cluster_configs: Overrides::new(),
             node_configs: BTreeMap::new(),
+            group_configs: BTreeMap::new(),
             next_producer_id: ProducerId::new(0),
             deleted: VecDeque::new(),
         }
@@ -176,6 +178,17 @@ impl MetadataImage {
         self.node_configs.get(&node_id).unwrap_or(&NO_OVERRIDES)
     }
 
+    /// What a group sets itself.
+    #[must_use]
+    pub fn group_configs(&self, group: &str) -> &Overrides {
+        self.group_configs.get(group).unwrap_or(&NO_OVERRIDES)
+    }
+
+    /// The groups that set something themselves, by name.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.group_configs.keys()
+    }
+
     /// The settings of the broker that was started with `config`, those made while it runs included.
     #[must_use]
     pub fn layers<'a>(&'a self, config: &'a BrokerConfig) -> BrokerLayers<'a> {
@@ -240,6 +253,12 @@ impl MetadataImage {
             } => {
                 self.node_configs.insert(*node_id, configs.clone());
             }
+            MetadataRecord::GroupConfigSet { group, configs } if configs.is_empty() => {
+                self.group_configs.remove(group.as_str());
+            }
+            MetadataRecord::GroupConfigSet { group, configs } => {
+                self.group_configs.insert(group.as_str().into(), configs.clone());
+            }
             MetadataRecord::ProducerIdBlock { next_producer_id } => {
                 if *next_producer_id < self.next_producer_id.get() {
                     return Err(ReplayError::ProducerIdsReused {
@@ -273,6 +292,13 @@ impl MetadataImage {
                 node_id: Some(*node_id),
                 configs: configs.clone(),
             });
+        let groups = self
+            .group_configs
+            .iter()
+            .map(|(group, configs)| MetadataRecord::GroupConfigSet {
+                group: group.to_string(),
+                configs: configs.clone(),
+            });
         let mut records = vec![
             MetadataRecord::ClusterCreated {
                 cluster_id: self.cluster_id.to_string(),
@@ -286,6 +312,7 @@ impl MetadataImage {
             },
         ];
         records.extend(nodes);
+        records.extend(groups);
         records.extend(deleted);
         records.extend(topics);
         records
@@ -403,6 +430,10 @@ mod tests {
             MetadataRecord::BrokerConfigSet {
                 node_id: Some(1),
                 configs: configs("2"),
+            },
+            MetadataRecord::GroupConfigSet {
+                group: "g".to_owned(),
+                configs: configs("3"),
             },
             MetadataRecord::ProducerIdBlock {
                 next_producer_id: 1000,

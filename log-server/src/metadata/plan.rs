@@ -92,6 +92,8 @@ pub enum Item {
     AlterTopic(String, Alteration),
     /// Change settings while brokers run.
     AlterBroker(BrokerScope, Alteration),
+    /// Change what a group sets itself.
+    AlterGroup(String, Alteration),
     /// A producer id; the controller plans those of all requests together, by [`plan_producer_ids`].
     ProducerId,
 }
@@ -143,6 +145,7 @@ impl<'a> Planner<'a> {
             Item::AddPartitions(more) => self.add_partitions(image, more).map(Some),
             Item::AlterTopic(name, alteration) => self.alter_topic(image, name, alteration),
             Item::AlterBroker(scope, alteration) => self.alter_broker(image, *scope, alteration),
+            Item::AlterGroup(group, alteration) => self.alter_group(image, group, alteration),
             Item::ProducerId => Ok(None),
         }
     }
@@ -374,6 +377,23 @@ impl<'a> Planner<'a> {
         Ok((configs != *current).then_some(MetadataRecord::BrokerConfigSet { node_id, configs }))
     }
 
+    fn alter_group(
+        &self,
+        image: &MetadataImage,
+        group: &str,
+        alteration: &Alteration,
+    ) -> Result<Option<MetadataRecord>, ControllerError> {
+        let current = image.group_configs(group);
+        let configs = image
+            .layers(self.config)
+            .alter_group(current, alteration)
+            .map_err(|error| ControllerError::from_alteration(&error))?;
+        Ok((configs != *current).then(|| MetadataRecord::GroupConfigSet {
+            group: group.to_owned(),
+            configs,
+        }))
+    }
+
     /// A new default must not contradict what a topic sets itself.
     fn check_topics_under(
         &self,
@@ -413,6 +433,7 @@ impl<'a> Planner<'a> {
 enum Subject {
     Topic(TopicSelector),
     Broker(BrokerScope),
+    Group(String),
 }
 
 fn subject(item: &Item) -> Option<Subject> {
@@ -423,6 +444,7 @@ fn subject(item: &Item) -> Option<Subject> {
         Item::AddPartitions(more) => named(&more.topic),
         Item::AlterTopic(name, _) => named(name),
         Item::AlterBroker(scope, _) => Some(Subject::Broker(*scope)),
+        Item::AlterGroup(group, _) => Some(Subject::Group(group.clone())),
         Item::ProducerId => None,
     }
 }

@@ -78,6 +78,13 @@ pub enum MetadataRecord {
         /// The first id that is still free.
         next_producer_id: i64,
     },
+    /// A group sets this itself, and nothing else.
+    GroupConfigSet {
+        /// Its name.
+        group: String,
+        /// All its overrides.
+        configs: Overrides,
+    },
 }
 
 impl MetadataRecord {
@@ -106,7 +113,10 @@ impl MetadataRecord {
             | Self::PartitionsAdded { topic_id, .. }
             | Self::PartitionsWithdrawn { topic_id, .. }
             | Self::TopicConfigSet { topic_id, .. } => Some(TopicId::from_bytes(*topic_id)),
-            Self::ClusterCreated { .. } | Self::BrokerConfigSet { .. } | Self::ProducerIdBlock { .. } => None,
+            Self::ClusterCreated { .. }
+            | Self::BrokerConfigSet { .. }
+            | Self::ProducerIdBlock { .. }
+            | Self::GroupConfigSet { .. } => None,
         }
     }
 }
@@ -208,6 +218,13 @@ mod tests {
                 next_producer_id: 1000,
             },
             "07000000 e803000000000000",
+        );
+        check(
+            &MetadataRecord::GroupConfigSet {
+                group: "g".to_owned(),
+                configs: overrides(&[("a", "1")]),
+            },
+            "08000000 0100000000000000 67 0100000000000000 0100000000000000 61 0100000000000000 31",
         );
     }
 

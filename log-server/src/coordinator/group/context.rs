@@ -1,6 +1,7 @@
 //! What a command is given, and what it gives back besides its answer.
 //! The world outside (time, topics, chance) comes in here alone, so that a seed replays a run.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use log_core::model::{Offset, TimestampMs, TopicId};
@@ -41,6 +42,17 @@ pub struct LogRange {
     pub end: Offset,
 }
 
+/// What a group sets itself, over the broker's settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupOverrides {
+    /// `consumer.session.timeout.ms`.
+    pub consumer_session_timeout_ms: Option<i32>,
+    /// `consumer.heartbeat.interval.ms`.
+    pub consumer_heartbeat_interval_ms: Option<i32>,
+    /// `consumer.assignment.interval.ms`.
+    pub consumer_assignment_interval_ms: Option<i32>,
+}
+
 /// The topics as they are at the time of a command.
 pub trait Topics {
     /// A number that grows whenever the answers of the others may change.
@@ -53,6 +65,10 @@ pub trait Topics {
     fn names(&self) -> Vec<Arc<str>>;
     /// Where a partition's records begin and end; `None` if that is not known, because it is off-line or not there.
     fn log_range(&self, topic: &str, partition: i32) -> Option<LogRange>;
+    /// What a group sets itself. It stands in the same metadata.
+    fn group_overrides(&self, _group: &str) -> GroupOverrides {
+        GroupOverrides::default()
+    }
 }
 
 /// What a command sees, and where it puts its effects.
@@ -91,6 +107,37 @@ impl<'a> Context<'a> {
             replies: Vec::new(),
         }
     }
+}
+
+impl Context<'_> {
+    /// After how long without a heartbeat a member of a KIP-848 group is gone.
+    #[must_use]
+    pub fn consumer_session_timeout_ms(&self, group: &str) -> i32 {
+        let own = self.topics.group_overrides(group).consumer_session_timeout_ms;
+        let range = &self.settings.consumer_session_timeout_range_ms;
+        within(own, range).unwrap_or(self.settings.consumer_session_timeout_ms)
+    }
+
+    /// How often a member of a KIP-848 group is told to say something.
+    #[must_use]
+    pub fn consumer_heartbeat_interval_ms(&self, group: &str) -> i32 {
+        let own = self.topics.group_overrides(group).consumer_heartbeat_interval_ms;
+        let range = &self.settings.consumer_heartbeat_interval_range_ms;
+        within(own, range).unwrap_or(self.settings.consumer_heartbeat_interval_ms)
+    }
+
+    /// How long after one assignment of a KIP-848 group the next may come.
+    #[must_use]
+    pub fn consumer_assignment_interval_ms(&self, group: &str) -> i32 {
+        let own = self.topics.group_overrides(group).consumer_assignment_interval_ms;
+        let range = &self.settings.consumer_assignment_interval_range_ms;
+        within(own, range).unwrap_or(self.settings.consumer_assignment_interval_ms)
+    }
+}
+
+/// A group's own value; the broker's range may have become narrower since it was set.
+fn within(own: Option<i32>, range: &RangeInclusive<i32>) -> Option<i32> {
+    own.map(|own| own.min(*range.end()).max(*range.start()))
 }
 
 impl std::fmt::Debug for Context<'_> {

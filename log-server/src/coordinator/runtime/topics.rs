@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use log_core::model::TopicId;
 
-use crate::coordinator::group::context::{LogRange, TopicFacts, Topics};
+use crate::config::group_keys::{ASSIGNMENT_INTERVAL, HEARTBEAT_INTERVAL, SESSION_TIMEOUT, number};
+use crate::coordinator::group::context::{GroupOverrides, LogRange, TopicFacts, Topics};
 use crate::metadata::image::{MetadataImage, TopicImage};
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
@@ -37,6 +38,15 @@ impl Topics for ImageTopics {
 
     fn log_range(&self, topic: &str, partition: i32) -> Option<LogRange> {
         range_of(&self.partitions, topic, partition)
+    }
+
+    fn group_overrides(&self, group: &str) -> GroupOverrides {
+        let configs = self.image.group_configs(group);
+        GroupOverrides {
+            consumer_session_timeout_ms: number(configs, SESSION_TIMEOUT),
+            consumer_heartbeat_interval_ms: number(configs, HEARTBEAT_INTERVAL),
+            consumer_assignment_interval_ms: number(configs, ASSIGNMENT_INTERVAL),
+        }
     }
 }
 

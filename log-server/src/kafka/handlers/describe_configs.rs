@@ -1,7 +1,7 @@
 //! `DescribeConfigs`, versions 1 to 4: settings with values, sources, types and synonyms.
 //!
-//! - Resources: topics, this broker by its node id, and with an empty name what was set for all brokers while they run.
-//!   Broker loggers, client metrics and groups are answered as having no settings.
+//! - Resources: topics, groups (which need not exist), this broker by its node id, and with an empty name what was set for all brokers while
+//!   they run. Broker loggers and client metrics are answered as having no settings, and groups without those of share and streams groups.
 //! - A resource named twice is answered once, where Kafka answers twice.
 //! - Version 3 (KIP-569): types and, if asked for, documentation.
 
@@ -70,6 +70,7 @@ fn describe(services: &Services, resource: &DescribeConfigsResource) -> Result<V
         }
         ConfigResource::Broker(BrokerScope::Cluster) => Ok(layers.describe_cluster()),
         ConfigResource::Broker(BrokerScope::Node(_)) => Ok(layers.describe_broker()),
+        ConfigResource::Group(name) => Ok(layers.describe_group(image.group_configs(&name))),
         ConfigResource::Nothing => Ok(Vec::new()),
     }
 }

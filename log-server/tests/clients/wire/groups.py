@@ -1,7 +1,9 @@
-"""ListGroups, DescribeGroups and DeleteGroups, at every version and in every state that a classic group can be in."""
+"""ListGroups, DescribeGroups and DeleteGroups, at every version and in every state that a classic group can be in; the settings of
+groups, and ListConfigResources."""
 
 from .offsets import commit, group, join, leave, row, subscription, sync
 
+GROUP = 32
 # Of a topic that has the same name in every run.
 SUBSCRIPTION = subscription(["read"])
 
@@ -105,4 +107,70 @@ def delete_groups(w):
         leave(w, names[name], members[name])
 
 
-CASES = (list_groups, describe_groups, delete_groups)
+def group_configs(w):
+    def describe(name, keys=None, version=4, **more):
+        answer = w.say("DescribeConfigs", version, Resources=[
+            {"ResourceType": GROUP, "ResourceName": name, "ConfigurationKeys": keys}], **more)
+        return answer
+
+    def alter(name, *changes):
+        answer = w.say("IncrementalAlterConfigs", 1, Resources=[{"ResourceType": GROUP, "ResourceName": name, "Configs": [
+            {"Name": key, "ConfigOperation": operation, "Value": value} for key, operation, value in changes]}])
+        w.settle()
+        return answer
+
+    name = w.prefix + "configured"
+    for version in (1, 4):
+        yield f"defaults v{version}", describe(name, version=version)
+    yield "synonyms", describe(name, ["consumer.session.timeout.ms"], IncludeSynonyms=True, IncludeDocumentation=True)
+    yield "set", alter(name, ("consumer.session.timeout.ms", 0, "50000"), ("consumer.heartbeat.interval.ms", 0, "6000"))
+    yield "are set", describe(name, IncludeSynonyms=True)
+    yield "unknown key", alter(name, ("no.such.key", 0, "1"))
+    yield "not a number", alter(name, ("consumer.session.timeout.ms", 0, "x"))
+    for value in ("44999", "45000", "60000", "60001", "0", "-1"):
+        yield f"session timeout {value}", alter(name, ("consumer.session.timeout.ms", 0, value))
+    for value in ("4999", "5000", "15000", "15001"):
+        yield f"heartbeat interval {value}", alter(name, ("consumer.heartbeat.interval.ms", 0, value))
+    yield "heartbeat above session", alter(w.prefix + "other", ("consumer.session.timeout.ms", 0, "45000"),
+                                           ("consumer.heartbeat.interval.ms", 0, "46000"))
+    yield "append", alter(name, ("consumer.session.timeout.ms", 2, "50000"))
+    yield "unset one", alter(name, ("consumer.session.timeout.ms", 1, None))
+    yield "is unset", describe(name, ["consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"], IncludeSynonyms=True)
+    yield "empty name", alter("", ("consumer.session.timeout.ms", 0, "50000"))
+    yield "describe the empty name", describe("", ["consumer.session.timeout.ms"])
+    yield "share", alter(w.prefix + "share", ("share.session.timeout.ms", 0, "50000"))
+    yield "AlterConfigs", w.say("AlterConfigs", 2, Resources=[{"ResourceType": GROUP, "ResourceName": name, "Configs": [
+        {"Name": "consumer.session.timeout.ms", "Value": "50000"}]}])
+    yield "only validated", w.say("IncrementalAlterConfigs", 1, ValidateOnly=True, Resources=[
+        {"ResourceType": GROUP, "ResourceName": w.prefix + "validated", "Configs": [
+            {"Name": "consumer.session.timeout.ms", "ConfigOperation": 0, "Value": "50000"}]}])
+    w.settle()
+    yield "was only validated", describe(w.prefix + "validated", ["consumer.session.timeout.ms"])
+
+
+def list_config_resources(w):
+    name = w.prefix + "configured"
+    w.topic("resource", 1)
+    w.ask("IncrementalAlterConfigs", 1, Resources=[{"ResourceType": GROUP, "ResourceName": name, "Configs": [
+        {"Name": "consumer.session.timeout.ms", "ConfigOperation": 0, "Value": "50000"}]}])
+    w.settle()
+
+    def say(version, **more):
+        answer = w.say("ListConfigResources", version, **more)
+        if not isinstance(answer, dict):
+            return answer
+        resources = answer["ConfigResources"]
+        if isinstance(resources, dict):
+            resources = [{"ResourceName": key, **value} for key, value in resources.items()]
+        wanted = [each for each in resources if each["ResourceName"] in ("configured", "resource")]
+        types = sorted({each.get("ResourceType", "none") for each in resources}, key=str)
+        return {**answer, "ConfigResources": sorted(wanted, key=lambda each: each["ResourceName"]), "types": types}
+
+    yield "v0", say(0)
+    yield "all", say(1, ResourceTypes=[])
+    for kind in (2, 4, 8, 16, 32, 1, 0, 3, 99):
+        yield f"type {kind}", say(1, ResourceTypes=[kind])
+    yield "two types", say(1, ResourceTypes=[GROUP, 2])
+
+
+CASES = (list_groups, describe_groups, delete_groups, group_configs, list_config_resources)

@@ -346,6 +346,9 @@ pub(super) fn describe_metadata(record: &MetadataRecord) -> String {
         MetadataRecord::ProducerIdBlock { next_producer_id } => {
             format!("producer ids below {next_producer_id} are taken")
         }
+        MetadataRecord::GroupConfigSet { group, configs: own } => {
+            format!("group {group} sets {}", configs(own))
+        }
     };
     format!("{what}{subject}")
 }

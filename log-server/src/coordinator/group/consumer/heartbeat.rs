@@ -217,7 +217,7 @@ impl GroupShard {
         Ok(HeartbeatResponse {
             member_id,
             member_epoch: current.epoch,
-            heartbeat_interval_ms: context.settings.consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms: context.consumer_heartbeat_interval_ms(&request.group_id),
             assignment: tell.then(|| current.assigned.to_topics()),
         })
     }

@@ -22,7 +22,7 @@ pub(super) struct Target {
 
 /// Whether enough time has passed since the last assignment.
 pub(super) fn may_assign(group: &ConsumerGroup, context: &Context<'_>) -> bool {
-    let interval = i64::from(context.settings.consumer_assignment_interval_ms);
+    let interval = i64::from(context.consumer_assignment_interval_ms(&group.id));
     let (last, now) = (group.target_timestamp_ms, context.now.get());
     // A clock that was set back must not stop assignments.
     last == 0 || interval == 0 || last.saturating_add(interval) <= now || now < last

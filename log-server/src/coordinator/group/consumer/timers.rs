@@ -39,7 +39,7 @@ pub(super) fn start_session(
         .classic
         .as_ref()
         .map(|classic| classic.session_timeout_ms);
-    let timeout = own.unwrap_or(context.settings.consumer_session_timeout_ms);
+    let timeout = own.unwrap_or_else(|| context.consumer_session_timeout_ms(group_id));
     start(
         timers,
         context,
