@@ -109,9 +109,13 @@ impl Members {
                 }
             }
         };
-        if tokio::time::timeout(Duration::from_mins(2), turns).await.is_err() {
-            panic!("never seen: {what}; {:?}, {:?}", self.shares(), self.seen);
-        }
+        let turns = tokio::time::timeout(Duration::from_mins(2), turns).await;
+        assert!(
+            turns.is_ok(),
+            "never seen: {what}; {:?}, {:?}",
+            self.shares(),
+            self.seen
+        );
     }
 
     /// How many partitions each member has; a partition must not have two readers.
