@@ -71,23 +71,24 @@ def jars():
         raise Missing(f"fetching the Java client failed:\n{failure.stderr[-3000:]}") from failure
 
 
-def java():
+def java(program="Scenario", *options):
     class_path = jars()
-    source = HERE / "java/Scenario.java"
+    source = HERE / f"java/{program}.java"
     classes = once("java", [source, HERE / "kafka/pom.xml"],
                    lambda where: quietly([need("javac"), "-Xlint:all", "-Werror", "-cp", class_path, "-d", where, source]))
     log = HERE / "kafka/log4j2.properties"
-    return ["java", f"-Dlog4j2.configurationFile={log}", "-cp", f"{classes}:{class_path}", "Scenario"]
+    return ["java", *options, f"-Dlog4j2.configurationFile={log}", "-cp", f"{classes}:{class_path}", program]
 
 
 def go(program):
     sources = sorted((HERE / "go").rglob("*.go")) + [HERE / "go/go.mod", HERE / "go/go.sum"]
-    built = once("go", sources, lambda where: quietly([need("go"), "build", "-o", f"{where}/", "./franz", "./sarama"],
+    built = once("go", sources, lambda where: quietly([need("go"), "build", "-o", f"{where}/", "./franz", "./sarama",
+                                                       "./group-franz", "./group-sarama"],
                                                       cwd=HERE / "go"))
     return [built / program]
 
 
-def node():
+def node(program="kafkajs.js"):
     lock = HERE / "node/package-lock.json"
 
     def install(where):
@@ -96,7 +97,7 @@ def node():
         quietly([need("npm"), "ci", "--silent", "--no-audit", "--no-fund"], cwd=where)
 
     modules = once("node", [lock], install) / "node_modules"
-    return ["env", f"NODE_PATH={modules}", "KAFKAJS_NO_PARTITIONER_WARNING=1", need("node"), HERE / "node/kafkajs.js"]
+    return ["env", f"NODE_PATH={modules}", "KAFKAJS_NO_PARTITIONER_WARNING=1", need("node"), HERE / "node" / program]
 
 
 def kcat():

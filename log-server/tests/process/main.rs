@@ -3,7 +3,7 @@
 //! | module | proves |
 //! |---|---|
 //! | [`command_line`] | topics, produce, consume, dump and verify end and print as they should |
-//! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load |
+//! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load, no committed offset goes back |
 //! | [`full_disk`] | a full disk refuses writes with an error, reads go on, and writing resumes by itself |
 //! | [`server`] | starts and stops the process |
 

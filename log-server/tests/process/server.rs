@@ -21,6 +21,7 @@ pub(crate) struct Place {
     data_dir: PathBuf,
     ready_file: PathBuf,
     log_file: PathBuf,
+    kafka_listen: String,
     variables: Vec<(String, OsString)>,
 }
 
@@ -31,6 +32,7 @@ impl Place {
             data_dir: directory.join("data"),
             ready_file: directory.join("ready"),
             log_file: directory.join("server.log"),
+            kafka_listen: "127.0.0.1:0".to_owned(),
             variables: Vec::new(),
         }
     }
@@ -38,6 +40,12 @@ impl Place {
     /// With the data somewhere else.
     pub(crate) fn with_data_dir(mut self, data_dir: &Path) -> Self {
         data_dir.clone_into(&mut self.data_dir);
+        self
+    }
+
+    /// Where a server of this place listened before, so that its clients find the next one.
+    pub(crate) fn listening_on(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.kafka_listen);
         self
     }
 
@@ -69,13 +77,8 @@ impl Place {
             .arg("serve")
             .arg("--data-dir")
             .arg(&self.data_dir)
-            .args([
-                "--kafka-listen",
-                "127.0.0.1:0",
-                "--http-listen",
-                "127.0.0.1:0",
-                "--ready-file",
-            ])
+            .args(["--kafka-listen", &self.kafka_listen])
+            .args(["--http-listen", "127.0.0.1:0", "--ready-file"])
             .arg(&self.ready_file)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -1,7 +1,7 @@
 //! The few requests that these tests send by hand, where a client library would retry or hide what they look for.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log_client::config::ClientConfig;
@@ -11,11 +11,12 @@ use log_core::protocol::messages::delete_records_request::{DeleteRecordsPartitio
 use log_core::protocol::messages::delete_topics_request::DeleteTopicState;
 use log_core::protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use log_core::protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use log_core::protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use log_core::protocol::messages::{
     CreateTopicsRequestData, DeleteRecordsRequestData, DeleteTopicsRequestData, FetchRequestData,
-    InitProducerIdRequestData, ListOffsetsRequestData, MetadataRequestData, ProduceRequestData,
-    ProduceResponseData,
+    InitProducerIdRequestData, ListOffsetsRequestData, MetadataRequestData, OffsetFetchRequestData,
+    ProduceRequestData, ProduceResponseData,
 };
 use log_core::protocol::{ErrorCode, KafkaString};
 
@@ -24,6 +25,9 @@ pub(crate) const PRODUCE_VERSION: i16 = 12;
 
 /// The last version of Fetch that names topics.
 const FETCH_VERSION: i16 = 12;
+
+/// The last version of `OffsetFetch` that names topics.
+const OFFSET_FETCH_VERSION: i16 = 9;
 
 /// More than any partition's answer here.
 const FETCH_BYTES: i32 = 16 << 20;
@@ -231,4 +235,54 @@ pub(crate) async fn delete_records(
         0 => Ok(part.low_watermark),
         code => Err(ErrorCode::from(code)),
     })
+}
+
+/// The committed offsets of a group in the partitions from 0 on, -1 where there is none.
+pub(crate) async fn committed(
+    connection: &Connection,
+    group: &str,
+    topic: &str,
+    partitions: usize,
+) -> Vec<i64> {
+    let count = i32::try_from(partitions).unwrap();
+    let request = OffsetFetchRequestData {
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: KafkaString::from(group.to_owned()),
+            member_epoch: -1,
+            topics: Some(vec![OffsetFetchRequestTopics {
+                name: KafkaString::from(topic.to_owned()),
+                partition_indexes: (0..count).collect(),
+                ..OffsetFetchRequestTopics::default()
+            }]),
+            ..OffsetFetchRequestGroup::default()
+        }],
+        ..OffsetFetchRequestData::default()
+    };
+    let began = Instant::now();
+    loop {
+        let response = connection
+            .call_version(&request, OFFSET_FETCH_VERSION, PATIENCE)
+            .await
+            .unwrap();
+        let group = &response.groups[0];
+        match ErrorCode::from(group.error_code) {
+            ErrorCode::None => {
+                let mut offsets = vec![-1; partitions];
+                for part in &group.topics[0].partitions {
+                    assert_eq!(part.error_code, 0, "{response:?}");
+                    offsets[usize::try_from(part.partition_index).unwrap()] = part.committed_offset;
+                }
+                return offsets;
+            }
+            // It loads its groups.
+            ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::NotCoordinator
+            | ErrorCode::CoordinatorNotAvailable
+                if began.elapsed() < PATIENCE =>
+            {
+                tokio::task::yield_now().await;
+            }
+            code => panic!("OffsetFetch of {group:?} ended in {code:?}"),
+        }
+    }
 }

@@ -11,13 +11,15 @@ import uuid
 
 from kafka.protocol.schemas.load_json import load_json
 
+from . import group_schemas
+
 INTEGERS = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "int64": ">q", "float64": ">d"}
 ZERO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
 @functools.cache
 def schema(name):
-    return load_json(name)
+    return group_schemas.SCHEMAS.get(name) or load_json(name)
 
 
 @functools.cache

@@ -4,12 +4,14 @@
 //! segments, one whose front is deleted by request. Another task creates and deletes topics. At a random moment the
 //! server is killed, sometimes again while it recovers, sometimes stopped in order instead. After each restart all
 //! new records are read and compared with what was acknowledged; then the clients, which did not die, go on where
-//! they were and send again what they had no answer for.
+//! they were and send again what they had no answer for. Two groups, one by each protocol, read one of the topics all the
+//! while.
 //!
 //! `STRATALOG_CRASH_ROUNDS` sets the number of rounds, `STRATALOG_SEED` what is random here (not the scheduling).
 
 mod ledger;
 mod producer;
+mod readers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::server::{Place, Server};
 use crate::{number, wire};
 use ledger::{Ledger, Log};
 use producer::Lane;
+use readers::Readers;
 
 /// Enough for every change; the documented command runs 200.
 const ROUNDS: u32 = 5;
@@ -67,11 +70,14 @@ async fn acknowledged_records_survive_kill() {
     let seed = number("STRATALOG_SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("crash loop: {rounds} rounds, STRATALOG_SEED={seed}");
     let directory = tempfile::tempdir().unwrap();
-    let place = Place::new(directory.path())
+    let mut place = Place::new(directory.path())
         .with("log.retention.check.interval.ms", "50")
         .with("log.flush.offset.checkpoint.interval.ms", "100")
         .with("log.flush.start.offset.checkpoint.interval.ms", "100")
-        .with("metadata-snapshot-records", "7");
+        .with("metadata-snapshot-records", "7")
+        .with("offsets.topic.num.partitions", "4")
+        .with("group.consumer.min.heartbeat.interval.ms", "100")
+        .with("group.consumer.heartbeat.interval.ms", "100");
     let mut run = Run {
         rng: Rng::with_seed(seed),
         ledger: Arc::new(Ledger::new(TOPICS.iter().flat_map(|topic| {
@@ -80,6 +86,7 @@ async fn acknowledged_records_survive_kill() {
         lanes: Vec::new(),
         producer_ids: BTreeSet::new(),
         topics: Arc::default(),
+        readers: None,
         kills: 0,
         slowest_start: Duration::ZERO,
     };
@@ -88,7 +95,9 @@ async fn acknowledged_records_survive_kill() {
         let server = run.start(&place);
         let connection = wire::connect(server.kafka()).await.unwrap();
         if round == 0 {
-            run.set_up(&connection).await;
+            // The groups live on, and look for the server where it was.
+            place = place.listening_on(server.kafka());
+            run.set_up(&connection, server.kafka()).await;
         } else {
             run.check(&connection, round).await;
         }
@@ -103,6 +112,9 @@ async fn acknowledged_records_survive_kill() {
         run.ledger.forget_what_was_read();
         run.check(&connection, rounds).await;
         eprintln!("crash loop: all read again {occasion}");
+        for line in run.finish_readers(&connection).await {
+            eprintln!("crash loop: {line}");
+        }
         assert!(server.stop().success(), "{occasion}: {}", place.log_tail());
     }
     let acknowledged = run.ledger.acknowledged();
@@ -125,6 +137,7 @@ struct Run {
     lanes: Vec<Lane>,
     producer_ids: BTreeSet<i64>,
     topics: Arc<Mutex<Topics>>,
+    readers: Option<Readers>,
     kills: u32,
     slowest_start: Duration,
 }
@@ -144,12 +157,14 @@ impl Run {
         server
     }
 
-    async fn set_up(&mut self, connection: &Connection) {
+    async fn set_up(&mut self, connection: &Connection, address: &str) {
         for topic in TOPICS {
             wire::create_topic(connection, topic.name, topic.partitions, topic.configs)
                 .await
                 .unwrap();
         }
+        let [steady, ..] = TOPICS;
+        self.readers = Some(Readers::start(address, steady.partitions, &mut self.rng));
         for producer in 0..PRODUCERS {
             let (id, epoch) = wire::init_producer(connection).await;
             assert!(
@@ -188,6 +203,21 @@ impl Run {
         for log in &self.ledger.logs {
             log.check(connection, round).await;
         }
+        if let Some(readers) = &self.readers {
+            readers.check(connection, round).await;
+        }
+    }
+
+    /// The groups read to the end of what they read.
+    async fn finish_readers(&mut self, connection: &Connection) -> Vec<String> {
+        let Some(readers) = self.readers.take() else {
+            return Vec::new();
+        };
+        let mut ends = Vec::new();
+        for log in self.ledger.logs.iter().filter(|log| log.topic == readers::TOPIC) {
+            ends.push(wire::list_offset(connection, log.topic, log.partition, wire::LATEST).await);
+        }
+        readers.finish(&ends).await
     }
 
     /// Load from all clients until the server is gone.
