@@ -35,6 +35,9 @@ use crate::partition::fetch_waiter::FetchWaiter;
 use crate::partition::partition::{Ack, Condition, Partition};
 use crate::partition::registry::PartitionRegistry;
 
+/// After a timer's records were refused, so long until the next timer is looked at.
+const REFUSED_MS: i64 = 1000;
+
 /// What all hosts share.
 #[derive(Debug)]
 pub(super) struct HostContext {
@@ -269,8 +272,13 @@ impl ShardHost {
             return Turn::Wait(serving.keeper_wakes);
         }
         match serving.carry_out(self, GroupShard::tick) {
-            // A refusal was logged by the partition; what was due is lost or due again, as its command decided.
-            Ok(_) | Err(Refusal::Command(_)) => Turn::Again,
+            Ok(_) => Turn::Again,
+            // The partition has logged it. What was due may be due again, as its command decided; not at once, though, for the
+            // disk is probably full.
+            Err(Refusal::Command(_)) => {
+                serving.keeper_wakes = Some(now.saturating_plus(REFUSED_MS));
+                Turn::Wait(serving.keeper_wakes)
+            }
             Err(Refusal::Log(error)) => {
                 self.lose(&mut state, &error);
                 Turn::Wait(None)
