@@ -318,7 +318,8 @@ broker_keys! {
     Groups {
         /// The partitions of `__consumer_offsets` when it is made, at the first question about a group; what it was made with stays.
         /// Kafka's 50 spread groups over many brokers. On one, every partition that is written to needs a sync of its own,
-        /// and commits share a sync only with those of their partition.
+        /// and commits share a sync only with those of their partition: the more, the more work for each commit. 4 are synced at once by as
+        /// many `flush-threads`.
         offsets_topic_partitions: i32 = "offsets.topic.num.partitions", Int, Rule::Between(1, 10_000), Some("4");
         /// Replicas of `__consumer_offsets`. One node has one.
         offsets_topic_replication_factor: i32 = "offsets.topic.replication.factor", Short, Rule::Between(1, 1), Some("1");
