@@ -63,6 +63,29 @@ fn members_that_do_not_sync_are_gone() {
 }
 
 #[test]
+fn a_session_begins_anew_when_the_waiting_ends() {
+    let mut scene = Scene::new();
+    let ids = scene.stable(2);
+    let leader = scene.send_join(&joining(&ids[0]));
+    scene.join(&joining(&ids[1])).unwrap();
+    scene.joined(leader).unwrap();
+    let waits = scene.send_sync(&ids[1], 3, &[]);
+    for _ in 0..4 {
+        scene.world.advance(SESSION_MS / 2);
+        scene.heartbeat(&ids[0], 3).unwrap();
+    }
+    scene.sync(&ids[0], 3, &[]).unwrap();
+    scene.synced(waits).unwrap();
+    scene.world.advance(SESSION_MS - 1);
+    scene.heartbeat(&ids[0], 3).unwrap();
+    scene.world.advance(1);
+    assert_eq!(
+        (scene.state(), scene.group().members.len()),
+        ("PreparingRebalance", 1)
+    );
+}
+
+#[test]
 fn a_member_that_leaves_while_it_waits_is_answered() {
     let mut scene = Scene::new();
     let ids = scene.stable(3);

@@ -135,7 +135,12 @@ impl Model {
                 self.send_sync(at, BTreeMap::new());
                 self.clients[at].generation += stale;
             }
-            28 => self.heartbeat(at),
+            28 => {
+                // A commit that was long on its way.
+                self.clients[at].generation -= 1;
+                self.commit(at);
+                self.clients[at].generation += 1;
+            }
             29 => self.leave(at),
             30 => self.clients[at].phase = Phase::Dead,
             31 | 32 => self.clients[at].restart(),
@@ -161,7 +166,9 @@ impl Model {
             Phase::Joined(assignments) => self.send_sync(at, assignments),
             Phase::Active if self.dice.bool() => self.commit(at),
             Phase::Active => self.heartbeat(at),
-            Phase::Joining(_) | Phase::Syncing(_) | Phase::Dead => {}
+            // Clients beat on while they wait.
+            Phase::Joining(_) | Phase::Syncing(_) => self.heartbeat(at),
+            Phase::Dead => {}
         }
     }
 
@@ -271,6 +278,12 @@ impl Model {
                     owner,
                     Some(&client.name()),
                     "a commit of somebody else's partition"
+                );
+                let generation = classic(&self.world.shard).map(ClassicGroup::generation);
+                assert_eq!(
+                    generation,
+                    Some(client.generation),
+                    "a commit of another generation"
                 );
                 if self.world.is_synced() {
                     self.acknowledged.insert(partition, offset);
