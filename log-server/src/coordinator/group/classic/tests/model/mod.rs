@@ -165,9 +165,8 @@ impl Model {
             Phase::Out => self.send_join(at),
             Phase::Joined(assignments) => self.send_sync(at, assignments),
             Phase::Active if self.dice.bool() => self.commit(at),
-            Phase::Active => self.heartbeat(at),
             // Clients beat on while they wait.
-            Phase::Joining(_) | Phase::Syncing(_) => self.heartbeat(at),
+            Phase::Active | Phase::Joining(_) | Phase::Syncing(_) => self.heartbeat(at),
             Phase::Dead => {}
         }
     }
