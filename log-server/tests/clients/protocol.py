@@ -19,13 +19,14 @@ import traceback
 
 import brokers
 from differences import Known, flatten
-from wire import classic_groups, configs_and_cluster, fetching, groups, offsets, producing, topics, versions_and_connection
+from wire import (classic_groups, configs_and_cluster, consumer_groups, fetching, groups, offsets, producing, topics,
+                  versions_and_connection)
 from wire.connection import Wire
 
 HERE = pathlib.Path(__file__).resolve().parent
 STORED = HERE / "golden/protocol.json"
 CASES = {case.__name__: case for module in (versions_and_connection, topics, producing, fetching, configs_and_cluster,
-                                                 offsets, groups, classic_groups)
+                                                 offsets, groups, classic_groups, consumer_groups)
          for case in module.CASES}
 
 

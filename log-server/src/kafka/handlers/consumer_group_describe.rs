@@ -28,7 +28,10 @@ pub(crate) async fn handle(
         NO_OPERATIONS
     };
     let mut groups = Vec::with_capacity(request.group_ids.len());
-    for group_id in request.group_ids {
+    let mut group_ids = request.group_ids;
+    // Names that no group can have are answered first, as Kafka does.
+    group_ids.sort_by_key(|group_id| !group_id.as_str().is_empty());
+    for group_id in group_ids {
         let name: Arc<str> = group_id.as_str().into();
         let described = if name.is_empty() {
             Err(GroupError::InvalidGroupId)
@@ -43,7 +46,8 @@ pub(crate) async fn handle(
             Ok(described) => to_wire(group_id, described, authorized_operations),
             Err(error) => DescribedGroup {
                 error_code: group_error(&error).code(),
-                error_message: Some(message(&error)),
+                error_message: (error != GroupError::InvalidGroupId).then(|| message(&error)),
+                authorized_operations: NO_OPERATIONS,
                 group_id,
                 ..DescribedGroup::default()
             },

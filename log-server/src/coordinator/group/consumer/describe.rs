@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use log_core::model::TopicId;
 
+use crate::coordinator::group::consumer::assignment::Assignment;
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::member::Member;
 use crate::coordinator::group::consumer::regex::Regexes;
@@ -39,7 +40,7 @@ pub struct DescribedMember {
     pub member_id: Arc<str>,
     /// What it says of itself, its epoch and its partitions.
     pub member: Member,
-    /// What it reads.
+    /// What it has, until it has given it up.
     pub assigned: Vec<DescribedTopic>,
     /// What it is to have.
     pub target: Vec<DescribedTopic>,
@@ -87,7 +88,7 @@ impl ConsumerGroup {
         let members = self.members.iter().map(|(member_id, member)| DescribedMember {
             member_id: Arc::clone(member_id),
             member: member.clone(),
-            assigned: named(context.topics, member.current.assigned.to_topics()),
+            assigned: named(context.topics, held(member).to_topics()),
             target: named(context.topics, self.target(member_id).to_topics()),
         });
         DescribedGroup {
@@ -99,6 +100,16 @@ impl ConsumerGroup {
             members: members.collect(),
         }
     }
+}
+
+/// What nobody else may have: also what the member has been told to give up, and perhaps still reads.
+fn held(member: &Member) -> Assignment {
+    let mut held = Assignment::default();
+    let current = &member.current;
+    for (topic_id, partition, _) in current.assigned.iter().chain(current.revoking.iter()) {
+        held.add(topic_id, partition);
+    }
+    held
 }
 
 fn named(topics: &dyn Topics, partitions: Vec<TopicPartitions>) -> Vec<DescribedTopic> {

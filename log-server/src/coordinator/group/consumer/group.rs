@@ -12,6 +12,9 @@ use crate::coordinator::group::consumer::member::{LEAVE_STATIC_EPOCH, Member};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::ConsumerRegexValue;
 
+/// The epoch of a group before anything happened to it, as in Kafka since 4.2; who joins it with a subscription raises it.
+const FIRST_EPOCH: i32 = 1;
+
 /// A KIP-848 group.
 #[derive(Debug, Clone, Default)]
 pub struct ConsumerGroup {
@@ -77,6 +80,7 @@ impl ConsumerGroup {
     pub fn new(id: Arc<str>) -> Self {
         Self {
             id,
+            epoch: FIRST_EPOCH,
             ..Self::default()
         }
     }

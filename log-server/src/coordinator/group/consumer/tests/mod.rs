@@ -1,6 +1,7 @@
 //! KIP-848 groups by their heartbeats: what a member is told, and what is in the records.
 
 mod migration;
+mod model;
 mod support;
 
 use crate::coordinator::group::consumer::heartbeat::HeartbeatRequest;
@@ -12,12 +13,12 @@ use support::{Broker, topics};
 fn the_first_member_gets_everything_at_once() {
     let mut broker = Broker::new(&[("t", 3)]);
     let answer = broker.join("g", "a", &["t"]).unwrap();
-    assert_eq!((answer.member_epoch, answer.heartbeat_interval_ms), (1, 5_000));
+    assert_eq!((answer.member_epoch, answer.heartbeat_interval_ms), (2, 5_000));
     assert_eq!(topics(&answer), Some(vec![0, 1, 2]));
     assert_eq!(broker.state("g"), "Stable");
     // Nothing new is not repeated.
-    let answer = broker.beat("g", "a", 1).unwrap();
-    assert_eq!((answer.member_epoch, topics(&answer)), (1, None));
+    let answer = broker.beat("g", "a", 2).unwrap();
+    assert_eq!((answer.member_epoch, topics(&answer)), (2, None));
 }
 
 #[test]
@@ -25,22 +26,22 @@ fn a_second_member_waits_for_what_the_first_gives_up() {
     let mut broker = Broker::new(&[("t", 6)]);
     broker.join("g", "a", &["t"]).unwrap();
     let b = broker.join("g", "b", &["t"]).unwrap();
-    assert_eq!((b.member_epoch, topics(&b)), (2, Some(vec![])));
+    assert_eq!((b.member_epoch, topics(&b)), (3, Some(vec![])));
     assert_eq!(broker.state("g"), "Reconciling");
     // The first is told to give up, and stays in its epoch until it did.
-    let a = broker.beat("g", "a", 1).unwrap();
-    assert_eq!((a.member_epoch, topics(&a)), (1, Some(vec![0, 1, 2])));
-    let b = broker.beat("g", "b", 2).unwrap();
-    assert_eq!((b.member_epoch, topics(&b)), (2, None));
-    let a = broker.own("g", "a", 1, &[0, 1, 2]).unwrap();
-    assert_eq!((a.member_epoch, topics(&a)), (2, None));
-    let b = broker.beat("g", "b", 2).unwrap();
-    assert_eq!((b.member_epoch, topics(&b)), (2, Some(vec![3, 4, 5])));
+    let a = broker.beat("g", "a", 2).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (2, Some(vec![0, 1, 2])));
+    let b = broker.beat("g", "b", 3).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (3, None));
+    let a = broker.own("g", "a", 2, &[0, 1, 2]).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (3, None));
+    let b = broker.beat("g", "b", 3).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (3, Some(vec![3, 4, 5])));
     assert_eq!(broker.state("g"), "Stable");
     // One leaves: the other gets the rest with its next heartbeat.
     broker.beat("g", "b", -1).unwrap();
-    let a = broker.beat("g", "a", 2).unwrap();
-    assert_eq!((a.member_epoch, topics(&a)), (3, Some(vec![0, 1, 2, 3, 4, 5])));
+    let a = broker.beat("g", "a", 3).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (4, Some(vec![0, 1, 2, 3, 4, 5])));
 }
 
 #[test]
@@ -48,18 +49,18 @@ fn a_lost_answer_is_asked_for_again_with_the_epoch_before() {
     let mut broker = Broker::new(&[("t", 4)]);
     broker.join("g", "a", &["t"]).unwrap();
     broker.join("g", "b", &["t"]).unwrap();
-    broker.beat("g", "a", 1).unwrap();
-    broker.own("g", "a", 1, &[0, 1]).unwrap();
+    broker.beat("g", "a", 2).unwrap();
+    broker.own("g", "a", 2, &[0, 1]).unwrap();
     // The answer with epoch 2 was lost: what it has is its own, so it may go on.
-    let a = broker.own("g", "a", 1, &[0, 1]).unwrap();
-    assert_eq!(a.member_epoch, 2);
-    let fenced = broker.own("g", "a", 1, &[0, 1, 2]).unwrap_err();
+    let a = broker.own("g", "a", 2, &[0, 1]).unwrap();
+    assert_eq!(a.member_epoch, 3);
+    let fenced = broker.own("g", "a", 2, &[0, 1, 2]).unwrap_err();
     assert!(matches!(fenced, GroupError::FencedMemberEpoch(_)), "{fenced}");
-    let fenced = broker.beat("g", "a", 1).unwrap_err();
+    let fenced = broker.beat("g", "a", 2).unwrap_err();
     assert!(matches!(fenced, GroupError::FencedMemberEpoch(_)), "{fenced}");
-    let fenced = broker.beat("g", "a", 3).unwrap_err();
+    let fenced = broker.beat("g", "a", 4).unwrap_err();
     assert!(
-        fenced.to_string().contains("greater member epoch (3)"),
+        fenced.to_string().contains("greater member epoch (4)"),
         "{fenced}"
     );
 }
@@ -72,11 +73,11 @@ fn a_member_that_is_silent_is_removed() {
     broker.join("g", "b", &["t"]).unwrap();
     broker.advance(26_000);
     assert!(matches!(
-        broker.beat("g", "a", 1),
+        broker.beat("g", "a", 2),
         Err(GroupError::UnknownMemberId(_))
     ));
-    let b = broker.beat("g", "b", 2).unwrap();
-    assert_eq!((b.member_epoch, topics(&b)), (3, Some(vec![0, 1])));
+    let b = broker.beat("g", "b", 3).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (4, Some(vec![0, 1])));
 }
 
 #[test]
@@ -84,38 +85,38 @@ fn a_member_that_gives_nothing_up_in_time_is_removed() {
     let mut broker = Broker::new(&[("t", 2)]);
     broker.join("g", "a", &["t"]).unwrap();
     broker.join("g", "b", &["t"]).unwrap();
-    broker.beat("g", "a", 1).unwrap();
+    broker.beat("g", "a", 2).unwrap();
     broker.advance(29_999);
-    broker.beat("g", "a", 1).unwrap();
-    assert_eq!(broker.beat("g", "b", 2).unwrap().member_epoch, 2);
+    broker.beat("g", "a", 2).unwrap();
+    assert_eq!(broker.beat("g", "b", 3).unwrap().member_epoch, 3);
     broker.advance(1);
     assert!(matches!(
-        broker.beat("g", "a", 1),
+        broker.beat("g", "a", 2),
         Err(GroupError::UnknownMemberId(_))
     ));
-    let b = broker.beat("g", "b", 2).unwrap();
-    assert_eq!((b.member_epoch, topics(&b)), (3, Some(vec![0, 1])));
+    let b = broker.beat("g", "b", 3).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (4, Some(vec![0, 1])));
 }
 
 #[test]
 fn a_topic_that_comes_or_grows_is_assigned_with_the_next_heartbeat() {
     let mut broker = Broker::new(&[]);
     let a = broker.join("g", "a", &["t"]).unwrap();
-    assert_eq!((a.member_epoch, topics(&a)), (1, Some(vec![])));
+    assert_eq!((a.member_epoch, topics(&a)), (2, Some(vec![])));
     broker.topics.set("t", 2);
-    let a = broker.beat("g", "a", 1).unwrap();
-    assert_eq!((a.member_epoch, topics(&a)), (2, Some(vec![0, 1])));
-    broker.topics.set("t", 3);
     let a = broker.beat("g", "a", 2).unwrap();
-    assert_eq!((a.member_epoch, topics(&a)), (3, Some(vec![0, 1, 2])));
+    assert_eq!((a.member_epoch, topics(&a)), (3, Some(vec![0, 1])));
+    broker.topics.set("t", 3);
+    let a = broker.beat("g", "a", 3).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (4, Some(vec![0, 1, 2])));
     broker.topics.set("other", 3);
-    assert_eq!(broker.beat("g", "a", 3).unwrap().member_epoch, 3);
+    assert_eq!(broker.beat("g", "a", 4).unwrap().member_epoch, 4);
     // Gone: it has to be given up like anything else.
     broker.topics.remove("t");
-    let a = broker.beat("g", "a", 3).unwrap();
-    assert_eq!((a.member_epoch, topics(&a)), (3, Some(vec![])));
-    let a = broker.own("g", "a", 3, &[]).unwrap();
-    assert_eq!(a.member_epoch, 4);
+    let a = broker.beat("g", "a", 4).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (4, Some(vec![])));
+    let a = broker.own("g", "a", 4, &[]).unwrap();
+    assert_eq!(a.member_epoch, 5);
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn a_static_member_comes_back_to_its_partitions() {
 fn a_group_of_nobody_is_not_found_unless_one_joins() {
     let mut broker = Broker::new(&[]);
     assert!(matches!(
-        broker.beat("g", "a", 1),
+        broker.beat("g", "a", 2),
         Err(GroupError::GroupIdNotFound(_))
     ));
     assert!(matches!(
@@ -153,7 +154,7 @@ fn a_group_of_nobody_is_not_found_unless_one_joins() {
     broker.beat("g", "a", -1).unwrap();
     assert_eq!(broker.state("g"), "Empty");
     assert!(matches!(
-        broker.beat("g", "a", 1),
+        broker.beat("g", "a", 2),
         Err(GroupError::UnknownMemberId(_))
     ));
 }
@@ -205,7 +206,7 @@ fn a_full_group_admits_nobody_else() {
         broker.join("g", "b", &["t"]),
         Err(GroupError::GroupMaxSizeReached(1))
     );
-    broker.beat("g", "a", 1).unwrap();
+    broker.beat("g", "a", 2).unwrap();
 }
 
 #[test]
@@ -215,11 +216,11 @@ fn assignments_may_be_spaced_out() {
     broker.join("g", "a", &["t"]).unwrap();
     let b = broker.join("g", "b", &["t"]).unwrap();
     // The epoch before, and nothing.
-    assert_eq!((b.member_epoch, topics(&b)), (1, Some(vec![])));
+    assert_eq!((b.member_epoch, topics(&b)), (2, Some(vec![])));
     assert_eq!(broker.state("g"), "Assigning");
     broker.advance(1_000);
-    let b = broker.beat("g", "b", 1).unwrap();
-    assert_eq!((b.member_epoch, topics(&b)), (2, None));
+    let b = broker.beat("g", "b", 2).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (3, None));
 }
 
 #[test]
@@ -230,11 +231,11 @@ fn a_refused_write_leaves_no_trace() {
     broker.join("g", "b", &["t"]).unwrap();
     broker.beat("g", "a", -1).unwrap();
     broker.refuse_writes = false;
-    assert_eq!(broker.beat("g", "a", 1).unwrap().member_epoch, 1);
+    assert_eq!(broker.beat("g", "a", 2).unwrap().member_epoch, 2);
     // Its session still ends.
     broker.advance(45_000);
     assert!(matches!(
-        broker.beat("g", "a", 1),
+        broker.beat("g", "a", 2),
         Err(GroupError::UnknownMemberId(_))
     ));
 }
@@ -246,22 +247,22 @@ fn a_pattern_is_resolved_when_it_comes_and_when_topics_come() {
     request.subscribed_topics = None;
     request.subscribed_regex = Some("a.*".into());
     let answer = broker.send(&request).unwrap();
-    assert_eq!((answer.member_epoch, topics(&answer)), (1, Some(vec![0, 0])));
+    assert_eq!((answer.member_epoch, topics(&answer)), (2, Some(vec![0, 0])));
     broker.topics.set("c", 1);
-    assert_eq!(broker.beat("g", "m", 1).unwrap().member_epoch, 1);
+    assert_eq!(broker.beat("g", "m", 2).unwrap().member_epoch, 2);
     broker.topics.set("a3", 2);
-    let answer = broker.beat("g", "m", 1).unwrap();
+    let answer = broker.beat("g", "m", 2).unwrap();
     assert_eq!(
         (answer.member_epoch, topics(&answer)),
-        (2, Some(vec![0, 0, 0, 1]))
+        (3, Some(vec![0, 0, 0, 1]))
     );
     // Another pattern: what it does not match is given up first.
-    let mut request = Broker::beating("g", "m", 2);
+    let mut request = Broker::beating("g", "m", 3);
     request.subscribed_regex = Some("a1|b".into());
     let answer = broker.send(&request).unwrap();
-    assert_eq!((answer.member_epoch, topics(&answer)), (2, Some(vec![0])));
+    assert_eq!((answer.member_epoch, topics(&answer)), (3, Some(vec![0])));
     assert_eq!(broker.regexes("g"), ["a1|b: a1 b"]);
-    let mut request = Broker::beating("g", "m", 2);
+    let mut request = Broker::beating("g", "m", 3);
     request.subscribed_regex = Some("(".into());
     let refused = broker.send(&request).unwrap_err();
     assert!(
@@ -277,22 +278,22 @@ fn commits_of_the_epoch_before_are_for_partitions_held_since_then() {
     let mut broker = Broker::new(&[("t", 2)]);
     broker.join("g", "a", &["t"]).unwrap();
     broker.join("g", "b", &["t"]).unwrap();
-    broker.beat("g", "a", 1).unwrap();
-    assert_eq!(broker.commit("g", "a", 1, 9, &[0, 1]), Ok(()));
-    broker.own("g", "a", 1, &[0]).unwrap();
-    broker.beat("g", "b", 2).unwrap();
+    broker.beat("g", "a", 2).unwrap();
     assert_eq!(broker.commit("g", "a", 2, 9, &[0, 1]), Ok(()));
-    assert_eq!(broker.commit("g", "a", 1, 9, &[0]), Ok(()));
-    for (member, epoch, partition) in [("a", 1, 1), ("a", 3, 0), ("b", 1, 1)] {
+    broker.own("g", "a", 2, &[0]).unwrap();
+    broker.beat("g", "b", 3).unwrap();
+    assert_eq!(broker.commit("g", "a", 3, 9, &[0, 1]), Ok(()));
+    assert_eq!(broker.commit("g", "a", 2, 9, &[0]), Ok(()));
+    for (member, epoch, partition) in [("a", 2, 1), ("a", 4, 0), ("b", 2, 1)] {
         let stale = broker.commit("g", member, epoch, 9, &[partition]).unwrap_err();
         assert!(matches!(stale, GroupError::StaleMemberEpoch(_)), "{stale}");
     }
     assert!(matches!(
-        broker.commit("g", "a", 2, 8, &[0]),
+        broker.commit("g", "a", 3, 8, &[0]),
         Err(GroupError::UnsupportedVersion(_))
     ));
     assert!(matches!(
-        broker.commit("g", "c", 2, 9, &[0]),
+        broker.commit("g", "c", 3, 9, &[0]),
         Err(GroupError::UnknownMemberId(_))
     ));
     assert!(matches!(
