@@ -3,8 +3,8 @@
 //! | the offset | is forgotten |
 //! |---|---|
 //! | its topic was deleted | at once, whoever is in the group |
-//! | its client gave it an expiry | then, unless a member of the group reads the topic |
-//! | a member of the group reads the topic | never |
+//! | the group has members | never (Kafka forgets those of topics that no member reads) |
+//! | its client gave it an expiry | then |
 //! | its records are there: it lies within a log that is not empty | never (Kafka forgets it after `offsets.retention.minutes`) |
 //! | otherwise | `offsets.retention.minutes` after the group became empty, or after the commit where that is not known |
 //!
@@ -146,7 +146,7 @@ fn may_go(
     if !of_this_topic {
         return true;
     }
-    if sweep == Sweep::OfDeletedTopics || group.is_subscribed_to(topic) && !group.is_empty() {
+    if sweep == Sweep::OfDeletedTopics || !group.is_empty() {
         return false;
     }
     let Some(base) = group.expiration_base_ms(committed.commit_timestamp_ms) else {
