@@ -108,12 +108,11 @@ impl<'a> Classic<'a> {
                 self.leave_for_want_of_polls().await;
             }
             let is_waiting = self.not_before.is_some_and(|at| now < at);
-            let must_look = matches!(self.subscription, Subscription::Pattern(_)) && self.topics.is_empty();
             let heard = if is_waiting {
                 self.wait().await
             } else if self.is_joined && is_due(self.next_heartbeat) {
                 self.heartbeat().await
-            } else if is_due(self.next_look) || (must_look && !self.is_joined && self.may_join()) {
+            } else if is_due(self.next_look) {
                 self.look().await
             } else if self.must_rejoin && self.may_join() {
                 self.join().await
@@ -288,8 +287,6 @@ impl<'a> Classic<'a> {
     /// Looks which topics the subscription means, and what the leader based its work on.
     async fn look(&mut self) -> Heard {
         let cluster = self.membership.coordinator.cluster().clone();
-        let age = cluster.config().metadata_max_age;
-        self.next_look = Instant::now() + age;
         let subscription = self.subscription.clone();
         let excludes_internal = self.membership.config.exclude_internal_topics;
         let led = self.counts.clone();
@@ -317,6 +314,9 @@ impl<'a> Classic<'a> {
     }
 
     fn seen(&mut self, seen: Seen) {
+        // One that failed is made again.
+        let age = self.membership.coordinator.cluster().config().metadata_max_age;
+        self.next_look = Instant::now() + age;
         let has_other_topics = seen.topics != self.topics;
         let has_other_counts = self.counts.is_some() && seen.counts != self.counts;
         if has_other_topics || has_other_counts {
