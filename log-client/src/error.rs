@@ -431,6 +431,9 @@ fn code_advice(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::GroupAuthorizationFailed => "Ask for the right to do this, or use another account.",
         ErrorCode::SaslAuthenticationFailed => "Check the user name and the password.",
         ErrorCode::GroupIdNotFound => "List the groups to see which exist.",
+        ErrorCode::InconsistentGroupProtocol => {
+            "Use the protocol, and one of the assignors, of those who are in the group; describing it shows them."
+        }
         ErrorCode::NonEmptyGroup => "Stop the group's consumers first; describing the group shows them.",
         ErrorCode::GroupSubscribedToTopic => "Stop the group's consumers of the topic first.",
         ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration | ErrorCode::FencedMemberEpoch => {

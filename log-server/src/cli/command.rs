@@ -11,6 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::connection::ConnectionArgs;
 use super::consume::{self, ConsumeArgs};
 use super::failure::{EXIT_CODES, Failure, Kind, Outcome};
+use super::group::GroupCommand;
 use super::log::LogCommand;
 use super::output::Output;
 use super::produce::{self, ProduceArgs};
@@ -39,6 +40,14 @@ enum Command {
         #[command(subcommand)]
         command: TopicCommand,
     },
+    /// List, describe and delete groups of consumers, and set where they go on
+    #[command(arg_required_else_help = true)]
+    Group {
+        #[command(flatten)]
+        client: ClientArgs,
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
     /// Send lines of files or of standard input to a topic
     Produce {
         #[command(flatten)]
@@ -46,7 +55,7 @@ enum Command {
         #[command(flatten)]
         arguments: Box<ProduceArgs>,
     },
-    /// Show the records of a topic
+    /// Show the records of topics, alone or as a member of a group
     Consume {
         #[command(flatten)]
         client: ClientArgs,
@@ -92,6 +101,9 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Topic { client, command } => client.run(false, async |connection, output| {
+            command.run(connection, output).await
+        }),
+        Command::Group { client, command } => client.run(false, async |connection, output| {
             command.run(connection, output).await
         }),
         Command::Produce { client, arguments } => client.run(arguments.quiet, async |connection, output| {

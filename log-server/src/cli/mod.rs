@@ -7,13 +7,16 @@
 //! | `command` | the tree of commands, and how a command ends |
 //! | [`serve`] | the broker |
 //! | `topic` | topics: create, list, describe, alter, delete |
+//! | `group` | groups: list, describe, reset their offsets, delete |
 //! | `produce` | lines become records |
-//! | `consume` | records become text or JSON |
+//! | `consume` | records become text or JSON, alone or as a member of a group |
 //! | `log` | files without a broker: dump and verify |
 //! | `connection` | which broker is talked to |
 //! | `output` | all that is written to the terminal |
+//! | `question` | yes or no, before something is lost |
 //! | `failure` | exit codes, messages and advice |
 //! | `text` | keys and values, which may be any bytes |
+//! | `partitions` | partitions of several topics in one line |
 //! | `units` | numbers as people read and write them |
 //! | `time`, `escapes` | points in time and odd bytes, as people write them |
 //! | `progress` | how far long work is, for who watches |
@@ -23,10 +26,13 @@ mod connection;
 mod consume;
 mod escapes;
 mod failure;
+mod group;
 mod log;
 mod output;
+mod partitions;
 mod produce;
 mod progress;
+mod question;
 #[cfg(test)]
 mod reference;
 pub mod serve;

@@ -13,7 +13,7 @@ use owo_colors::{OwoColorize, Stream, Style};
 use serde::Serialize;
 use serde_json::json;
 
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Kind, Outcome};
 
 /// Large enough that a record costs no system call.
 const STDOUT_BUFFER_BYTES: usize = 1 << 16;
@@ -120,6 +120,18 @@ impl Output {
         let mut stderr = io::stderr().lock();
         write!(stderr, "{text}").ok();
         stderr.flush().ok();
+    }
+
+    /// `Ok` without failures; otherwise tells of all, the last one through the result.
+    pub(crate) fn all_or_last(&self, mut failures: Vec<Failure>) -> Outcome {
+        let Some(last) = failures.pop() else {
+            return Ok(());
+        };
+        for failure in &failures {
+            self.fail(failure);
+        }
+        debug_assert_ne!(last.kind, Kind::Done, "a failure is one");
+        Err(last)
     }
 
     /// The last word about a failure, for either audience.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::server::Place;
 
 /// Runs `stratalog` with these arguments, separated by blanks, and this standard input.
-fn run(bootstrap: &str, arguments: &str, input: &[u8]) -> Output {
+pub(crate) fn run(bootstrap: &str, arguments: &str, input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_stratalog"))
         .args(arguments.split(' '))
         .env("STRATALOG_BOOTSTRAP", bootstrap)
@@ -24,7 +24,7 @@ fn run(bootstrap: &str, arguments: &str, input: &[u8]) -> Output {
 }
 
 /// Its standard output, when it ended with this code.
-fn ends_with(code: i32, output: &Output) -> String {
+pub(crate) fn ends_with(code: i32, output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{text}\n{errors}");

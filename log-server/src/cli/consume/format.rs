@@ -35,6 +35,7 @@ pub(super) enum OutputFormat {
 /// What may stand beside the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Shown {
+    Topic,
     Time,
     Timestamp,
     Partition,
@@ -198,6 +199,7 @@ fn template_of(show: &[Shown], separator: &[u8]) -> Vec<Piece> {
     let mut template = Vec::new();
     for shown in show {
         template.push(match shown {
+            Shown::Topic => Piece::Topic,
             Shown::Time => Piece::Time,
             Shown::Timestamp => Piece::Timestamp,
             Shown::Partition => Piece::Partition,

@@ -1,11 +1,13 @@
-//! `stratalog consume`: records of a topic become text or JSON.
+//! `stratalog consume`: records of topics become text or JSON.
 //!
 //! - `start`: where reading begins, and where it ends
+//! - `group`: reading as a member of a group
 //! - `format`: how a record looks
 //!
-//! Without `--follow` it shows what was there when it began, and ends. With it, it shows what comes.
+//! Without `--follow` it shows what was there when it began, and ends. With it, and in a group, it shows what comes.
 
 mod format;
+mod group;
 mod start;
 
 use std::io::{self, IsTerminal as _};
@@ -13,7 +15,7 @@ use std::io::{self, IsTerminal as _};
 use clap::Args;
 use log_client::config::{ConsumerConfig, OffsetReset, StartAt};
 use log_client::consumer::{Consumer, PartitionRecords};
-use log_core::model::TopicPartition;
+use log_core::model::{Offset, TopicPartition};
 
 use super::connection::ConnectionArgs;
 use super::failure::{Failure, Kind, Outcome};
@@ -21,31 +23,44 @@ use super::output::Output;
 use super::progress::Progress;
 use super::time::TimeArgument;
 use format::{FormatArgs, Formatter};
+use group::Protocol;
 use start::{OffsetArgument, Plan};
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct ConsumeArgs {
-    /// The topic
-    topic: String,
+    /// The topic, or several
+    #[arg(value_name = "TOPIC", required_unless_present = "pattern")]
+    topics: Vec<String>,
 
     /// Only this partition; may be given several times
     #[arg(long, short = 'p', value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Vec<i32>,
 
-    /// Where to begin: an offset, earliest, latest, or -N for N records before the end of each partition
+    /// Where to begin: an offset, earliest, latest, or -N for N records before the end of each partition; for a
+    /// group earliest or latest, where it has committed nothing yet
     #[arg(
         long,
         short = 'o',
-        visible_alias = "from",
         group = "start",
         value_name = "OFFSET",
         allow_hyphen_values = true
     )]
     offset: Option<OffsetArgument>,
 
+    /// The same as --offset
+    #[arg(long, group = "start", value_name = "OFFSET", allow_hyphen_values = true)]
+    from: Option<OffsetArgument>,
+
     /// Begin with the first record that has this time or a later one, such as 2026-01-31T12:00:00Z or
     /// milliseconds since 1970
-    #[arg(long, short = 't', group = "start", value_name = "TIME")]
+    #[arg(
+        long,
+        short = 't',
+        group = "start",
+        value_name = "TIME",
+        conflicts_with = "group"
+    )]
     timestamp: Option<TimeArgument>,
 
     /// Begin with the first record; what happens anyway unless --follow is given
@@ -55,6 +70,40 @@ pub(crate) struct ConsumeArgs {
     /// Wait for more at the end; begins there, if nothing else is said
     #[arg(long, short = 'f')]
     follow: bool,
+
+    /// Read as a member of this group: its members share the partitions, and go on where it has committed
+    #[arg(
+        long,
+        short = 'g',
+        value_name = "GROUP",
+        conflicts_with = "partition",
+        help_heading = "Group"
+    )]
+    group: Option<String>,
+
+    /// All topics whose whole names match this regular expression, those of the future too; needs --group
+    #[arg(
+        long,
+        value_name = "EXPRESSION",
+        requires = "group",
+        conflicts_with = "topics",
+        help_heading = "Group"
+    )]
+    pattern: Option<String>,
+
+    /// Commit nothing: whoever reads for the group next begins where it stood
+    #[arg(long, requires = "group", help_heading = "Group")]
+    no_commit: bool,
+
+    /// Who works out who reads what; the broker, if it can
+    #[arg(
+        long,
+        value_enum,
+        value_name = "PROTOCOL",
+        requires = "group",
+        help_heading = "Group"
+    )]
+    protocol: Option<Protocol>,
 
     /// End after so many records
     #[arg(long, short = 'n', value_name = "COUNT")]
@@ -69,9 +118,14 @@ pub(crate) struct ConsumeArgs {
 }
 
 impl ConsumeArgs {
+    /// What `--offset` or `--from` says.
+    fn asked_offset(&self) -> Option<StartAt> {
+        self.offset.or(self.from).map(|OffsetArgument(start)| start)
+    }
+
     fn start(&self) -> StartAt {
-        match (self.offset, self.timestamp) {
-            (Some(OffsetArgument(start)), _) => start,
+        match (self.asked_offset(), self.timestamp) {
+            (Some(start), _) => start,
             (None, Some(TimeArgument(timestamp))) => StartAt::Timestamp(timestamp),
             (None, None) if self.follow && !self.from_beginning => StartAt::Latest,
             (None, None) => StartAt::Earliest,
@@ -84,6 +138,9 @@ pub(super) async fn run(
     connection: &ConnectionArgs,
     output: &mut Output,
 ) -> Outcome {
+    if let Some(group) = &arguments.group {
+        return group::run(arguments, group, connection, output).await;
+    }
     let formatter = Formatter::new(&arguments.format, output.is_json())?;
     let mut consumer = Consumer::new(ConsumerConfig {
         client: connection.config(),
@@ -95,7 +152,7 @@ pub(super) async fn run(
     consumer.cluster().refresh(0).await?;
     let plan = Plan::make(
         &consumer,
-        &arguments.topic,
+        &arguments.topics,
         &arguments.partition,
         arguments.start(),
     )
@@ -146,6 +203,21 @@ impl Reading {
         }
     }
 
+    /// Of records that come until somebody ends it, or until there were enough.
+    fn following(arguments: &ConsumeArgs, formatter: Formatter) -> Self {
+        Self {
+            follow: true,
+            left: arguments.count.unwrap_or(u64::MAX),
+            formatter,
+            progress: Progress::hidden(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
     async fn run(&mut self, consumer: &mut Consumer, plan: Plan, output: &mut Output) -> Outcome {
         let mut unfinished = 0;
         for range in &plan.ranges {
@@ -154,7 +226,7 @@ impl Reading {
                 unfinished += 1;
             }
         }
-        while 0 < unfinished && 0 < self.left {
+        while 0 < unfinished && !self.is_over() {
             for records in consumer.poll().await? {
                 let end = plan.end_of(records.partition()).filter(|_| !self.follow);
                 self.show(&records, end, output)?;
@@ -168,18 +240,21 @@ impl Reading {
         Ok(())
     }
 
-    /// Shows the records before `end`, and no more than are left to be shown.
+    /// Shows the records before `end`, and no more than are left to be shown; says which is the first that was not.
     fn show(
         &mut self,
         records: &PartitionRecords,
-        end: Option<log_core::model::Offset>,
+        end: Option<Offset>,
         output: &mut Output,
-    ) -> Outcome {
+    ) -> Outcome<Offset> {
         let mut outcome = Ok(());
+        let mut next = None;
         let partition: &TopicPartition = records.partition();
         let visited = records.visit(&mut self.scratch, |record| {
             let is_wanted = 0 < self.left && end.is_none_or(|end| record.offset < end);
-            if outcome.is_ok() && is_wanted {
+            if !is_wanted {
+                next.get_or_insert(record.offset);
+            } else if outcome.is_ok() {
                 outcome = self.formatter.show(partition, record, output);
                 self.left -= 1;
                 self.progress.record(1);
@@ -189,6 +264,7 @@ impl Reading {
         visited.map_err(|error| Failure {
             kind: Kind::Damaged,
             ..Failure::from(error)
-        })
+        })?;
+        Ok(next.unwrap_or_else(|| records.next_offset()))
     }
 }

@@ -3,7 +3,7 @@
 //! A place outside of a partition is moved to its nearest end: of several partitions one may be shorter
 //! than the offset that was asked for. Records that are deleted already are mentioned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -55,35 +55,35 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Looks up begin and end of the partitions, or of all if none is named.
+    /// Looks up begin and end of these partitions of each topic, or of all if none is named.
     pub(super) async fn make(
         consumer: &Consumer,
-        topic: &str,
+        topics: &[String],
         partitions: &[i32],
         start: StartAt,
     ) -> Outcome<Self> {
         let cluster = consumer.cluster();
         // A topic that is not there is not waited for: it was mistyped, or will be created by hand.
-        cluster.watch_topic(topic);
+        for topic in topics {
+            cluster.watch_topic(topic);
+        }
         cluster.refresh(cluster.metadata().generation).await?;
         let metadata = cluster.metadata();
-        let found = metadata.topic(topic)?;
-        let named: Vec<i32> = if partitions.is_empty() {
-            found
-                .partitions
-                .iter()
-                .map(|partition| partition.partition)
-                .collect()
-        } else {
-            partitions.to_vec()
-        };
-        for partition in &named {
-            found.partition(*partition)?;
+        // One that is named twice is read once.
+        let mut named = BTreeSet::new();
+        for topic in topics {
+            let found = metadata.topic(topic)?;
+            let all = found.partitions.iter().map(|partition| partition.partition);
+            let numbers: Vec<i32> = if partitions.is_empty() {
+                all.collect()
+            } else {
+                partitions.to_vec()
+            };
+            for number in numbers {
+                found.partition(number)?;
+                named.insert(TopicPartition::new(Arc::clone(&found.name), number));
+            }
         }
-        let named: Vec<_> = named
-            .into_iter()
-            .map(|partition| TopicPartition::new(Arc::clone(&found.name), partition))
-            .collect();
 
         let offsets = |query: OffsetQuery| {
             let queries = named.iter().map(|partition| (partition.clone(), query)).collect();

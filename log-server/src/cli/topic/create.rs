@@ -8,7 +8,7 @@ use log_core::protocol::ErrorCode;
 use serde_json::json;
 
 use super::setting::{self, Setting};
-use crate::cli::failure::{Failure, Kind, Outcome};
+use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::Output;
 use crate::cli::units::counted;
 
@@ -63,7 +63,7 @@ pub(super) async fn run(arguments: &CreateArgs, admin: &Admin, output: &mut Outp
     if output.is_json() {
         output.json(&rows)?;
     }
-    all_or_first(output, failures)
+    output.all_or_last(failures)
 }
 
 /// What `--dry-run` asks for.
@@ -73,18 +73,6 @@ pub(super) fn intent(is_dry_run: bool) -> Intent {
     } else {
         Intent::Apply
     }
-}
-
-/// `Ok` without failures; otherwise tells of all, the last one through the result.
-pub(super) fn all_or_first(output: &Output, mut failures: Vec<Failure>) -> Outcome {
-    let Some(last) = failures.pop() else {
-        return Ok(());
-    };
-    for failure in &failures {
-        output.fail(failure);
-    }
-    debug_assert_ne!(last.kind, Kind::Done, "a failure is one");
-    Err(last)
 }
 
 impl CreateArgs {

@@ -1,16 +1,14 @@
 //! `stratalog topic delete`. Asks before it does: records that are gone do not come back.
 //! Where nobody can be asked, it takes a flag.
 
-use std::io::{self, IsTerminal};
-
 use clap::Args;
 use log_client::admin::Admin;
 use log_core::protocol::ErrorCode;
 use serde_json::json;
 
-use super::create::all_or_first;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::Output;
+use crate::cli::question;
 use crate::cli::units::counted;
 
 /// What to delete.
@@ -57,36 +55,25 @@ pub(super) async fn run(arguments: &DeleteArgs, admin: &Admin, output: &mut Outp
     if output.is_json() {
         output.json(&rows)?;
     }
-    all_or_first(output, failures)
+    output.all_or_last(failures)
 }
 
-/// Asks on the terminal. Without one nobody can answer, and nothing is deleted.
+/// Asks whether all that is to go.
 async fn confirm(admin: &Admin, names: &[&str], output: &Output) -> Outcome {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage(
-            "deleting topics needs a yes, and standard input is no terminal to ask at",
-        )
-        .advise("add --yes if the topics and all their records are to go"));
-    }
+    question::can_be_asked(
+        "deleting topics",
+        "add --yes if the topics and all their records are to go",
+    )?;
     let mut partitions: u64 = 0;
     for topic in admin.describe_topics(names).await? {
         let count = topic.map_or(0, |topic| topic.partitions.len());
         partitions = partitions.saturating_add(u64::try_from(count).unwrap_or_default());
     }
-    let what = match names {
-        [name] => format!("topic {name}"),
-        _ => format!("topics {}", names.join(", ")),
-    };
+    let what = question::named("topic", names);
     let partitions = counted(partitions, "partition");
-    output.ask(format_args!(
-        "Delete {what} with all records of {partitions}? [y/N] "
-    ));
-    let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::new(format!("cannot read the answer: {error}")))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::new("nothing was deleted")),
-    }
+    question::ask(
+        format_args!("Delete {what} with all records of {partitions}?"),
+        "nothing was deleted",
+        output,
+    )
 }

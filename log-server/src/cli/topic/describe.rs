@@ -9,7 +9,6 @@ use log_client::metadata::TopicMetadata;
 use log_core::model::TopicPartition;
 use serde_json::{Map, Value, json};
 
-use super::create::all_or_first;
 use super::list::offsets;
 use super::promise::promise;
 use crate::cli::failure::{Failure, Outcome};
@@ -61,7 +60,7 @@ pub(super) async fn run(arguments: &DescribeArgs, admin: &Admin, output: &mut Ou
     if output.is_json() {
         output.json(&documents)?;
     }
-    all_or_first(output, failures)
+    output.all_or_last(failures)
 }
 
 async fn describe(admin: &Admin, topic: Arc<TopicMetadata>) -> Outcome<Description> {
