@@ -5,6 +5,7 @@
 //! nobody means them: `NaN` and a trailing `d` or `f`.
 
 use std::fmt;
+use std::num::{IntErrorKind, ParseIntError};
 
 /// The largest value of a setting, in bytes; Kafka's limit, because its records carry a 16-bit length.
 pub const VALUE_BYTES_MAX: usize = 32_767;
@@ -124,13 +125,9 @@ pub fn canonical(kind: Kind, rule: Rule, text: &str) -> Result<String, ValueErro
     }
     match kind {
         Kind::Boolean => boolean(trimmed).map(|value| value.to_string()),
-        Kind::Short => {
-            integer(trimmed, i64::from(i16::MIN), i64::from(i16::MAX)).and_then(|value| within(rule, value))
-        }
-        Kind::Int => {
-            integer(trimmed, i64::from(i32::MIN), i64::from(i32::MAX)).and_then(|value| within(rule, value))
-        }
-        Kind::Long => integer(trimmed, i64::MIN, i64::MAX).and_then(|value| within(rule, value)),
+        Kind::Short => integer(rule, trimmed, i64::from(i16::MIN), i64::from(i16::MAX)),
+        Kind::Int => integer(rule, trimmed, i64::from(i32::MIN), i64::from(i32::MAX)),
+        Kind::Long => integer(rule, trimmed, i64::MIN, i64::MAX),
         Kind::Double => double(rule, trimmed),
         Kind::String => word(rule, trimmed),
         Kind::List => list(rule, trimmed),
@@ -148,15 +145,24 @@ fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-fn integer(text: &str, low: i64, high: i64) -> Result<i64, String> {
-    let value: i64 = text
-        .parse()
-        .map_err(|_| format!("expected a whole number from {low} to {high}"))?;
-    if low <= value && value <= high {
-        Ok(value)
-    } else {
-        Err(format!("expected a whole number from {low} to {high}"))
+/// A whole number of a type from `low` to `high`. What is none is answered with the setting's rule: the type's range
+/// would promise more.
+fn integer(rule: Rule, text: &str, low: i64, high: i64) -> Result<String, String> {
+    let range = || format!("expected a whole number from {low} to {high}");
+    match text.parse::<i64>() {
+        Ok(value) if low <= value && value <= high => within(rule, value),
+        Err(error) if is_no_number(&error) && rule != Rule::Any => {
+            Err(format!("expected a whole number: {rule}"))
+        }
+        _ => Err(range()),
     }
+}
+
+fn is_no_number(error: &ParseIntError) -> bool {
+    !matches!(
+        error.kind(),
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow
+    )
 }
 
 fn within(rule: Rule, value: i64) -> Result<String, String> {
@@ -290,7 +296,19 @@ mod tests {
             (Kind::Int, Rule::Any, "2147483648", "2147483647"),
             (Kind::Int, Rule::AtLeast(4), "3", "4 or more"),
             (Kind::Int, Rule::BetweenOr(1, 9, -1), "0", "1 to 9, or -1"),
-            (Kind::Long, Rule::Any, "1.0", "whole number"),
+            (
+                Kind::Long,
+                Rule::Any,
+                "1.0",
+                "whole number from -9223372036854775808",
+            ),
+            (Kind::Long, Rule::AtLeast(-1), "7d", "whole number: -1 or more"),
+            (
+                Kind::Long,
+                Rule::AtLeast(-1),
+                "9223372036854775808",
+                "to 9223372036854775807",
+            ),
             (Kind::Double, Rule::Between(0, 1), "1.5", "0 to 1"),
             (Kind::Double, Rule::Any, "NaN", "finite"),
             (Kind::String, Rule::OneOf(&["a", "b"]), "c", "one of a, b"),
