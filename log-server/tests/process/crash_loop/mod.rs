@@ -252,6 +252,9 @@ impl Run {
             self.rng.u64(..),
         ));
 
+        if let Some(readers) = &self.readers {
+            readers.work().await;
+        }
         // Not to wait for something, but to reach any moment of the load.
         tokio::time::sleep(Duration::from_millis(self.rng.u64(20..700))).await;
         if self.rng.u32(0..6) == 0 {
