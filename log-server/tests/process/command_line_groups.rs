@@ -30,7 +30,8 @@ fn server(directory: &Path) -> Server {
     let create = format!("topic create orders -p {PARTITIONS}");
     ends_with(0, &run(server.kafka(), &create, b""));
     for partition in 0..PARTITIONS {
-        let lines: String = (0..10).map(|line| format!("{partition}:{line}\n")).collect();
+        let lines: Vec<String> = (0..10).map(|line| format!("{partition}:{line}\n")).collect();
+        let lines = lines.concat();
         let produce = format!("produce orders -q --partition {partition}");
         ends_with(0, &run(server.kafka(), &produce, lines.as_bytes()));
     }
