@@ -214,7 +214,8 @@ async fn errors_that_pass_are_waited_out_and_the_coordinator_is_looked_for_again
     consumer.commit().await.unwrap();
     let state = broker.state();
     assert!(state.group.errors.is_empty());
-    assert_eq!(state.group.lookups, 5);
+    // The first, its repetition, and one for each of three errors; a heartbeat beside the commit may look for itself once more.
+    assert!((5..=6).contains(&state.group.lookups), "{}", state.group.lookups);
     assert_eq!(state.group.commits.len(), 1);
 }
 
