@@ -366,7 +366,7 @@ broker_keys! {
         group_consumer_assignors: Vec<String> = "group.consumer.assignors", List, Rule::ListOf(&["uniform", "range"]), Some("uniform,range");
         /// Which groups with members may change their protocol; empty ones always may.
         group_consumer_migration_policy: String = "group.consumer.migration.policy", String, Rule::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]), Some("bidirectional");
-        /// How often the topics that a pattern matches are looked up again.
+        /// Accepted for Kafka's sake: here a pattern is looked up again whenever topics come or go.
         group_consumer_regex_refresh_interval_ms: i64 = "group.consumer.regex.refresh.interval.ms", Int, Rule::AtLeast(10_000), Some("600000");
     }
     Storage {

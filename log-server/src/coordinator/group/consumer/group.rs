@@ -1,6 +1,6 @@
 //! The state of a KIP-848 group.
 //!
-//! All of it is what its records say, except [`Seen`], which is only remembered to save work.
+//! All of it is what its records say, except `Seen`, which is only remembered to save work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Random schedules of one KIP-848 group with members of both protocols: joins, heartbeats with lost answers, leaves, time,
-//! topics that come, grow and go, patterns, refused writes, restarts.
+//! Random schedules of one KIP-848 group: joins, heartbeats with lost answers, leaves, time, topics that come, grow and go,
+//! patterns, refused writes, restarts. Members of the classic protocol and commits are not among them.
 //!
 //! After each step: a partition is read by one member at most, as the members themselves believe it; epochs do not go back; what the log
 //! makes is what the broker has at each restart. In the end, when all send heartbeats, the group settles: everybody has its target, and
