@@ -16,6 +16,7 @@ class Member:
     def __init__(self, command, log, pipe):
         self.owned = []
         self.sizes = []
+        self.last = {}
         self.alive = True
         self.leaves = False
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=log)
@@ -100,6 +101,12 @@ class Members:
             return [(partition, offset) for partition, end in enumerate(ends) for offset in range(end)
                     if offset not in self.delivered.get(partition, ())]
 
+    def in_hand(self):
+        """For each member that went, and each partition it read: the record behind the last one that it told of."""
+        with self.changed:
+            return {(partition, offset + 1) for member in self.by_name.values() if member.leaves or not member.alive
+                    for partition, offset in member.last.items()}
+
     # -- what they say
 
     def read(self, pipe):
@@ -130,6 +137,7 @@ class Members:
                     self.wrong.append(f"{event['member']} got {partition}@{offset} again, a commit of "
                                       f"{self.covered[partition]} was acknowledged")
                 seen.add(offset)
+                member.last[partition] = offset
         elif what == "committed":
             for partition, offset in event["offsets"]:
                 self.covered[partition] = max(offset, self.covered.get(partition, 0))

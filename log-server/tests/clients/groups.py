@@ -118,7 +118,7 @@ class Play:
     """The script for one library."""
 
     def __init__(self, client, command, bootstrap, pause, logs):
-        self.pause = pause
+        self.client, self.pause = client, pause
         _, self.protocol = CLIENTS[client]
         self.group = self.topic = f"g{secrets.token_hex(4)}.{client}"
         self.steps = []
@@ -160,6 +160,10 @@ class Play:
         self.until(lambda: self.look()["state"] == "Empty", "the group to be empty")
         self.note("all leave", {key: self.look()[key] for key in ("type", "state", "members")})
         skipped = members.skipped(ends)
+        if self.client == "kcat":
+            # It stores an offset before it prints the record, and prints nothing more once it was told to end: whoever
+            # goes may take one record of each partition along. The other clients commit what their program has seen.
+            skipped = [one for one in skipped if one not in members.in_hand()]
         self.note("records", {"skipped": len(skipped), "wrong": members.wrong,
                               "committed": self.committed() == ends, "some": 0 < min(ends)})
 
