@@ -21,7 +21,10 @@ fn reference() -> String {
     }
     let mut tree = command::command();
     tree.build();
-    for command in tree.get_subcommands() {
+    for command in tree
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+    {
         describe(&mut text, command);
     }
     text
@@ -35,7 +38,7 @@ fn describe(text: &mut String, command: &Command) {
     for verb in &verbs {
         describe(text, verb);
     }
-    if !verbs.is_empty() || command.get_name() == "help" {
+    if !verbs.is_empty() {
         return;
     }
     let name = command.get_bin_name().unwrap();

@@ -45,7 +45,7 @@ impl TimeFormat {
             Self::Auto => (
                 number(text)
                     .map(|ms| {
-                        if ms.abs() < AUTO_MS_FROM {
+                        if ms < AUTO_MS_FROM {
                             ms.saturating_mul(1000)
                         } else {
                             ms
@@ -260,6 +260,7 @@ mod tests {
         for text in [
             "",
             "now",
+            "-9223372036854775808",
             "2026-02-29",
             "2026-13-01",
             "2026-1-1",

@@ -25,6 +25,9 @@ class Member:
         self.owned = partitions
         if len(partitions) != (self.sizes[-1] if self.sizes else 0):
             self.sizes.append(len(partitions))
+        if self.sizes[-2:-1] == [0] and self.sizes[-3:-2] == self.sizes[-1:]:
+            # A rebalance that changed nothing: a member that was late by a heartbeat causes one more, on any broker.
+            del self.sizes[-2:]
 
 
 class Members:
@@ -54,7 +57,9 @@ class Members:
 
     def leave(self, name):
         """Orderly: the program closes its consumer and ends."""
-        self.by_name[name].leaves = True
+        with self.changed:
+            self.by_name[name].leaves = True
+            self.note_frontier(name)
         self.by_name[name].process.terminate()
 
     def kill(self, name):
@@ -63,6 +68,7 @@ class Members:
         member.process.send_signal(self.kill_signal)
         member.process.wait()
         with self.changed:
+            self.note_frontier(name)
             # What it has said so far is in the pipe; its partitions are free when the broker says so.
             member.alive, member.owned = False, []
 
@@ -100,6 +106,12 @@ class Members:
         with self.changed:
             return [(partition, offset) for partition, end in enumerate(ends) for offset in range(end)
                     if offset not in self.delivered.get(partition, ())]
+
+    def note_frontier(self, name):
+        """A member that goes may have told of nothing yet: its records follow those that others told of."""
+        member = self.by_name[name]
+        for partition in member.owned:
+            member.last.setdefault(partition, max(self.delivered.get(partition, ()), default=-1))
 
     def in_hand(self):
         """For each member that went, and each partition it read: the record behind the last one that it told of."""

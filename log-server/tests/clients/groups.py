@@ -330,6 +330,8 @@ def main():
     parser.add_argument("--store", action="store_true", help="store the transcripts instead of comparing")
     parser.add_argument("--show", action="store_true", help="print the transcripts")
     arguments = parser.parse_args()
+    if arguments.store and arguments.broker != "kafka":
+        parser.error("--store keeps what a real Kafka answers: say --broker kafka, too")
     names = arguments.clients.split(",")
     kind = {"stratalog": brokers.Stratalog, "kafka": brokers.Kafka}[arguments.broker]
     logs = pathlib.Path(tempfile.mkdtemp(prefix="groups-"))

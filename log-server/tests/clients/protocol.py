@@ -63,6 +63,8 @@ def main():
     parser.add_argument("--store", action="store_true", help="store the answers instead of comparing")
     parser.add_argument("--show", action="store_true", help="print the answers")
     arguments = parser.parse_args()
+    if arguments.store and arguments.broker != "kafka":
+        parser.error("--store keeps what a real Kafka answers: say --broker kafka, too")
     if arguments.bootstrap:
         return run(arguments, arguments.bootstrap)
     kind = {"stratalog": brokers.Stratalog, "kafka": brokers.Kafka}[arguments.broker]

@@ -75,6 +75,8 @@ def main():
     parser.add_argument("--clients", default=",".join(toolbox.CLIENTS), help="comma-separated names")
     parser.add_argument("--store", action="store_true", help="store the transcripts instead of comparing")
     arguments = parser.parse_args()
+    if arguments.store and arguments.broker != "kafka":
+        parser.error("--store keeps what a real Kafka answers: say --broker kafka, too")
     if arguments.bootstrap:
         return run(arguments, arguments.bootstrap)
     kind = {"stratalog": brokers.Stratalog, "kafka": brokers.Kafka}[arguments.broker]

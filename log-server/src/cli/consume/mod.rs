@@ -165,14 +165,13 @@ pub(super) async fn run(
 
     let mut reading = Reading::new(arguments, &plan, formatter, output);
     tokio::select! {
-        outcome = reading.run(&mut consumer, plan, output) => outcome?,
+        outcome = reading.run(&mut consumer, plan, output) => outcome.and(reading.formatter.end(output)),
         _ = tokio::signal::ctrl_c() => {
             reading.formatter.end(output)?;
             // Following has no other end, so that is what was wanted.
-            return if arguments.follow { Ok(()) } else { Err(Failure::silent(Kind::Interrupted)) };
+            if arguments.follow { Ok(()) } else { Err(Failure::silent(Kind::Interrupted)) }
         }
     }
-    reading.formatter.end(output)
 }
 
 /// The work of showing records.

@@ -63,15 +63,16 @@ pub(super) fn run(arguments: &VerifyArgs, output: &mut Output) -> Outcome {
     bar.finish_and_clear();
     let report = verified.map_err(|error| refused(&error))?;
     let took = began.elapsed();
-    if output.is_json() {
-        output.json(&document(&directory, &report, took))?;
+    let shown = if output.is_json() {
+        output.json(&document(&directory, &report, took))
     } else {
-        show(&directory, &report, arguments.all, took, output)?;
-    }
-    if report.findings.is_sound() {
-        Ok(())
-    } else {
-        Err(Failure::silent(Kind::Damaged))
+        show(&directory, &report, arguments.all, took, output)
+    };
+    match shown {
+        Err(failure) if failure.kind != Kind::Done => Err(failure),
+        // Also when whoever reads the report has seen enough of it.
+        _ if !report.findings.is_sound() => Err(Failure::silent(Kind::Damaged)),
+        shown => shown,
     }
 }
 
