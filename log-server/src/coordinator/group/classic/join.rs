@@ -89,12 +89,20 @@ impl GroupShard {
         if request.session_timeout_ms < min || max < request.session_timeout_ms {
             return Err(GroupError::InvalidSessionTimeout { min, max });
         }
-        self.end_empty_consumer_group(context, &request.group);
+        if matches!(self.groups.get(&request.group), Some(Group::Consumer(group)) if group.is_empty()) {
+            // It ends for a member that can begin a group, and for nobody else: its offsets are to stay with a group.
+            if !request.member_id.is_empty() {
+                return Err(GroupError::UnknownMemberId(request.member_id.as_ref().to_owned()));
+            }
+            if request.protocol_type.is_empty() || request.protocols.is_empty() {
+                return Err(GroupError::InconsistentGroupProtocol);
+            }
+            self.end_empty_consumer_group(context, &request.group);
+        }
         match self.groups.get(&request.group) {
             Some(Group::Classic(_) | Group::Consumer(_)) => Ok(()),
             None if request.member_id.is_empty() => {
-                let group = Group::Classic(Box::default());
-                self.groups.insert(Arc::clone(&request.group), group);
+                self.begin_classic_group(&request.group);
                 Ok(())
             }
             None => Err(GroupError::UnknownMemberId(request.member_id.as_ref().to_owned())),

@@ -3,11 +3,22 @@
 
 use std::sync::Arc;
 
+use crate::coordinator::group::classic::group::ClassicGroup;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::record::OffsetCommitValue;
 use crate::coordinator::group::shard::GroupShard;
 
 impl GroupShard {
+    /// An empty classic group. If it has offsets, from a group of the other protocol that ended, it stays for their sake.
+    pub(in crate::coordinator::group) fn begin_classic_group(&mut self, name: &Arc<str>) {
+        let mut group = ClassicGroup::default();
+        if self.offsets.has_group(name) {
+            group.has_a_record();
+        }
+        self.groups
+            .insert(Arc::clone(name), Group::Classic(Box::new(group)));
+    }
+
     pub(in crate::coordinator::group) fn replay_offset_commit(
         &mut self,
         group: &str,

@@ -16,6 +16,8 @@ use crate::coordinator::group::consumer::embedded::{read_assignment, write_assig
 use crate::coordinator::group::context::Ticket;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::Group;
+use crate::coordinator::group::offsets::commit::{CommitPartition, CommitRequest, CommitTopic};
+use crate::coordinator::group::offsets::topic_ref::TopicRef;
 use crate::coordinator::group::settings::MigrationPolicy;
 
 /// A subscription to `t` of version 1, with what the member has of it.
@@ -230,4 +232,42 @@ fn an_empty_group_becomes_one_of_the_other_protocol() {
     broker.classic_leave(&id);
     let a = broker.join("g", "a", &["t"]).unwrap();
     assert_eq!((a.member_epoch, topics(&a)), (2, Some(vec![0])));
+}
+
+#[test]
+fn offsets_keep_a_group_when_it_changes_its_protocol() {
+    let mut broker = Broker::new(&[("t", 1)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.beat("g", "a", -1).unwrap();
+    let commit = CommitRequest {
+        group: "g".into(),
+        member_id: "".into(),
+        instance_id: None,
+        generation_or_epoch: -1,
+        request_version: 9,
+        retention_ms: None,
+        topics: vec![CommitTopic {
+            topic: TopicRef::Name("t".into()),
+            partitions: vec![CommitPartition {
+                partition: 0,
+                offset: 5,
+                leader_epoch: -1,
+                metadata: None,
+            }],
+        }],
+    };
+    let answer = broker.run(|shard, context| shard.commit_offsets(context, &commit));
+    assert!(answer.iter().flatten().all(Result::is_ok), "{answer:?}");
+    let has_offset = |broker: &Broker| broker.shard.offsets.get("g", "t", 0).is_some();
+
+    // A member of long ago does not end the group.
+    let refused = broker.classic_join("old", &[]).unwrap_err();
+    assert_eq!(refused.error, GroupError::UnknownMemberId("old".to_owned()));
+    assert_eq!(broker.state("g"), "Empty");
+    // One that leaves before it was given anything leaves the group behind, as a start finds it.
+    let joined = broker.classic_join("", &[]).unwrap();
+    broker.classic_leave(&joined.member_id);
+    assert_eq!((broker.state("g"), has_offset(&broker)), ("classic", true));
+    broker.restart();
+    assert_eq!((broker.state("g"), has_offset(&broker)), ("classic", true));
 }
