@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`load`] | the load harness: `stratalog bench` |
 //! | [`case`] | a case, its samples, and the rounds in which cases take turns |
 //! | [`report`] | medians and ratios as a table and as JSON |
 //! | [`source`] | bytes and batches to work on |
@@ -20,6 +21,7 @@ pub mod brokers;
 pub mod case;
 pub mod comparison;
 pub mod group_commits;
+pub mod load;
 pub mod loads;
 pub mod probe;
 pub mod report;
