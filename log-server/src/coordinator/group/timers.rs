@@ -46,7 +46,7 @@ pub struct TimerKey {
 }
 
 /// All timers of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers {
     deadlines: HashMap<TimerKey, TimestampMs>,
     order: BTreeSet<(TimestampMs, TimerKey)>,

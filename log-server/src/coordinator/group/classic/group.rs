@@ -179,6 +179,11 @@ impl ClassicGroup {
         self.protocol_type.as_deref() == Some(protocol_type) && protocols.names().any(spoken_by_all)
     }
 
+    /// Whether what members have was not assigned by one of them: the group was of the other protocol until its last record.
+    pub(super) fn was_downgraded(&self) -> bool {
+        self.state == ClassicState::Stable && self.leader.is_none()
+    }
+
     pub(super) fn is_leader(&self, member_id: &str) -> bool {
         self.leader.as_deref() == Some(member_id)
     }
@@ -251,10 +256,15 @@ impl ClassicGroup {
         self.initial_delay = None;
     }
 
+    /// The generation that follows.
+    pub(super) fn generation_after(&self) -> i32 {
+        // A generation below 0 stands for "none". Kafka runs over here.
+        self.generation.checked_add(1).unwrap_or(0)
+    }
+
     /// Begins the next generation, with the protocol that its members chose.
     pub(super) fn next_generation(&mut self, protocol: Option<Arc<str>>) {
-        // A generation below 0 stands for "none". Kafka runs over here.
-        self.generation = self.generation.checked_add(1).unwrap_or(0);
+        self.generation = self.generation_after();
         self.protocol = protocol;
         self.pending_syncs.clear();
         self.find_subscribed_topics();

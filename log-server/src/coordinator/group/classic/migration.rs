@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::coordinator::group::classic::group::ClassicGroup;
+use crate::coordinator::group::classic::rebalance::DOWNGRADED;
 use crate::coordinator::group::context::{Context, Ticket};
 use crate::coordinator::group::shard::GroupShard;
 
@@ -31,7 +32,7 @@ impl GroupShard {
         context: &mut Context<'_>,
     ) {
         if let Some(mut work) = self.classic_work(group, context) {
-            work.prepare_rebalance("the last member of the other protocol has gone");
+            work.prepare_rebalance(DOWNGRADED);
         }
     }
 }

@@ -5,15 +5,15 @@
 //! - without a delay, a new group's first member is answered by the command that brought it;
 //! - if nobody rejoined, the group looks again after a second at least.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::coordinator::group::classic::group::{ClassicGroup, ClassicState, InitialDelay, select_protocol};
+use crate::coordinator::group::classic::replay;
 use crate::coordinator::group::classic::reply::{JoinRefused, Reply};
 use crate::coordinator::group::context::{Context, Ticket};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::Group;
-use crate::coordinator::group::record::GroupRecord;
+use crate::coordinator::group::record::{ClassicGroupValue, GroupRecord};
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::group::timers::{TimerKey, TimerKind, Timers};
 
@@ -21,8 +21,11 @@ use crate::coordinator::group::timers::{TimerKey, TimerKind, Timers};
 /// that its client is gone. One that is there asks again.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 300_000;
 
-/// The least time between two attempts to go on with a group none of whose members rejoined.
+/// The least time between two attempts to go on with a group none of whose members rejoined, or whose end could not be written.
 const RETRY_MS_MIN: i64 = 1_000;
+
+/// Why a group rebalances that was of the other protocol.
+pub(super) const DOWNGRADED: &str = "the last member of the other protocol has gone";
 
 /// A classic group in the hands of a command.
 #[derive(Debug)]
@@ -56,9 +59,10 @@ impl GroupShard {
     pub(super) fn forget_if_unused(&mut self, name: &str) {
         if let Some(Group::Classic(group)) = self.groups.get(name)
             && !group.is_recorded
-            && group.state == ClassicState::Empty
+            && group.members.is_empty()
             && group.pending_joins.is_empty()
         {
+            replay::cancel_timers(name, group, &mut self.timers);
             self.groups.remove(name);
         }
     }
@@ -73,6 +77,7 @@ impl GroupShard {
         if let Some(mut work) = self.classic_work(group, context) {
             work.expire_session(member);
         }
+        self.forget_if_unused(group);
     }
 
     /// The owner of an id that was given out did not join with it.
@@ -84,10 +89,8 @@ impl GroupShard {
     ) {
         if let Some(mut work) = self.classic_work(group, context)
             && work.group.pending_joins.remove(member)
-            && work.group.state == ClassicState::PreparingRebalance
-            && work.group.has_all_joined()
         {
-            work.complete_join();
+            work.complete_join_if_ready();
         }
         self.forget_if_unused(group);
     }
@@ -101,6 +104,7 @@ impl GroupShard {
         if let Some(mut work) = self.classic_work(group, context) {
             work.end_delay_or_complete_join();
         }
+        self.forget_if_unused(group);
     }
 
     /// Members that joined did not sync in time.
@@ -112,6 +116,7 @@ impl GroupShard {
         if let Some(mut work) = self.classic_work(group, context) {
             work.expire_pending_sync();
         }
+        self.forget_if_unused(group);
     }
 
     /// The log has been read: sessions begin anew, and a group that is larger than it now may be shrinks.
@@ -125,7 +130,9 @@ impl GroupShard {
             for member in &members {
                 work.begin_session(member);
             }
-            if work.context.settings.size_max < members.len() {
+            if work.group.was_downgraded() {
+                work.prepare_rebalance(DOWNGRADED);
+            } else if work.context.settings.size_max < members.len() {
                 work.prepare_rebalance("the group is larger than group.max.size");
             }
         }
@@ -285,20 +292,35 @@ impl Work<'_, '_> {
             self.begin_generation();
         } else {
             // Static members alone, and all of them silent: until one joins, or their sessions end.
-            let after_ms = self.group.rebalance_timeout_ms().max(RETRY_MS_MIN);
-            self.set_group_timer(TimerKind::ClassicJoin, after_ms);
+            self.retry_join();
         }
     }
 
-    /// The last member is gone, which is written down as a generation of its own.
+    /// The last member is gone, which is written down as a generation of its own. The group is empty when that is replayed.
     fn become_empty(&mut self) {
-        self.group.next_generation(None);
-        let value = self.group.value(self.context.now, &BTreeMap::new());
+        let value = ClassicGroupValue {
+            protocol_type: self.group.protocol_type.clone().unwrap_or_default(),
+            generation: self.group.generation_after(),
+            protocol: None,
+            leader: None,
+            state_timestamp_ms: self.context.now.get(),
+            members: Vec::new(),
+        };
         self.context.records.push(GroupRecord::ClassicGroup {
             group: Arc::clone(&self.name),
             value: Some(value),
         });
-        self.group.enter(ClassicState::Empty, self.context.now);
+    }
+
+    /// Whether all members have gone, and no record says so yet.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.group.state == ClassicState::PreparingRebalance && self.group.members.is_empty()
+    }
+
+    /// Tries again in a while to end the join phase.
+    pub(super) fn retry_join(&mut self) {
+        let after_ms = self.group.rebalance_timeout_ms().max(RETRY_MS_MIN);
+        self.set_group_timer(TimerKind::ClassicJoin, after_ms);
     }
 
     /// Tells all who joined of the generation they belong to.
@@ -348,18 +370,19 @@ impl Work<'_, '_> {
         let Some((id, member)) = self.group.members.get_key_value(id) else {
             return;
         };
-        if member.is_waiting() {
-            return;
-        }
         let id = Arc::clone(id);
+        if member.is_waiting() {
+            // Nothing is expected of it until it is answered; whatever ends its waiting, it has a session then.
+            return self.begin_session(&id);
+        }
         tracing::debug!(group = &*self.name, member = &*id, "member's session ended");
         self.remove_member(&id);
         match self.group.state {
             ClassicState::Stable | ClassicState::CompletingRebalance => {
                 self.prepare_rebalance("a member's session ended");
             }
-            ClassicState::PreparingRebalance if self.group.has_all_joined() => self.complete_join(),
-            ClassicState::PreparingRebalance | ClassicState::Empty => {}
+            ClassicState::PreparingRebalance => self.complete_join_if_ready(),
+            ClassicState::Empty => {}
         }
     }
 

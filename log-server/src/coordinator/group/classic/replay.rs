@@ -45,20 +45,34 @@ impl GroupShard {
         context: &mut Context<'_>,
     ) {
         for record in records {
-            let GroupRecord::ClassicGroup { group, .. } = record else {
+            let GroupRecord::ClassicGroup { group, value } = record else {
                 continue;
             };
             if let Some(mut work) = self.classic_work(group, context) {
-                work.write_refused();
+                match value {
+                    Some(_) => work.write_refused(),
+                    None => work.upgrade_refused(),
+                }
             }
+            self.forget_if_unused(group);
         }
     }
 }
 
 impl Work<'_, '_> {
-    /// A record of the group was not written. An empty group stays empty: nobody is there to miss the record.
+    /// The group was to go over to the other protocol, and who waited was told to join again.
+    fn upgrade_refused(&mut self) {
+        if self.group.state == ClassicState::CompletingRebalance {
+            self.prepare_rebalance("the group could not go over to the other protocol");
+        }
+    }
+
+    /// A record of the group was not written.
     fn write_refused(&mut self) {
-        if let Some(Replacement { old_id, new_id, .. }) = self.group.replacement.take() {
+        if self.is_deserted() {
+            // That it is empty stands in no record, so that it is not: a restart would bring its members back.
+            self.retry_join();
+        } else if let Some(Replacement { old_id, new_id, .. }) = self.group.replacement.take() {
             self.cancel_timer(&new_id, TimerKind::ClassicSession);
             self.begin_session(&old_id);
         } else if self.group.state == ClassicState::CompletingRebalance {
@@ -68,7 +82,7 @@ impl Work<'_, '_> {
 }
 
 /// Ends everything that was to happen to a group.
-fn cancel_timers(name: &str, group: &ClassicGroup, timers: &mut Timers) {
+pub(super) fn cancel_timers(name: &str, group: &ClassicGroup, timers: &mut Timers) {
     let name: Arc<str> = name.into();
     let mut cancel = |member: &Arc<str>, kind| {
         timers.cancel(&TimerKey {
@@ -140,12 +154,11 @@ impl ClassicGroup {
         group.state_since = (since != TimestampMs::NONE).then_some(since);
         group.protocol_type = (!value.protocol_type.is_empty()).then(|| Arc::clone(&value.protocol_type));
         group.protocol.clone_from(&value.protocol);
-        if let Some(leader) = value
-            .leader
-            .as_ref()
-            .filter(|leader| group.members.contains_key(*leader))
-        {
-            group.leader = Some(Arc::clone(leader));
+        match &value.leader {
+            Some(leader) if group.members.contains_key(leader) => group.leader = Some(Arc::clone(leader)),
+            // Nobody writes such a record. The first member leads.
+            Some(_) => {}
+            None => group.leader = None,
         }
         group.find_subscribed_topics();
         group

@@ -12,7 +12,7 @@ use crate::coordinator::group::consumer::leave::member_tombstones;
 use crate::coordinator::group::consumer::member::{
     Current, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, new_member,
 };
-use crate::coordinator::group::consumer::migration::upgrade;
+use crate::coordinator::group::consumer::migration::{end_waiting, upgrade};
 use crate::coordinator::group::consumer::reconcile::Step;
 use crate::coordinator::group::consumer::regex;
 use crate::coordinator::group::consumer::subscription::Outlook;
@@ -183,9 +183,9 @@ impl GroupShard {
     ) -> Result<HeartbeatResponse, GroupError> {
         let Self { groups, timers, .. } = self;
         let joins = request.member_epoch == JOIN_EPOCH;
-        let mut group = match groups.get_mut(&request.group_id) {
+        let mut group = match groups.get(&request.group_id) {
             Some(Group::Classic(classic)) if joins && !classic.is_empty() => {
-                Cow::Owned(upgrade(classic, timers, context, &request.group_id)?)
+                Cow::Owned(upgrade(classic, context, &request.group_id)?)
             }
             _ => group_for_heartbeat(groups, context, &request.group_id, joins)?,
         };
@@ -204,6 +204,18 @@ impl GroupShard {
             description,
             request.owned.as_deref(),
         )?;
+        // Nothing is refused any more.
+        let group = match group {
+            Cow::Owned(group) => {
+                if let Some(Group::Classic(classic)) = groups.get_mut(&request.group_id)
+                    && !classic.is_empty()
+                {
+                    end_waiting(classic, timers, context, &group);
+                }
+                Cow::Owned(group)
+            }
+            Cow::Borrowed(_) => group,
+        };
         timers::start_session(timers, context, &group.id, &member_id, &outcome.updated);
         timers::stop_classic(timers, &group.id, &member_id);
         if outcome.moved {

@@ -33,11 +33,10 @@ use crate::coordinator::group::timers::Timers;
 /// The protocol type of groups that can change.
 pub(super) const CONSUMER: &str = "consumer";
 
-/// Makes a KIP-848 group of a classic one with members: the records, and the group as they make it. Whoever waits in
-/// it is told to join again.
+/// Makes a KIP-848 group of a classic one with members: the records, and the group as they make it. The classic group is left
+/// alone, for the member that wants this may yet be refused; when it is not, [`end_waiting`] follows.
 pub(super) fn upgrade(
-    classic: &mut ClassicGroup,
-    timers: &mut Timers,
+    classic: &ClassicGroup,
     context: &mut Context<'_>,
     group_id: &Arc<str>,
 ) -> Result<ConsumerGroup, GroupError> {
@@ -70,6 +69,22 @@ pub(super) fn upgrade(
         members.push((Arc::clone(member_id), member.clone(), subscription, assignment));
     }
     let generation = classic.generation();
+    let records = upgrade_records(group_id, generation, &members, context.topics);
+    let mut group = ConsumerGroup::new(Arc::clone(group_id));
+    for record in &records {
+        group.replay(record);
+    }
+    context.records.extend(records);
+    Ok(group)
+}
+
+/// A classic group goes over: whoever waits in it is told to join again, and the sessions of all begin in the other protocol.
+pub(super) fn end_waiting(
+    classic: &mut ClassicGroup,
+    timers: &mut Timers,
+    context: &mut Context<'_>,
+    group: &ConsumerGroup,
+) {
     let (joins, syncs) = classic.take_waiting();
     for (member_id, ticket) in joins {
         let error = GroupError::RebalanceInProgress;
@@ -82,21 +97,14 @@ pub(super) fn upgrade(
             .replies
             .push((ticket, Reply::Sync(Err(GroupError::RebalanceInProgress))));
     }
-    let records = upgrade_records(group_id, generation, &members, context.topics);
-    let mut group = ConsumerGroup::new(Arc::clone(group_id));
-    for record in &records {
-        group.replay(record);
-    }
-    context.records.extend(records);
     for (member_id, member) in &group.members {
-        timers::start_session(timers, context, group_id, member_id, member);
+        timers::start_session(timers, context, &group.id, member_id, member);
     }
     tracing::info!(
-        group = &**group_id,
-        members = members.len(),
+        group = &*group.id,
+        members = group.members.len(),
         "a classic group goes over to KIP-848"
     );
-    Ok(group)
 }
 
 fn read_member(group: &ClassicGroup, member: &ClassicMember) -> Option<(Subscription, EmbeddedAssignment)> {
@@ -295,7 +303,9 @@ pub(super) fn downgrade(group: &ConsumerGroup, context: &mut Context<'_>, gone: 
         protocol_type: CONSUMER.into(),
         generation: group.epoch,
         protocol: protocol.clone(),
-        leader: staying.first().map(|(member_id, _)| Arc::clone(member_id)),
+        // Nobody leads yet, and so a start that finds this record rebalances the group: what the others had is nobody's until then. Kafka writes
+        // any member here, and forgets to rebalance when it dies in between.
+        leader: None,
         state_timestamp_ms: context.now.get(),
         members: members.collect(),
     };

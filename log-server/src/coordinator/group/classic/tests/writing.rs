@@ -61,30 +61,78 @@ fn a_refused_replacement_leaves_the_old_member() {
         Some(Told::Failed(GroupError::NotAvailable(_)))
     ));
     assert_eq!(scene.heartbeat(&old, 1), Ok(()));
+    scene.world.refuse_writes = false;
     scene.world.advance(SESSION_MS);
     assert_eq!(scene.state(), "Empty");
 }
 
 #[test]
-fn a_group_that_emptied_without_a_record_begins_anew() {
+fn a_group_that_was_never_written_leaves_nothing_behind() {
+    // By leaving, and by silence.
+    for leaves in [true, false] {
+        let mut scene = Scene::new();
+        let id = scene.join(&joining("")).unwrap().member_id;
+        scene.world.refuse_writes = true;
+        if leaves {
+            scene
+                .world
+                .run(|shard, context| shard.leave_group(context, GROUP, &[leaving(&id)]))
+                .unwrap_err();
+        } else {
+            scene.world.advance(REBALANCE_MS);
+        }
+        assert!(scene.world.shard.groups.is_empty());
+        assert!(scene.world.shard.next_deadline().is_none());
+    }
+}
+
+#[test]
+fn a_group_that_emptied_without_a_record_tries_again() {
     let mut scene = Scene::new();
     let ids = scene.stable(1);
     scene.world.refuse_writes = true;
-    let leaving = LeavingMember {
-        member_id: Arc::clone(&ids[0]),
-        instance_id: None,
-        reason: String::new(),
-    };
     let left = scene
         .world
-        .run(|shard, context| shard.leave_group(context, GROUP, &[leaving]));
+        .run(|shard, context| shard.leave_group(context, GROUP, &[leaving(&ids[0])]));
     assert!(matches!(left, Err(GroupError::NotAvailable(_))));
-    assert_eq!(scene.state(), "Empty");
+    // No record says that it is empty, and so nobody is told that it is.
+    assert_eq!(
+        (scene.state(), scene.group().generation()),
+        ("PreparingRebalance", 1)
+    );
+    assert_eq!(scene.group().validate_delete(), Err(GroupError::NonEmptyGroup));
+    scene.world.advance(10_000);
+    assert_eq!(scene.state(), "PreparingRebalance");
+    scene.world.refuse_writes = false;
+    scene.world.advance(1_000);
+    assert_eq!((scene.state(), scene.group().generation()), ("Empty", 2));
+    assert!(scene.world.shard.next_deadline().is_none());
+    scene.world.crash(0);
+    assert_eq!((scene.state(), scene.group().generation()), ("Empty", 2));
+}
+
+#[test]
+fn a_restart_before_the_end_is_written_brings_the_members_back() {
+    let mut scene = Scene::new();
+    let ids = scene.stable(1);
+    scene.world.refuse_writes = true;
+    let left = scene
+        .world
+        .run(|shard, context| shard.leave_group(context, GROUP, &[leaving(&ids[0])]));
+    assert!(matches!(left, Err(GroupError::NotAvailable(_))));
     scene.world.crash(0);
     assert_eq!(scene.state(), "Stable");
     scene.world.refuse_writes = false;
     scene.world.advance(SESSION_MS);
     assert_eq!((scene.state(), scene.group().generation()), ("Empty", 2));
+}
+
+fn leaving(id: &Arc<str>) -> LeavingMember {
+    LeavingMember {
+        member_id: Arc::clone(id),
+        instance_id: None,
+        reason: String::new(),
+    }
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub(super) fn subscription(owned: &[i32]) -> Bytes {
 }
 
 impl Broker {
-    pub(super) fn classic_join(&mut self, member: &str, owned: &[i32]) -> Result<Joined, JoinRefused> {
-        let request = JoinRequest {
+    fn classic_joining(member: &str, owned: &[i32]) -> JoinRequest {
+        JoinRequest {
             group: "g".into(),
             member_id: member.into(),
             instance_id: None,
@@ -44,7 +44,11 @@ impl Broker {
             reason: String::new(),
             id_required: false,
             may_skip_assignment: true,
-        };
+        }
+    }
+
+    pub(super) fn classic_join(&mut self, member: &str, owned: &[i32]) -> Result<Joined, JoinRefused> {
+        let request = Self::classic_joining(member, owned);
         let replies = self.parked(|shard, context| shard.join_group(context, &request, Ticket(1)));
         match replies.into_iter().find(|(ticket, _)| *ticket == Ticket(1)) {
             Some((_, Reply::Join(answer))) => answer,
@@ -152,6 +156,100 @@ fn a_classic_group_goes_over_member_by_member_and_back() {
     let joined = broker.classic_join(&old, &[0]).unwrap();
     assert_eq!((joined.generation, &joined.leader), (3, &old));
     assert_eq!(broker.classic_sync(&old, 3, &[(&old, &[0, 1])]), Ok(vec![0, 1]));
+}
+
+#[test]
+fn a_group_that_just_went_back_assigns_anew_also_after_a_crash() {
+    let (mut broker, old) = Broker::with_classic_member();
+    broker.join("g", "new", &["t"]).unwrap();
+    assert_eq!(broker.classic_beat(&old, 1), Err(GroupError::RebalanceInProgress));
+    broker.classic_join(&old, &[0, 1]).unwrap();
+    assert_eq!(broker.classic_sync(&old, 1, &[]), Ok(vec![0]));
+    broker.classic_join(&old, &[0]).unwrap();
+    broker.classic_sync(&old, 2, &[]).unwrap();
+    // The broker dies before the group has rebalanced: nobody reads what the new member had.
+    broker.beat("g", "new", -1).unwrap();
+    broker.restart();
+    assert_eq!(broker.classic_beat(&old, 2), Err(GroupError::RebalanceInProgress));
+    let joined = broker.classic_join(&old, &[0]).unwrap();
+    assert_eq!((joined.generation, &joined.leader), (3, &old));
+    broker.classic_sync(&old, 3, &[(&old, &[0, 1])]).unwrap();
+    broker.restart();
+    assert_eq!(broker.classic_beat(&old, 3), Ok(()));
+}
+
+#[test]
+fn a_refused_upgrade_leaves_those_who_wait_alone() {
+    let (mut broker, leader) = Broker::with_classic_member();
+    // A second member waits for the first to join again.
+    let waits = Ticket(7);
+    let request = Broker::classic_joining("", &[]);
+    let told = broker.parked(|shard, context| shard.join_group(context, &request, waits));
+    assert_eq!(told, []);
+    let deadlines = broker.shard.timers.clone();
+    let mut refused = Broker::joining("g", "new", &[]);
+    refused.subscribed_topics = None;
+    refused.subscribed_regex = Some("(".into());
+    let mut answer = None;
+    let told = broker.parked(|shard, context| answer = Some(shard.consumer_heartbeat(context, &refused)));
+    assert!(
+        matches!(answer, Some(Err(GroupError::InvalidRegularExpression(_)))),
+        "{answer:?}"
+    );
+    assert_eq!(told, []);
+    assert_eq!(broker.shard.timers, deadlines);
+    // It is answered as if nothing had been.
+    let request = Broker::classic_joining(&leader, &[0, 1]);
+    let told = broker.parked(|shard, context| shard.join_group(context, &request, Ticket(8)));
+    let told: Vec<Ticket> = told.into_iter().map(|(ticket, _)| ticket).collect();
+    assert!(told.contains(&waits), "{told:?}");
+}
+
+#[test]
+fn who_was_told_of_an_upgrade_that_was_not_written_has_a_session() {
+    let (mut broker, leader) = Broker::with_classic_member();
+    let mut request = Broker::classic_joining("", &[]);
+    request.instance_id = Some("i".into());
+    broker.parked(|shard, context| shard.join_group(context, &request, Ticket(7)));
+    broker.classic_join(&leader, &[0, 1]).unwrap();
+    let id = broker.shard.groups.values().find_map(|group| match group {
+        Group::Classic(group) => group
+            .members()
+            .map(|(id, _)| Arc::clone(id))
+            .find(|id| *id != leader),
+        Group::Consumer(_) => None,
+    });
+    let id = id.unwrap();
+    broker
+        .classic_sync(&leader, 2, &[(&leader, &[0]), (&id, &[1])])
+        .unwrap();
+    // The static member joins again and waits, longer than its session lasts.
+    let mut again = Broker::classic_joining(&id, &[1]);
+    (again.instance_id, again.protocols) = (
+        Some("i".into()),
+        Protocols::new(vec![("range".into(), subscription(&[0, 1]))]),
+    );
+    let told = broker.parked(|shard, context| shard.join_group(context, &again, Ticket(9)));
+    assert_eq!(told, []);
+    for _ in 0..2 {
+        broker.advance(25_000);
+        assert_eq!(
+            broker.classic_beat(&leader, 2),
+            Err(GroupError::RebalanceInProgress)
+        );
+    }
+    broker.refuse_writes = true;
+    broker.join("g", "new", &["t"]).unwrap();
+    broker.refuse_writes = false;
+    assert_eq!(broker.state("g"), "classic");
+    // Nobody is heard of again, and so all go.
+    for _ in 0..20 {
+        broker.advance(25_000);
+    }
+    let Group::Classic(group) = &broker.shard.groups["g"] else {
+        panic!()
+    };
+    assert_eq!((group.state_name(), group.members().count()), ("Empty", 0));
 }
 
 #[test]

@@ -51,9 +51,6 @@ struct Model {
     /// By partition: what a client knows to be committed.
     acknowledged: BTreeMap<u8, i64>,
     next_offset: i64,
-    /// A write was refused, and the group is ahead of its log until the next one.
-    is_ahead: bool,
-    records_seen: usize,
     /// All answers so far are out, so that those to come are of the command that is carried out.
     is_prompt: bool,
 }
@@ -107,8 +104,6 @@ impl Model {
             live_generation: 0,
             acknowledged: BTreeMap::new(),
             next_offset: 0,
-            is_ahead: false,
-            records_seen: 0,
             is_prompt: false,
         }
     }
@@ -300,8 +295,6 @@ impl Model {
         self.look();
         let kept = self.dice.usize(..4);
         self.world.crash(kept);
-        self.records_seen = self.world.log.len();
-        self.is_ahead = false;
         let generation = classic(&self.world.shard).map_or(0, ClassicGroup::generation);
         assert!(
             self.synced_generation <= generation,
@@ -356,12 +349,6 @@ impl Model {
     }
 
     fn check_state(&mut self) {
-        if self.records_seen < self.world.log.len() {
-            self.is_ahead = false;
-            self.records_seen = self.world.log.len();
-        } else if self.world.refuse_writes {
-            self.is_ahead = true;
-        }
         for (partition, offset) in &self.acknowledged {
             let stored = self.world.shard.offsets.get(GROUP, TOPIC, i32::from(*partition));
             assert!(
@@ -382,7 +369,7 @@ impl Model {
         self.live_generation = group.generation();
         let is_settled =
             matches!(group.state(), ClassicState::Stable | ClassicState::Empty) && group.is_recorded;
-        if is_settled && !self.is_ahead {
+        if is_settled {
             let replayed = self.world.replayed();
             let written = classic(&replayed).expect("it was recorded");
             assert_eq!(described(group), described(written));
