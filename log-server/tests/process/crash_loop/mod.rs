@@ -70,6 +70,7 @@ async fn acknowledged_records_survive_kill() {
     let seed = number("STRATALOG_SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("crash loop: {rounds} rounds, STRATALOG_SEED={seed}");
     let directory = tempfile::tempdir().unwrap();
+    let session_timeout = readers::SESSION_TIMEOUT.as_millis().to_string();
     let mut place = Place::new(directory.path())
         .with("log.retention.check.interval.ms", "50")
         .with("log.flush.offset.checkpoint.interval.ms", "100")
@@ -77,7 +78,9 @@ async fn acknowledged_records_survive_kill() {
         .with("metadata-snapshot-records", "7")
         .with("offsets.topic.num.partitions", "4")
         .with("group.consumer.min.heartbeat.interval.ms", "100")
-        .with("group.consumer.heartbeat.interval.ms", "100");
+        .with("group.consumer.heartbeat.interval.ms", "100")
+        .with("group.consumer.min.session.timeout.ms", &session_timeout)
+        .with("group.consumer.session.timeout.ms", &session_timeout);
     let mut run = Run {
         rng: Rng::with_seed(seed),
         ledger: Arc::new(Ledger::new(TOPICS.iter().flat_map(|topic| {

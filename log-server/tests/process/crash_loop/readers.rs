@@ -27,6 +27,10 @@ const MEMBERS: u32 = 2;
 /// The server is soon back.
 const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
+/// A member that a crash has cut off holds its group up no longer than this. It is the least that a broker allows
+/// members of classic groups.
+pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+
 const GROUPS: [(&str, GroupProtocol); 2] = [
     ("classic-readers", GroupProtocol::Classic),
     ("consumer-readers", GroupProtocol::Consumer),
@@ -47,6 +51,8 @@ struct Group {
     commits: AtomicU64,
     refused: AtomicU64,
     joins: AtomicU64,
+    /// Polls that failed: after each the member was made anew.
+    failures: AtomicU64,
 }
 
 /// How far a group has come in one partition.
@@ -75,12 +81,14 @@ impl Readers {
                 commits: AtomicU64::default(),
                 refused: AtomicU64::default(),
                 joins: AtomicU64::default(),
+                failures: AtomicU64::default(),
             });
             for number in 0..MEMBERS {
                 let mut config = GroupConfig::new(address, name);
                 config.group_protocol = protocol;
                 config.enable_auto_commit = false;
                 config.auto_offset_reset = AutoOffsetReset::Earliest;
+                config.session_timeout = SESSION_TIMEOUT;
                 config.heartbeat_interval = Duration::from_millis(100);
                 config.consumer.client.retry_backoff.longest = BACKOFF_MAX;
                 config.consumer.client.reconnect_backoff.longest = BACKOFF_MAX;
@@ -169,12 +177,13 @@ impl Readers {
             let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
             lines.push(format!(
                 "{}: {records} records processed, {} of them again, 0 skipped; {} commits acknowledged, 0 \
-                 went back, {} refused or unanswered; {} joins",
+                 went back, {} refused or unanswered; {} joins, {} of them after a failure",
                 group.name,
                 count(&group.again),
                 count(&group.commits),
                 count(&group.refused),
-                count(&group.joins)
+                count(&group.joins),
+                count(&group.failures)
             ));
         }
         lines
@@ -244,11 +253,14 @@ impl Member {
             let mut pieces = self.is_restless.then(|| self.rng.u32(1..60));
             while pieces != Some(0) && !*stopping.borrow() {
                 tokio::select! {
-                    polled = consumer.poll() => {
-                        // An error is a broker that is away, or a membership that ended with it: polling goes on.
-                        let Ok(pieces_now) = polled else { continue };
-                        self.process(&mut consumer, &pieces_now).await;
-                    }
+                    polled = consumer.poll() => match polled {
+                        Ok(pieces) => self.process(&mut consumer, &pieces).await,
+                        // What passes is waited out in there, so a new consumer is what is left to be tried.
+                        Err(error) => {
+                            self.failed(&error);
+                            break;
+                        }
+                    },
                     _ = stopping.changed() => {}
                 }
                 pieces = pieces.map(|left| left - 1);
@@ -256,6 +268,14 @@ impl Member {
             // The broker may be away just now; then the group finds out by itself.
             consumer.close().await.ok();
         }
+    }
+
+    fn failed(&self, error: &log_client::error::Error) {
+        eprintln!(
+            "crash loop: a member of {} is made anew: {error}",
+            self.group.name
+        );
+        self.group.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn process(&self, consumer: &mut GroupConsumer, pieces: &[PartitionRecords]) {
