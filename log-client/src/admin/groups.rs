@@ -14,7 +14,7 @@ use log_core::protocol::messages::{
     ConsumerGroupDescribeRequestData, DeleteGroupsRequestData, DescribeGroupsRequestData,
     ListGroupsRequestData,
 };
-use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
+use log_core::protocol::{ApiKey, ErrorCode, KafkaString, Request};
 
 use super::Admin;
 use crate::cluster::Lane;
@@ -294,31 +294,11 @@ impl Admin {
             group_ids: vec![coordinator.group_id()],
             ..ConsumerGroupDescribeRequestData::default()
         };
-        let row = coordinator
-            .ask(
-                self.deadline(),
-                |connection| {
-                    Ok((
-                        request.clone(),
-                        connection.version(ApiKey::ConsumerGroupDescribe)?,
-                    ))
-                },
-                |response| {
-                    let row = response
-                        .groups
-                        .into_iter()
-                        .next()
-                        .ok_or_else(|| nothing(coordinator))?;
-                    let message = row.error_message.as_ref().map(KafkaString::as_str);
-                    error::check(
-                        ApiKey::ConsumerGroupDescribe,
-                        row.error_code,
-                        coordinator.group(),
-                        message,
-                    )?;
-                    Ok(row)
-                },
-            )
+        let row = self
+            .described(coordinator, request, |response| {
+                let row = response.groups.into_iter().next()?;
+                Some((row.error_code, row.error_message.clone(), row))
+            })
             .await?;
         Ok(described_consumer_group(&row, coordinator.node().await?))
     }
@@ -328,26 +308,11 @@ impl Admin {
             groups: vec![coordinator.group_id()],
             ..DescribeGroupsRequestData::default()
         };
-        let row = coordinator
-            .ask(
-                self.deadline(),
-                |connection| Ok((request.clone(), connection.version(ApiKey::DescribeGroups)?)),
-                |response| {
-                    let row = response
-                        .groups
-                        .into_iter()
-                        .next()
-                        .ok_or_else(|| nothing(coordinator))?;
-                    let message = row.error_message.as_ref().map(KafkaString::as_str);
-                    error::check(
-                        ApiKey::DescribeGroups,
-                        row.error_code,
-                        coordinator.group(),
-                        message,
-                    )?;
-                    Ok(row)
-                },
-            )
+        let row = self
+            .described(coordinator, request, |response| {
+                let row = response.groups.into_iter().next()?;
+                Some((row.error_code, row.error_message.clone(), row))
+            })
             .await?;
         if row.group_state.as_str() == "Dead" && row.members.is_empty() {
             // Versions before 6 say so in this way.
@@ -359,6 +324,28 @@ impl Admin {
             ));
         }
         Ok(described_classic_group(&row, coordinator.node().await?))
+    }
+
+    /// Asks a coordinator about one of its groups. `row` takes what it says of it out of the answer, with code and
+    /// message.
+    async fn described<R: Request + Clone, T>(
+        &self,
+        coordinator: &Coordinator,
+        request: R,
+        row: impl Fn(R::Response) -> Option<(i16, Option<KafkaString>, T)>,
+    ) -> Result<T> {
+        coordinator
+            .ask(
+                self.deadline(),
+                |connection| Ok((request.clone(), connection.version(R::API_KEY)?)),
+                |response| {
+                    let (code, message, row) = row(response).ok_or_else(|| nothing(coordinator))?;
+                    let message = message.as_ref().map(KafkaString::as_str);
+                    error::check(R::API_KEY, code, coordinator.group(), message)?;
+                    Ok(row)
+                },
+            )
+            .await
     }
 
     /// Deletes groups and their offsets; one result each, in their order. A group with members is

@@ -7,7 +7,9 @@
 //!
 //! Invariants: an entry enters the queue before its bytes reach the socket, under the writer's lock, so
 //! that the queue has the order of the wire. After `close` nothing enters, and every entry has been told.
-//! Finding brokers and trying again is the business of `cluster`.
+//! Finding brokers and trying again is the business of `cluster`; how requests become bytes is `frame`'s.
+
+mod frame;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,11 +20,10 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use frame::{NextFrame, decode, encode, next_frame};
 use log_core::protocol::messages::{ApiVersionsRequestData, ApiVersionsResponseData};
-use log_core::protocol::{
-    ApiKey, ErrorCode, KafkaString, Message, Request, read_body, read_response_header, write_request_header,
-};
+use log_core::protocol::{ApiKey, ErrorCode, KafkaString, Message, Request};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -31,12 +32,6 @@ use tokio::task::AbortHandle;
 use crate::api_versions::{ApiVersions, client_versions};
 use crate::config::ClientConfig;
 use crate::error::{self, Error, Result};
-
-/// Every frame begins with its length.
-const LENGTH_SIZE: usize = 4;
-
-/// What the length of a frame can express.
-const FRAME_BYTES_MAX: usize = 0x7fff_ffff;
 
 /// How much room a read finds at least: a turn of the socket, not a request.
 const READ_BYTES_MIN: usize = 64 << 10;
@@ -397,65 +392,12 @@ impl<M: Message> PendingResponse<M> {
     }
 }
 
-/// Reads header and body of a response frame.
-fn decode<M: Message>(address: &Arc<str>, api: ApiKey, version: i16, mut frame: Bytes) -> Result<M> {
-    let malformed = |source| Error::Malformed {
-        address: Arc::clone(address),
-        api,
-        source: Arc::new(source),
-    };
-    read_response_header(&mut frame, api, version).map_err(malformed)?;
-    let version = if api == ApiKey::ApiVersions && begins_with_unsupported_version(&frame) {
-        // Whatever version was asked for, the refusal comes in the layout of version 0.
-        0
-    } else {
-        version
-    };
-    read_body(frame, version).map_err(malformed)
-}
-
-fn begins_with_unsupported_version(body: &[u8]) -> bool {
-    body.first_chunk().copied().map(i16::from_be_bytes) == Some(ErrorCode::UnsupportedVersion.code())
-}
-
-/// Length and request header, client id aside.
-const HEADER_BYTES: usize = 16;
-
-/// Where the correlation id stands in a request frame: behind length, key and version.
-const CORRELATION_ID: std::ops::Range<usize> = 8..12;
-
-/// A request as a frame that lacks only its correlation id.
-fn encode<R: Request>(api: ApiKey, version: i16, client_id: &KafkaString, request: &R) -> Result<BytesMut> {
-    let unwritable = |source| Error::Unwritable {
-        api,
-        source: Arc::new(source),
-    };
-    let size = request.encoded_len(version).map_err(unwritable)?;
-    let mut frame = BytesMut::with_capacity(size + HEADER_BYTES + client_id.len());
-    frame.put_u32(0);
-    write_request_header(&mut frame, api, version, 0, client_id).map_err(unwritable)?;
-    request.write_to(&mut frame, version).map_err(unwritable)?;
-    let length = u32::try_from(frame.len() - LENGTH_SIZE)
-        .ok()
-        .filter(|length| i32::try_from(*length).is_ok())
-        .ok_or(Error::RecordTooLarge {
-            size: frame.len(),
-            limit: FRAME_BYTES_MAX,
-        })?;
-    if let Some(place) = frame.get_mut(..LENGTH_SIZE) {
-        place.copy_from_slice(&length.to_be_bytes());
-    }
-    Ok(frame)
-}
-
 impl Writer {
     /// Gives the frame the next correlation id.
     fn stamp(&mut self, frame: &mut BytesMut) -> i32 {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
-        if let Some(place) = frame.get_mut(CORRELATION_ID) {
-            place.copy_from_slice(&correlation_id.to_be_bytes());
-        }
+        frame::stamp(frame, correlation_id);
         correlation_id
     }
 }
@@ -620,31 +562,6 @@ async fn read_responses(shared: Arc<Shared>) -> Error {
             Err(error) => return shared.lost(error.to_string()),
         }
     }
-}
-
-enum NextFrame {
-    /// The frame behind its length.
-    Whole(Bytes),
-    /// So many bytes are still to come, as far as one can see.
-    Lacks(usize),
-}
-
-/// Cuts the first frame off `buffer`; `Err` with the announced size when it cannot be one.
-fn next_frame(buffer: &mut BytesMut, bytes_max: usize) -> Result<NextFrame, i32> {
-    let Some(length) = buffer.first_chunk::<LENGTH_SIZE>() else {
-        return Ok(NextFrame::Lacks(LENGTH_SIZE - buffer.len()));
-    };
-    let announced = i32::from_be_bytes(*length);
-    let length = usize::try_from(announced)
-        .ok()
-        .filter(|length| (LENGTH_SIZE..=bytes_max).contains(length))
-        .ok_or(announced)?;
-    let whole = LENGTH_SIZE + length;
-    if buffer.len() < whole {
-        return Ok(NextFrame::Lacks(whole - buffer.len()));
-    }
-    buffer.advance(LENGTH_SIZE);
-    Ok(NextFrame::Whole(buffer.split_to(length).freeze()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::BufMut as _;
 use log_core::protocol::codec_versions;
 use log_core::protocol::messages::api_versions_response::ApiVersion;
 use log_core::protocol::messages::{

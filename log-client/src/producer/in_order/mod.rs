@@ -25,6 +25,10 @@
 //! | anything else | failed: it was not appended | gap |
 //!
 //! The Java client renumbers also what may have been appended, and so may append it twice.
+//!
+//! - `sealed_batch`: one batch as it travels
+
+mod sealed_batch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,15 +37,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use log_core::protocol::ErrorCode;
-use log_core::record::batch::{Batch as BatchView, HEADER_LENGTH};
-use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer, UNCOMPRESSED_BYTES_MAX};
-use log_core::record::record::RecordHeader;
+use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, OpenBatch, PartitionQueue, Readiness};
-use super::delivery::{Claim, Outcome};
-use crate::error::{Error, Result};
+use super::delivery::Outcome;
+use crate::error::Error;
 use crate::retry::Backoff;
+
+pub(crate) use sealed_batch::SealedBatch;
 
 /// A producer id and its epoch on one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,21 +63,6 @@ pub(crate) struct Policy {
     pub backoff: Backoff,
     /// What batches are built with; splitting one builds two.
     pub options: BatchOptions,
-}
-
-/// A batch as it travels.
-#[derive(Debug)]
-pub(crate) struct SealedBatch {
-    pub records: Bytes,
-    pub record_count: u32,
-    claim: Claim,
-    created: Instant,
-    /// Counts records from the partition's first: the order that retries keep.
-    ordinal: u64,
-    base_sequence: Sequence,
-    /// Whether an attempt ended without saying that it was not appended.
-    may_be_appended: bool,
-    last_error: Option<Error>,
 }
 
 /// What came back for a batch.
@@ -294,9 +283,7 @@ impl InOrder {
         let Some(identity) = identity else { return };
         let mut next = Sequence::new(0);
         for batch in &mut self.retries {
-            batch.records = renumbered(&batch.records, producer(identity, next));
-            batch.base_sequence = next;
-            batch.may_be_appended = false;
+            batch.renumber(producer(identity, next));
             next = next.plus(count(batch.record_count));
         }
         tracing::debug!(
@@ -357,7 +344,7 @@ impl InOrder {
             {
                 if self.is_first(&batch) {
                     if code == Some(ErrorCode::OutOfOrderSequenceNumber) && self.may_be_appended(&batch) {
-                        fail_as_unknown(batch, error);
+                        batch.fail_as_unknown(error);
                         return None;
                     }
                     self.gap_at(batch.ordinal, false);
@@ -367,7 +354,7 @@ impl InOrder {
             }
             Some(ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced) if policy.is_idempotent => {
                 if self.may_be_appended(&batch) {
-                    fail_as_unknown(batch, error);
+                    batch.fail_as_unknown(error);
                     return None;
                 }
                 self.gap_at(batch.ordinal, true);
@@ -382,7 +369,7 @@ impl InOrder {
             self.retry(batch, error.clone(), policy, now);
         } else {
             if self.may_be_appended(&batch) || code == Some(ErrorCode::UnknownServerError) {
-                fail_as_unknown(batch, error);
+                batch.fail_as_unknown(error);
                 return None;
             }
             if policy.is_idempotent {
@@ -410,7 +397,7 @@ impl InOrder {
     fn retry(&mut self, mut batch: SealedBatch, error: Error, policy: &Policy, now: Instant) {
         if batch.created + policy.delivery_timeout <= now {
             batch.last_error = Some(error);
-            return expire(batch, policy);
+            return batch.expire(policy);
         }
         // Batches that fail together count once.
         if self.not_before.is_none_or(|at| at <= now) {
@@ -430,7 +417,7 @@ impl InOrder {
 
     /// Makes two of a batch that is too large for the topic. Their sequences are those it had.
     fn split(&mut self, mut batch: SealedBatch, policy: &Policy) {
-        let (first, second) = match halves(&batch, policy) {
+        let (first, second) = match batch.halves(policy) {
             Ok(halves) => halves,
             Err(error) => return batch.claim.settle(Outcome::Failed(error)),
         };
@@ -479,7 +466,7 @@ impl InOrder {
             self.retries
                 .pop_front()
                 .into_iter()
-                .for_each(|batch| expire(batch, policy));
+                .for_each(|batch| batch.expire(policy));
         }
         while let Some(created) = Accumulator::oldest(&self.queue) {
             let expires_at = created + policy.delivery_timeout;
@@ -502,7 +489,7 @@ impl InOrder {
     pub(crate) fn fail_all(&mut self, error: &Error) {
         for batch in std::mem::take(&mut self.retries) {
             if self.may_be_appended(&batch) {
-                fail_as_unknown(batch, error.clone());
+                batch.fail_as_unknown(error.clone());
             } else {
                 batch.claim.settle(Outcome::Failed(error.clone()));
             }
@@ -526,23 +513,6 @@ impl InOrder {
     }
 }
 
-fn expire(batch: SealedBatch, policy: &Policy) {
-    let error = Error::DeliveryTimedOut {
-        partition: batch.claim.partition().clone(),
-        after: policy.delivery_timeout,
-        last: batch.last_error.map(Box::new),
-    };
-    batch.claim.settle(Outcome::Failed(error));
-}
-
-fn fail_as_unknown(batch: SealedBatch, error: Error) {
-    let error = Error::OutcomeUnknown {
-        partition: batch.claim.partition().clone(),
-        last: Box::new(error),
-    };
-    batch.claim.settle(Outcome::Failed(error));
-}
-
 fn count(records: u32) -> i32 {
     i32::try_from(records).expect("a batch counts its records in an i32")
 }
@@ -553,54 +523,6 @@ fn producer(identity: Identity, base_sequence: Sequence) -> BatchProducer {
         epoch: identity.epoch,
         base_sequence,
     }
-}
-
-/// The batch with another producer, checksum included; its records are not touched.
-fn renumbered(records: &Bytes, producer: BatchProducer) -> Bytes {
-    let view = BatchView::parse(records).expect("the producer built this batch");
-    let mut header = *view.header();
-    header.producer_id = producer.id;
-    header.producer_epoch = producer.epoch;
-    header.base_sequence = producer.base_sequence;
-    header.crc = header.compute_crc(view.body());
-    let mut bytes = Vec::with_capacity(records.len());
-    bytes.extend_from_slice(&header.to_bytes());
-    bytes.extend_from_slice(view.body());
-    assert!(
-        HEADER_LENGTH <= bytes.len() && bytes.len() == records.len(),
-        "only the header changed"
-    );
-    Bytes::from(bytes)
-}
-
-/// The first and the second half of the records of a batch.
-fn halves(batch: &SealedBatch, policy: &Policy) -> Result<(BatchBuilder, BatchBuilder)> {
-    let damaged = |what: String| Error::CorruptBatch {
-        partition: batch.claim.partition().clone(),
-        offset: Offset::ZERO,
-        what: what.into(),
-    };
-    let view = BatchView::parse(&batch.records).map_err(|error| damaged(error.to_string()))?;
-    let mut decompressed = Vec::new();
-    let records = view
-        .records(&mut decompressed, UNCOMPRESSED_BYTES_MAX)
-        .map_err(|error| damaged(error.to_string()))?;
-    let mut halves = (
-        BatchBuilder::new(policy.options),
-        BatchBuilder::new(policy.options),
-    );
-    for (index, record) in (0..).zip(records) {
-        let record = record.map_err(|error| damaged(error.to_string()))?;
-        let headers: Vec<RecordHeader<'_>> = record.headers().collect();
-        let half = if index < batch.record_count / 2 {
-            &mut halves.0
-        } else {
-            &mut halves.1
-        };
-        half.append(record.timestamp, record.key, record.value, &headers)
-            .map_err(|error| damaged(error.to_string()))?;
-    }
-    Ok(halves)
 }
 
 #[cfg(test)]
