@@ -224,6 +224,9 @@ pub struct ProducerConfig {
     pub max_block: Duration,
     /// How long a record may take from `send` to its acknowledgement.
     pub delivery_timeout: Duration,
+    /// The metadata of a topic to which nothing was sent for so long are not kept fresh any more; the next record
+    /// fetches them again (Kafka: `metadata.max.idle.ms`).
+    pub metadata_max_idle: Duration,
     /// Requests on their way to one broker; at most 5 with `idempotent`, which is how far brokers look back.
     pub in_flight_max: usize,
 }
@@ -249,6 +252,7 @@ impl ProducerConfig {
             buffer_memory: 32 << 20,
             max_block: Duration::from_mins(1),
             delivery_timeout: Duration::from_mins(2),
+            metadata_max_idle: Duration::from_mins(5),
             in_flight_max: IDEMPOTENT_IN_FLIGHT_MAX,
         }
     }

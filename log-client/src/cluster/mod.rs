@@ -167,6 +167,11 @@ impl Cluster {
         }
     }
 
+    /// Later refreshes do not ask for `topic` any more, and forget it.
+    pub fn forget_topic(&self, topic: &str) {
+        self.inner.topics.lock().remove(topic);
+    }
+
     /// Fetches the picture again, unless it is newer than `seen` already.
     ///
     /// # Errors
@@ -189,7 +194,12 @@ impl Cluster {
             ..MetadataRequestData::default()
         };
         let response = self.call_any(&request).await?;
-        let merged = self.metadata().merged(&response, Instant::now());
+        let mut merged = self.metadata().merged(&response, Instant::now());
+        {
+            let topics = self.inner.topics.lock();
+            merged.topics.retain(|name, _| topics.contains(name));
+            merged.refused.retain(|name, _| topics.contains(name));
+        }
         tracing::debug!(
             generation = merged.generation,
             brokers = merged.brokers.len(),

@@ -56,6 +56,11 @@ pub(crate) struct Accumulator {
 /// The queues of one topic.
 #[derive(Debug)]
 pub(crate) struct TopicQueues {
+    /// When the metadata told of it for a record.
+    learned_at: Mutex<Instant>,
+    /// Whether the metadata are not kept fresh any more, because nothing was sent for long. The queues stay: the
+    /// partitions' sequences go on where they were.
+    is_forgotten: AtomicBool,
     /// What the metadata said last; queues of partitions beyond stay until they are empty.
     metadata: RwLock<Arc<TopicMetadata>>,
     queues: RwLock<Vec<Arc<PartitionQueue>>>,
@@ -118,9 +123,12 @@ impl Accumulator {
         }
     }
 
-    /// The queues of a topic, if records have gone there before.
+    /// The queues of a topic, if records have gone there before and its metadata are kept fresh.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<TopicQueues>> {
-        self.topics.read().get(name).cloned()
+        let topics = self.topics.read();
+        let topic = topics.get(name)?;
+        let is_forgotten = topic.is_forgotten.load(Ordering::Relaxed);
+        (!is_forgotten).then(|| Arc::clone(topic))
     }
 
     /// The queues of a topic, brought up to what the metadata says now.
@@ -128,6 +136,8 @@ impl Accumulator {
         let mut topics = self.topics.write();
         let topic = topics.entry(Arc::clone(&metadata.name)).or_insert_with(|| {
             Arc::new(TopicQueues {
+                learned_at: Mutex::new(Instant::now()),
+                is_forgotten: AtomicBool::new(false),
                 metadata: RwLock::new(Arc::clone(metadata)),
                 queues: RwLock::default(),
                 sticky: Mutex::default(),
@@ -145,12 +155,33 @@ impl Accumulator {
         }
         *topic.metadata.write() = Arc::clone(metadata);
         drop(queues);
+        if topic.is_forgotten.swap(false, Ordering::Relaxed) {
+            *topic.learned_at.lock() = Instant::now();
+        }
         Arc::clone(topic)
     }
 
-    /// The topics that records went to.
-    pub(crate) fn topic_names(&self) -> Vec<Arc<str>> {
-        self.topics.read().keys().cloned().collect()
+    /// The topics whose metadata are kept fresh, and when each was learned of.
+    pub(crate) fn topics(&self) -> Vec<(Arc<str>, Instant)> {
+        let topics = self.topics.read();
+        let known = topics
+            .iter()
+            .filter(|(_, topic)| !topic.is_forgotten.load(Ordering::Relaxed));
+        known
+            .map(|(name, topic)| (Arc::clone(name), *topic.learned_at.lock()))
+            .collect()
+    }
+
+    /// The next record asks for the topic's metadata again. False if it has records.
+    pub(crate) fn forget(&self, name: &str) -> bool {
+        let topics = self.topics.read();
+        let Some(topic) = topics.get(name) else {
+            return false;
+        };
+        let queues = topic.queues.read();
+        let is_empty = queues.iter().all(|queue| queue.queue.lock().batches.is_empty());
+        topic.is_forgotten.store(is_empty, Ordering::Relaxed);
+        is_empty
     }
 
     /// Appends a record for which `reserved` bytes of memory were taken, to the given partition or to one

@@ -5,6 +5,7 @@
 //! - `books`: memory, and what `flush` waits for
 //! - `delivery`: what became of a record
 //! - `in_order`: order, sequences and retries of one partition
+//! - `exchange`: one request and its response
 //! - `sender`: the task that sends
 //!
 //! A record that was acknowledged is in the log; one that failed with [`Error::DeliveryTimedOut`] or
@@ -14,6 +15,7 @@
 mod accumulator;
 mod books;
 mod delivery;
+mod exchange;
 mod in_order;
 mod partitioner;
 mod sender;
@@ -241,6 +243,7 @@ impl Producer {
 impl Inner {
     /// The topic with what it has been since the last look, in case it has more partitions by now.
     async fn grown(&self, topic: &str) -> Option<Arc<TopicQueues>> {
+        self.cluster.watch_topic(topic);
         self.cluster
             .refresh(self.cluster.metadata().generation)
             .await

@@ -2,28 +2,28 @@
 //! answers to the partitions they belong to.
 //!
 //! Everything it waits for is in one place: news from callers, answers, connections, metadata, the producer
-//! id, and the next moment at which something is due. Rules about order and sequences are `in_order`'s.
+//! id, and the next moment at which something is due. Rules about order and sequences are `in_order`'s, what
+//! requests and responses say is `exchange`'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use log_core::model::{Offset, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicPartition};
-use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use log_core::protocol::messages::produce_response::PartitionProduceResponse;
-use log_core::protocol::messages::{InitProducerIdRequestData, ProduceRequestData, ProduceResponseData};
-use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
+use log_core::model::{ProducerEpoch, ProducerId, TopicId};
+use log_core::protocol::ApiKey;
+use log_core::protocol::messages::{InitProducerIdRequestData, ProduceResponseData};
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, PartitionQueue};
+use super::exchange::{TopicKey, answer, exchange, produce_request, rows_of, unanswered};
 use super::in_order::{Answer, Identity, InOrder, Policy, SealedBatch, Wish};
 use crate::cluster::{Cluster, Lane};
-use crate::config::{Acks, ProducerConfig};
+use crate::config::ProducerConfig;
 use crate::connection::Connection;
-use crate::error::{self, Error, Result};
+use crate::error::{self, Result};
 use crate::metadata::{BrokerId, ClusterMetadata};
 use crate::retry;
 
@@ -54,6 +54,8 @@ struct Partition {
     in_order: InOrder,
     /// Whether it stands in the list of active ones.
     is_active: bool,
+    /// When it was last given something to send.
+    used_at: Instant,
 }
 
 #[derive(Default)]
@@ -152,7 +154,7 @@ impl Sender {
     /// Sends what can be sent, and says when to look again at the latest.
     fn turn(&mut self, now: Instant) -> Instant {
         for queue in self.accumulator.take_fresh() {
-            self.activate(queue);
+            self.activate(queue, now);
         }
         let metadata = self.cluster.metadata();
         let mut due = now + self.config.client.metadata_max_age;
@@ -161,13 +163,14 @@ impl Sender {
         due
     }
 
-    fn activate(&mut self, queue: Arc<PartitionQueue>) {
+    fn activate(&mut self, queue: Arc<PartitionQueue>, now: Instant) {
         let next = self.partitions.len();
         let slot = *queue.slot.get_or_init(|| next);
         if slot == next {
             self.partitions.push(Partition {
                 in_order: InOrder::new(queue),
                 is_active: false,
+                used_at: now,
             });
         }
         self.reactivate(slot);
@@ -199,6 +202,7 @@ impl Sender {
                 Offer::Empty => {
                     if let Some(partition) = self.partitions.get_mut(slot) {
                         partition.is_active = false;
+                        partition.used_at = now;
                     }
                 }
             }
@@ -246,6 +250,8 @@ impl Sender {
         let leader = match metadata.leader(&partition.queue.partition) {
             Ok((leader, _)) => leader,
             Err(error) if error.is_retriable() || error.wants_metadata() => {
+                // A record may slip in while its topic is forgotten.
+                self.cluster.watch_topic(&partition.queue.partition.topic);
                 self.refresh.is_wanted = true;
                 return due(None);
             }
@@ -447,9 +453,7 @@ impl Sender {
             *due = at.min(*due);
             return;
         }
-        for topic in self.accumulator.topic_names() {
-            self.cluster.watch_topic(&topic);
-        }
+        self.choose_topics(now);
         self.refresh.is_running = true;
         self.refresh.is_wanted = false;
         let cluster = self.cluster.clone();
@@ -457,6 +461,28 @@ impl Sender {
         self.work.push(Box::pin(
             async move { Event::Refreshed(cluster.refresh(seen).await) },
         ));
+    }
+
+    /// Has the topics refreshed that something was sent to lately, and no others any more.
+    fn choose_topics(&mut self, now: Instant) {
+        let is_used = |used_at| now < used_at + self.config.metadata_max_idle;
+        let used: HashSet<&Arc<str>> = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.is_active || is_used(partition.used_at))
+            .map(|partition| &partition.in_order.queue.partition.topic)
+            .collect();
+        for (topic, learned_at) in self.accumulator.topics() {
+            if used.contains(&topic) || is_used(learned_at) {
+                self.cluster.watch_topic(&topic);
+            } else if self.accumulator.forget(&topic) {
+                tracing::debug!(
+                    topic = &*topic,
+                    "nothing was sent to it for long; forgotten until something is"
+                );
+                self.cluster.forget_topic(&topic);
+            }
+        }
     }
 
     fn refreshed(&mut self, result: Result<()>) {
@@ -491,111 +517,6 @@ enum Offer {
     Blocked,
     Due(Instant),
     Empty,
-}
-
-async fn exchange(
-    connection: &Connection,
-    request: &ProduceRequestData,
-    version: i16,
-    acks: Acks,
-) -> Result<Option<ProduceResponseData>> {
-    if acks == Acks::None {
-        connection.send_unanswered(request, version).await?;
-        return Ok(None);
-    }
-    let timeout = connection.request_timeout();
-    connection.call_version(request, version, timeout).await.map(Some)
-}
-
-fn produce_request(
-    config: &ProducerConfig,
-    batches: &[(&TopicPartition, &SealedBatch)],
-    ids: &[TopicId],
-) -> ProduceRequestData {
-    let mut topics: Vec<TopicProduceData> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for ((partition, batch), id) in batches.iter().zip(ids) {
-        let place = *places.entry(&*partition.topic).or_insert_with(|| {
-            topics.push(TopicProduceData {
-                name: KafkaString::from(partition.topic.to_string()),
-                topic_id: (*id).into(),
-                ..TopicProduceData::default()
-            });
-            topics.len() - 1
-        });
-        if let Some(topic) = topics.get_mut(place) {
-            topic.partition_data.push(PartitionProduceData {
-                index: partition.partition,
-                records: Some(batch.records.clone()),
-                ..PartitionProduceData::default()
-            });
-        }
-    }
-    ProduceRequestData {
-        acks: config.acks.code(),
-        timeout_ms: i32::try_from(config.client.request_timeout.as_millis()).unwrap_or(i32::MAX),
-        topic_data: topics,
-        ..ProduceRequestData::default()
-    }
-}
-
-/// How a response names a topic.
-#[derive(PartialEq, Eq, Hash)]
-enum TopicKey<'a> {
-    Id(TopicId),
-    Name(&'a str),
-}
-
-type Rows<'a> = HashMap<(TopicKey<'a>, i32), &'a PartitionProduceResponse>;
-
-fn rows_of(response: &ProduceResponseData) -> Rows<'_> {
-    let mut rows = HashMap::new();
-    for topic in &response.responses {
-        let id = TopicId::from(topic.topic_id);
-        for row in &topic.partition_responses {
-            let key = if id == TopicId::ZERO {
-                TopicKey::Name(topic.name.as_str())
-            } else {
-                TopicKey::Id(id)
-            };
-            rows.insert((key, row.index), row);
-        }
-    }
-    rows
-}
-
-fn answer(partition: &TopicPartition, row: &PartitionProduceResponse) -> Answer {
-    let message = row.error_message.as_ref().map(KafkaString::as_str);
-    let text = partition.to_string();
-    let Err(error) = error::check(ApiKey::Produce, row.error_code, &text, message) else {
-        return Answer::Appended {
-            base_offset: (row.base_offset >= 0).then_some(Offset::new(row.base_offset)),
-            log_append_time: (row.log_append_time_ms >= 0)
-                .then_some(TimestampMs::new(row.log_append_time_ms)),
-        };
-    };
-    let records = row.record_errors.iter().filter_map(|refused| {
-        let own = refused
-            .batch_index_error_message
-            .as_ref()
-            .map(KafkaString::as_str);
-        let code = ErrorCode::from(row.error_code);
-        let error = Error::broker(ApiKey::Produce, code, text.as_str(), own.or(message));
-        Some((u32::try_from(refused.batch_index).ok()?, error))
-    });
-    Answer::Refused {
-        error,
-        records: records.collect(),
-    }
-}
-
-fn unanswered(partition: &TopicPartition) -> Error {
-    Error::broker(
-        ApiKey::Produce,
-        ErrorCode::NetworkException,
-        partition.to_string(),
-        Some("the response does not mention it"),
-    )
 }
 
 /// Asks any broker for a producer id of one's own.

@@ -49,6 +49,47 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn topics_without_records_are_forgotten_and_found_again_with_their_sequences() {
+    let broker = broker(1).await;
+    broker.create("busy", 1);
+    let mut config = config(&broker);
+    config.metadata_max_idle = Duration::from_millis(20);
+    config.client.metadata_max_age = Duration::from_millis(5);
+    let producer = Producer::new(config).unwrap();
+    for value in ["0", "1"] {
+        send(&producer, 0, value).await.await.unwrap();
+    }
+    let is_asked_for = || {
+        let state = broker.state();
+        state
+            .topics_asked
+            .last()
+            .unwrap()
+            .iter()
+            .any(|topic| topic == "t")
+    };
+    while is_asked_for() {
+        producer
+            .send(&ProducerRecord::new("busy", b"value"))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+    }
+    while producer.cluster().metadata().topic("t").is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let first = send(&producer, 0, "2").await;
+    let second = send(&producer, 0, "3").await;
+    assert_eq!(first.await.unwrap().offset, Some(log_core::model::Offset::new(2)));
+    assert_eq!(
+        second.await.unwrap().offset,
+        Some(log_core::model::Offset::new(3))
+    );
+    assert_eq!(text(broker.values("t", 0)), numbered(0..4));
+}
+
+#[tokio::test]
 async fn records_arrive_in_order_and_know_their_offsets() {
     for compression in [
         Compression::None,

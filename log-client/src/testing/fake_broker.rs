@@ -65,6 +65,10 @@ pub(crate) struct State {
     pub batch_bytes_max: usize,
     /// Answers each fetch with this error, as long as there are some.
     pub fetch_errors: VecDeque<ErrorCode>,
+    /// Answers metadata requests with this error for each topic.
+    pub topic_error: Option<ErrorCode>,
+    /// The names in each metadata request.
+    pub topics_asked: Vec<Vec<String>>,
     /// The one group that it keeps.
     pub group: FakeGroup,
 }
@@ -100,6 +104,8 @@ impl FakeBroker {
             requests: Vec::new(),
             batch_bytes_max: 1 << 20,
             fetch_errors: VecDeque::new(),
+            topic_error: None,
+            topics_asked: Vec::new(),
             group: FakeGroup::default(),
         }));
         let shared = Arc::clone(&state);
@@ -242,6 +248,10 @@ impl State {
             ApiKey::ListOffsets => self.list_offsets(request),
             ApiKey::FindCoordinator
             | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
             | ApiKey::OffsetCommit
             | ApiKey::OffsetFetch => {
                 let ids = self.topics.iter().map(|(name, topic)| (name.clone(), topic.id));
@@ -254,12 +264,20 @@ impl State {
     fn metadata(&mut self, request: &Incoming) -> Reply {
         let asked: MetadataRequestData = request.read();
         let row = |name: &KafkaString| {
-            let Some(topic) = self.topics.get(name.as_str()) else {
-                return MetadataResponseTopic {
-                    error_code: ErrorCode::UnknownTopicOrPartition.code(),
-                    name: Some(name.clone()),
-                    ..MetadataResponseTopic::default()
-                };
+            let unknown = self
+                .topics
+                .get(name.as_str())
+                .ok_or(ErrorCode::UnknownTopicOrPartition);
+            let topic = self.topic_error.map_or(unknown, Err);
+            let topic = match topic {
+                Ok(topic) => topic,
+                Err(code) => {
+                    return MetadataResponseTopic {
+                        error_code: code.code(),
+                        name: Some(name.clone()),
+                        ..MetadataResponseTopic::default()
+                    };
+                }
             };
             MetadataResponseTopic {
                 name: Some(name.clone()),
@@ -276,6 +294,8 @@ impl State {
             }
         };
         let topics = asked.topics.unwrap_or_default();
+        let names = topics.iter().filter_map(|topic| topic.name.as_ref());
+        self.topics_asked.push(names.map(ToString::to_string).collect());
         request.answer(&MetadataResponseData {
             brokers: vec![MetadataResponseBroker {
                 node_id: 1,
