@@ -194,6 +194,9 @@ pub enum Error {
         /// Where the log diverges from what the consumer has read.
         end: Offset,
     },
+    /// The task that keeps the consumer in its group has ended, by a mistake of this library or with its runtime.
+    #[error("the task that kept the consumer in its group has ended")]
+    MembershipEnded,
     /// The producer or connection was closed.
     #[error("the {0} is closed")]
     Closed(&'static str),
@@ -365,6 +368,7 @@ impl Error {
             Self::NoCommittedOffset { .. } => {
                 Some("Say where to begin: seek, or set auto.offset.reset to earliest or latest.")
             }
+            Self::MembershipEnded => Some("Subscribe again to join the group anew."),
             Self::OffsetOutOfRange { .. } => Some("Start from the earliest or the latest offset."),
             Self::LogTruncated { .. } => Some("Seek to the offset where the log ends, or start again."),
             Self::Broker(error) => code_advice(error.code),

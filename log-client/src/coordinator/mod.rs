@@ -157,6 +157,17 @@ impl Coordinator {
         .await
     }
 
+    fn unreachable(&self, api: ApiKey, after: Duration) -> Error {
+        let node = *self.node.lock();
+        let metadata = self.cluster.metadata();
+        let broker = node.and_then(|node| metadata.brokers.get(&node));
+        let address = broker.map_or_else(
+            || self.cluster.config().bootstrap.join(", ").into(),
+            |broker| Arc::clone(&broker.address),
+        );
+        Error::RequestTimedOut { address, api, after }
+    }
+
     async fn ask_once<R, T>(
         &self,
         left: Duration,
@@ -166,15 +177,20 @@ impl Coordinator {
     where
         R: Request,
     {
-        let connection = self.connection(self.lane).await?;
-        let (request, version) = request(&connection)?;
         // A little time is left to every attempt, so that the last one is one.
-        let timeout = connection
-            .request_timeout()
-            .min(left.max(Duration::from_millis(100)));
+        let deadline = Instant::now() + left.max(ATTEMPT_MIN);
+        let connection = tokio::time::timeout_at(deadline, self.connection(self.lane))
+            .await
+            .unwrap_or_else(|_| Err(self.unreachable(R::API_KEY, left)))?;
+        let (request, version) = request(&connection)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = connection.request_timeout().min(left.max(ATTEMPT_MIN));
         read(connection.call_version(&request, version, timeout).await?)
     }
 }
+
+/// The least time for connecting and for an answer.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
 /// Whether the error says that the coordinator is to be looked for again.
 fn wants_coordinator(error: &Error) -> bool {

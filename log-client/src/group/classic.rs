@@ -8,7 +8,8 @@
 //! | what it wants has changed, or the leader sees other partitions | joins again |
 //! | unknown, or of an old generation | loses what it reads; when that is done it joins as a new member |
 //! | an error that passes | tries again, later and later |
-//! | anything else | is no member any more |
+//! | a topic that the leader cannot describe, for a reason that passes | tries again: it assigns nothing that it does not know |
+//! | anything else | leaves, and is no member any more |
 //!
 //! Heartbeats go on while the handle gives partitions up; while the member waits in `JoinGroup` the coordinator
 //! knows that it is there. A caller who stays away for `max.poll.interval.ms` makes the member leave, and lose
@@ -145,7 +146,7 @@ impl<'a> Classic<'a> {
                 Heard::End(end) => return end,
                 Heard::Joined(Err(error)) | Heard::Seen(Err(error)) | Heard::Beat(Err(error)) => error,
             };
-            if let Some(end) = self.failed(error) {
+            if let Some(end) = self.failed(error).await {
                 return end;
             }
         }
@@ -164,7 +165,7 @@ impl<'a> Classic<'a> {
         self.outstanding = Some(self.membership.link.order(order));
     }
 
-    fn failed(&mut self, error: Error) -> Option<End> {
+    async fn failed(&mut self, error: Error) -> Option<End> {
         self.membership.coordinator.note(&error);
         if error.code() == Some(ErrorCode::RebalanceInProgress) {
             self.must_rejoin = true;
@@ -185,7 +186,13 @@ impl<'a> Classic<'a> {
                 self.lose();
                 None
             }
-            Verdict::Unserved | Verdict::Final => Some(End::Failed(error)),
+            Verdict::Unserved | Verdict::Final => {
+                let end = self.membership.failed(error);
+                // The others need not wait for it.
+                self.leave(self.membership.config.group_instance_id.is_none())
+                    .await;
+                Some(end)
+            }
         }
     }
 

@@ -1,7 +1,6 @@
 //! The settings of a group consumer, by Kafka's names, with Kafka's defaults and ranges.
 //!
-//! What a setting does stands in the module that obeys it. `max.poll.records` has no counterpart: records come
-//! in the pieces in which they were fetched, or one by one.
+//! What a setting does stands in the module that obeys it.
 
 use std::time::Duration;
 
@@ -54,6 +53,8 @@ pub struct GroupConfig {
     pub heartbeat_interval: Duration,
     /// How long a member may take between polls, and to give partitions up (`max.poll.interval.ms`).
     pub max_poll_interval: Duration,
+    /// How many records [`super::GroupConsumer::poll_records`] returns at most (`max.poll.records`).
+    pub max_poll_records: usize,
     /// Whether positions are committed without being asked (`enable.auto.commit`).
     pub enable_auto_commit: bool,
     /// How often that happens (`auto.commit.interval.ms`).
@@ -82,6 +83,7 @@ impl GroupConfig {
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_mins(5),
+            max_poll_records: 500,
             enable_auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
             auto_offset_reset: AutoOffsetReset::default(),
@@ -133,6 +135,10 @@ impl GroupConfig {
             "session.timeout.ms" => self.session_timeout = millis(name, value, 1)?,
             "heartbeat.interval.ms" => self.heartbeat_interval = millis(name, value, 1)?,
             "max.poll.interval.ms" => self.max_poll_interval = millis(name, value, 1)?,
+            "max.poll.records" => {
+                let records = number(name, value, 1)?;
+                self.max_poll_records = usize::try_from(records).unwrap_or(usize::MAX);
+            }
             "enable.auto.commit" => self.enable_auto_commit = boolean(name, value)?,
             "auto.commit.interval.ms" => self.auto_commit_interval = millis(name, value, 0)?,
             "auto.offset.reset" => self.auto_offset_reset = offset_reset(name, value)?,
@@ -154,6 +160,9 @@ impl GroupConfig {
         }
         if self.group_instance_id.as_ref().is_some_and(String::is_empty) {
             return Err(Error::config("group.instance.id must not be empty"));
+        }
+        if self.max_poll_records == 0 {
+            return Err(Error::config("max.poll.records is at least 1"));
         }
         if self.assignors.is_empty() {
             return Err(Error::config("partition.assignment.strategy names no assignor"));
@@ -286,6 +295,7 @@ mod tests {
             ("session.timeout.ms", "6000"),
             ("heartbeat.interval.ms", "2000"),
             ("max.poll.interval.ms", "60000"),
+            ("max.poll.records", "7"),
             ("enable.auto.commit", "false"),
             ("auto.commit.interval.ms", "0"),
             ("auto.offset.reset", "by_duration:PT1H30M"),
@@ -300,6 +310,7 @@ mod tests {
         assert_eq!(config.group_instance_id.as_deref(), Some("first"));
         assert_eq!(config.group_protocol, GroupProtocol::Classic);
         assert_eq!(config.session_timeout, Duration::from_secs(6));
+        assert_eq!(config.max_poll_records, 7);
         assert!(!config.enable_auto_commit);
         assert_eq!(
             config.auto_offset_reset,

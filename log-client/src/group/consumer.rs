@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::buffer::Buffer;
 use super::committer::{Committer, Offsets};
 use super::config::{AutoOffsetReset, GroupConfig};
-use super::link::{Command, Link, Order, Partitions};
+use super::link::{Command, Link, Partitions};
 use super::listener::RebalanceListener;
 use super::membership::Membership;
 use super::rebalance::{Rebalancing, step};
@@ -114,16 +114,10 @@ impl GroupConsumer {
         let consumer = Consumer::new(config.of_partitions())?;
         let coordinator = Coordinator::new(consumer.cluster().clone(), &config.group_id);
         let link = Arc::new(Link::new());
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let membership = Membership::new(
-            Arc::clone(&config),
-            coordinator.clone(),
-            Arc::clone(&link),
-            receiver,
-        );
+        let (commands, membership) = Membership::start(&config, &coordinator, &link);
         Ok(Self {
             committer: Committer::start(coordinator.clone(), Arc::clone(&link)),
-            membership: tokio::spawn(membership.run()),
+            membership,
             auto_commit_at: Instant::now() + config.auto_commit_interval,
             config,
             coordinator,
@@ -185,10 +179,21 @@ impl GroupConsumer {
                 self.cluster().watch_topic(topic);
             }
         }
-        self.link.begin();
+        self.lose_what_has_ended();
+        if self.commands.is_closed() {
+            let (commands, task) = Membership::start(&self.config, &self.coordinator, &self.link);
+            (self.commands, self.membership) = (commands, task);
+        }
         self.is_subscribed = true;
-        // The task ends only with this handle.
+        // A task that ends just now says so, and the next poll fails.
         self.commands.send(Command::Subscribe(subscription)).ok();
+    }
+
+    /// Gives up what a membership gave that has ended by itself.
+    fn lose_what_has_ended(&mut self) {
+        if self.link.take_end() {
+            self.lose();
+        }
     }
 
     /// Gives all partitions up as when they are revoked, and leaves the group.
@@ -201,8 +206,9 @@ impl GroupConsumer {
         }
         let _present = self.link.present();
         self.commit_error = None;
+        self.lose_what_has_ended();
         self.rebalanced().await;
-        self.begin(None, Order::Release);
+        self.release();
         self.rebalanced().await;
         // What was committed without being waited for comes first.
         self.committer.commit(Offsets::new(), None).await.ok();
@@ -212,7 +218,7 @@ impl GroupConsumer {
             left.await.ok();
         }
         self.is_subscribed = false;
-        self.link.end();
+        self.link.left();
         self.commit_error.take().map_or(Ok(()), Err)
     }
 
@@ -237,11 +243,13 @@ impl GroupConsumer {
         }
     }
 
-    /// Waits until there are records, and returns what has arrived, at most one piece per partition. With
+    /// Waits until there are records, and returns what has arrived, at most one piece per partition: a piece is what a
+    /// fetch brought, and bounded by its size in bytes. [`GroupConsumer::poll_records`] counts records. With
     /// `enable.auto.commit` this says that all that was returned before is done with.
     ///
     /// # Errors
-    /// What reading a partition fails with for good, and what ends the membership; polling again goes on.
+    /// What reading a partition fails with for good; polling again goes on. What the membership has ended with: all
+    /// partitions are lost then, and every poll fails until there is a new subscription, which joins anew.
     /// [`Error::InvalidConfig`] without a subscription.
     pub async fn poll(&mut self) -> Result<Vec<PartitionRecords>> {
         let _present = self.link.present();
@@ -281,12 +289,32 @@ impl GroupConsumer {
         }
     }
 
+    /// Waits until there is a record, and returns those that have arrived, at most `max_poll_records`; the others come
+    /// with the next calls. Otherwise as [`GroupConsumer::next`].
+    ///
+    /// # Errors
+    /// As [`GroupConsumer::poll`].
+    pub async fn poll_records(&mut self) -> Result<Vec<ConsumerRecord>> {
+        let first = self.next().await?;
+        // From here on nothing is waited for: what is taken out of the buffer is returned.
+        let consumer = &self.consumer;
+        let more = std::iter::from_fn(|| self.buffer.pop(|partition| consumer.is_paused(partition)));
+        let records = std::iter::once(first).chain(more);
+        Ok(records.take(self.config.max_poll_records).collect())
+    }
+
     /// The records as a stream that never ends; what [`GroupConsumer::next`] fails with is an item of it.
     pub fn stream(&mut self) -> impl Stream<Item = Result<ConsumerRecord>> + '_ {
         stream::unfold(self, |consumer| async move {
             let record = consumer.next().await;
             Some((record, consumer))
         })
+    }
+
+    /// Ends the membership's task as a panic would.
+    #[cfg(test)]
+    pub(super) fn abort_membership(&self) {
+        self.membership.abort();
     }
 
     async fn arrived(&mut self) -> Result<Vec<PartitionRecords>> {
@@ -316,12 +344,14 @@ impl GroupConsumer {
             self.stepped(result);
         }
         if self.link.has_news() {
-            let (error, order) = self.link.take_news(self.rebalancing.is_some());
-            if let Some((serial, order)) = order {
-                self.begin(Some(serial), order);
-            }
-            if let Some(error) = error {
+            let news = self.link.take_news(self.rebalancing.is_some());
+            if news.has_ended {
                 self.lose();
+            }
+            if let Some(given) = news.given {
+                self.obey(given);
+            }
+            if let Some(error) = news.error {
                 return Err(error);
             }
         }

@@ -151,8 +151,10 @@ fn encoded(assignments: Assignments) -> Result<Vec<SyncGroupRequestAssignment>> 
         .collect()
 }
 
-/// How many partitions the topics have; those that do not exist have no entry, but keep their place in the
-/// comparison of two looks with none.
+/// How many partitions the topics have; those that do not exist have none, and may get some later.
+///
+/// A topic that exists and cannot be described is an error: to take it for one without partitions would leave it unread
+/// by the whole group.
 pub(super) async fn partition_counts<'a>(
     cluster: &Cluster,
     topics: impl Iterator<Item = &'a str>,
@@ -163,8 +165,12 @@ pub(super) async fn partition_counts<'a>(
     }
     let described = Admin::on(cluster.clone()).describe_topics(&names).await?;
     let counts = names.into_iter().zip(described).map(|(name, topic)| {
-        let count = topic.map_or(0, |topic| topic.partitions.len());
-        (Arc::from(name), i32::try_from(count).unwrap_or(i32::MAX))
+        let count = match topic {
+            Ok(topic) => topic.partitions.len(),
+            Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => 0,
+            Err(error) => return Err(error),
+        };
+        Ok((Arc::from(name), i32::try_from(count).unwrap_or(i32::MAX)))
     });
-    Ok(counts.collect())
+    counts.collect()
 }

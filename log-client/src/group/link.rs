@@ -47,6 +47,25 @@ pub(crate) enum Command {
     Leave(oneshot::Sender<()>),
 }
 
+/// An order that was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub serial: u64,
+    pub order: Order,
+    /// Since then the group waits for what is to be given up.
+    pub at: Instant,
+}
+
+/// What has happened since the handle looked.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Whether everything is lost, because the membership has ended that gave it.
+    pub has_ended: bool,
+    /// What the membership ended with; told again until there is a new one.
+    pub error: Option<Error>,
+    pub given: Option<Given>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Link {
     state: Mutex<State>,
@@ -58,8 +77,11 @@ pub(crate) struct Link {
 
 #[derive(Debug)]
 struct State {
-    order: Option<(u64, Order)>,
+    order: Option<Given>,
     serial: u64,
+    /// Whether a membership has ended whose partitions the handle may still read.
+    has_ended: bool,
+    /// What it ended with.
     error: Option<Error>,
     identity: Option<CommitIdentity>,
     /// Since when the caller has been away from `poll`; none while it is there.
@@ -72,6 +94,7 @@ impl Link {
             state: Mutex::new(State {
                 order: None,
                 serial: 0,
+                has_ended: false,
                 error: None,
                 identity: None,
                 away_since: Some(Instant::now()),
@@ -86,20 +109,32 @@ impl Link {
         let serial = {
             let mut state = self.state.lock();
             state.serial += 1;
-            state.order = Some((state.serial, order));
+            state.order = Some(Given {
+                serial: state.serial,
+                order,
+                at: Instant::now(),
+            });
             state.serial
         };
         self.tell();
         serial
     }
 
-    /// Lets the handle fail until it subscribes anew.
-    pub(crate) fn fail(&self, error: Error) {
+    /// The membership has ended. The handle gives everything up, and with an error it fails until there is a new
+    /// membership.
+    pub(crate) fn ended(&self, error: Option<Error>) {
         let mut state = self.state.lock();
-        state.error = Some(error);
+        state.has_ended = true;
+        state.error = error;
+        state.order = None;
         state.identity = None;
         drop(state);
         self.tell();
+    }
+
+    /// A membership begins: what an earlier one ended with need not be told any more.
+    pub(crate) fn begun(&self) {
+        self.state.lock().error = None;
     }
 
     fn tell(&self) {
@@ -112,25 +147,33 @@ impl Link {
         self.has_news.load(Ordering::SeqCst)
     }
 
-    /// The error that the membership ended with, and the next order. With `is_busy` only an order is taken that
-    /// ends all others.
-    pub(crate) fn take_news(&self, is_busy: bool) -> (Option<Error>, Option<(u64, Order)>) {
+    /// What has happened. While the handle `is_busy` with an order, only one is taken that ends all others.
+    pub(crate) fn take_news(&self, is_busy: bool) -> News {
         let mut state = self.state.lock();
-        let may_take = !is_busy || matches!(state.order, Some((_, Order::Lose)));
-        let order = if may_take { state.order.take() } else { None };
+        let has_ended = std::mem::take(&mut state.has_ended);
+        let ends_all = |given: &Given| given.order == Order::Lose;
+        let may_take = has_ended || !is_busy || state.order.as_ref().is_some_and(ends_all);
+        let given = if may_take { state.order.take() } else { None };
         let error = state.error.clone();
         self.has_news
             .store(error.is_some() || state.order.is_some(), Ordering::SeqCst);
-        (error, order)
+        News {
+            has_ended,
+            error,
+            given,
+        }
     }
 
-    /// Forgets what an earlier subscription ended with.
-    pub(crate) fn begin(&self) {
-        self.state.lock().error = None;
+    /// Whether a membership has ended by itself, with partitions that the handle may still read. What it ended with is
+    /// forgotten.
+    pub(crate) fn take_end(&self) -> bool {
+        let mut state = self.state.lock();
+        state.error = None;
+        std::mem::take(&mut state.has_ended)
     }
 
-    /// Forgets an order of a membership that is over.
-    pub(crate) fn end(&self) {
+    /// Forgets an order of a membership that was left.
+    pub(crate) fn left(&self) {
         self.state.lock().order = None;
     }
 
@@ -176,13 +219,18 @@ mod tests {
         let first = link.order(Order::Read(Partitions::new()));
         let second = link.order(Order::Read(Partitions::new()));
         assert!(first < second && link.has_news());
-        assert_eq!(link.take_news(true).1, None);
+        let taken = |is_busy| {
+            link.take_news(is_busy)
+                .given
+                .map(|given| (given.serial, given.order))
+        };
+        assert_eq!(taken(true), None);
         assert!(link.has_news(), "it is still there");
-        assert_eq!(link.take_news(false).1.map(|(serial, _)| serial), Some(second));
+        assert_eq!(taken(false).map(|(serial, _)| serial), Some(second));
         assert!(!link.has_news());
         link.order(Order::Read(Partitions::new()));
         let loss = link.order(Order::Lose);
-        assert_eq!(link.take_news(true).1, Some((loss, Order::Lose)));
+        assert_eq!(taken(true), Some((loss, Order::Lose)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,12 +245,26 @@ mod tests {
     }
 
     #[test]
-    fn an_error_stays_until_the_next_subscription() {
+    fn an_error_stays_until_there_is_a_new_membership_and_the_loss_is_told_once() {
         let link = Link::new();
-        link.fail(Error::Closed("group"));
-        assert!(link.take_news(false).0.is_some() && link.has_news());
-        assert!(link.take_news(false).0.is_some());
-        link.begin();
-        assert!(link.take_news(false).0.is_none());
+        link.order(Order::Read(Partitions::new()));
+        link.ended(Some(Error::Closed("group")));
+        let news = link.take_news(true);
+        assert!(news.has_ended && news.error.is_some() && link.has_news());
+        assert_eq!(news.given, None, "nobody waits for it");
+        let news = link.take_news(false);
+        assert!(!news.has_ended && news.error.is_some());
+        assert!(!link.take_end());
+        assert!(link.take_news(false).error.is_none());
+
+        // The handle has subscribed anew before it could look.
+        link.ended(Some(Error::Closed("group")));
+        link.begun();
+        let first = link.order(Order::Read(Partitions::new()));
+        let news = link.take_news(true);
+        assert!(news.has_ended && news.error.is_none());
+        assert_eq!(news.given.map(|given| given.serial), Some(first));
+        link.ended(None);
+        assert!(link.take_end(), "the handle is told, whichever way it looks");
     }
 }

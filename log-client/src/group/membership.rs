@@ -2,13 +2,14 @@
 //!
 //! Chooses the protocol: that of consumer groups (KIP-848, `modern`) where the coordinator serves it and the
 //! settings do not ask for the old one, else the classic one (`classic`). Both run until the member leaves, is
-//! expelled for good, or the handle is gone.
+//! expelled for good, or the handle is gone. However the task ends, the handle hears of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use log_core::protocol::{ApiKey, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::classic::Classic;
@@ -30,6 +31,15 @@ pub(crate) struct Membership {
     pub(super) member_id: String,
 }
 
+impl Drop for Membership {
+    /// A panic ends the task as well as a runtime that shuts down does; a handle that still polls must not wait for it.
+    fn drop(&mut self) {
+        // First, so that whoever hears of the end finds that it has come.
+        self.commands.close();
+        self.link.ended(Some(Error::MembershipEnded));
+    }
+}
+
 /// Why a protocol stopped.
 #[derive(Debug)]
 pub(super) enum End {
@@ -39,30 +49,32 @@ pub(super) enum End {
     Unserved(Subscription),
     /// Something else is wanted by now.
     Superseded(Subscription),
-    /// It cannot be a member.
-    Failed(Error),
+    /// It cannot be a member, and the handle knows it ([`Membership::failed`]).
+    Failed,
     /// Nobody is left who reads.
     Abandoned,
 }
 
 impl Membership {
-    pub(crate) fn new(
-        config: Arc<GroupConfig>,
-        coordinator: Coordinator,
-        link: Arc<Link>,
-        commands: mpsc::UnboundedReceiver<Command>,
-    ) -> Self {
-        Self {
-            config,
-            coordinator,
-            link,
+    /// Starts the task; it becomes a member when it is told what for.
+    pub(crate) fn start(
+        config: &Arc<GroupConfig>,
+        coordinator: &Coordinator,
+        link: &Arc<Link>,
+    ) -> (mpsc::UnboundedSender<Command>, JoinHandle<()>) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let membership = Self {
+            config: Arc::clone(config),
+            coordinator: coordinator.clone(),
+            link: Arc::clone(link),
             commands,
             member_id: String::new(),
-        }
+        };
+        (sender, tokio::spawn(membership.run()))
     }
 
     /// Runs until the handle is gone.
-    pub(crate) async fn run(mut self) {
+    async fn run(mut self) {
         let mut may_be_modern = self.config.group_protocol == GroupProtocol::Consumer;
         let mut wanted = None;
         loop {
@@ -73,6 +85,7 @@ impl Membership {
                     None => return,
                 },
             };
+            self.link.begun();
             let end = if may_be_modern {
                 self.modern(subscription).await
             } else {
@@ -92,12 +105,10 @@ impl Membership {
                     );
                     may_be_modern = false;
                     wanted = Some(subscription);
+                    self.link.ended(None);
                 }
                 End::Superseded(subscription) => wanted = Some(subscription),
-                End::Failed(error) => {
-                    tracing::warn!(group = self.coordinator.group(), %error, "not a member any more");
-                    self.link.fail(error);
-                }
+                End::Failed => {}
                 End::Abandoned => return,
             }
         }
@@ -141,7 +152,7 @@ impl Membership {
                 Err(error) => error,
             };
             if !error.is_retriable() {
-                return Err(End::Failed(error));
+                return Err(self.failed(error));
             }
             self.coordinator.note(&error);
             tracing::debug!(group = self.coordinator.group(), %error, "no coordinator yet");
@@ -165,6 +176,13 @@ impl Membership {
                 },
             }
         }
+    }
+
+    /// It cannot be a member any more; the handle is told at once.
+    pub(super) fn failed(&self, error: Error) -> End {
+        tracing::warn!(group = self.coordinator.group(), %error, "not a member any more");
+        self.link.ended(Some(error));
+        End::Failed
     }
 
     /// The next command; none when the handle is gone.

@@ -7,7 +7,7 @@
 //! | an assignment | orders it to be read; when that is done it says so at once |
 //! | fenced, or unknown | loses what it reads; when that is done it joins anew, with epoch 0 |
 //! | an error that passes | tries again, later and later |
-//! | anything else | is no member any more |
+//! | anything else | leaves, and is no member any more |
 //!
 //! What has not changed since the last heartbeat is not said again; after an error and when joining all is said.
 //! A caller who stays away for `max.poll.interval.ms` makes the member leave, and lose what it reads.
@@ -140,7 +140,14 @@ impl<'a> Modern<'a> {
                         self.lose();
                     }
                     Verdict::Unserved => return End::Unserved(self.subscription),
-                    Verdict::Final => return End::Failed(error),
+                    Verdict::Final => {
+                        let end = self.membership.failed(error);
+                        // The others need not wait for it.
+                        if self.is_member() {
+                            self.leave().await;
+                        }
+                        return end;
+                    }
                 },
                 Heard::Names(names) => self.named(names),
                 Heard::Time => {}

@@ -9,6 +9,11 @@
 //!
 //! The steps are remembered in the consumer, so that a caller who stops waiting finds them where they were.
 //! A loss may come in between: then there is nothing to commit.
+//!
+//! The group waits for the first three steps, for `max.poll.interval.ms` from when the order was given, and then goes
+//! on without this member. Commits are tried until then, for `default.api.timeout.ms` at most, and once in any case,
+//! however late the caller polls. When they fail, the partitions are given up nevertheless: whoever gets them reads
+//! again what was not committed. The log says why, and [`GroupConsumer::unsubscribe`] and `close` return it.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +22,7 @@ use tokio::time::Instant;
 
 use super::committer::Commit;
 use super::consumer::GroupConsumer;
-use super::link::{Command, Order, Partitions};
+use super::link::{Command, Given, Order, Partitions};
 use super::listener::Rebalance;
 use crate::error::Result;
 
@@ -52,7 +57,17 @@ pub(super) async fn step(rebalancing: &mut Option<Rebalancing>) -> Result<()> {
 
 impl GroupConsumer {
     /// Begins to carry an order out.
-    pub(super) fn begin(&mut self, serial: Option<u64>, order: Order) {
+    pub(super) fn obey(&mut self, given: Given) {
+        self.begin(Some(given.serial), given.order, given.at);
+    }
+
+    /// Begins to give up everything, because the application wants it.
+    pub(super) fn release(&mut self) {
+        self.begin(None, Order::Release, Instant::now());
+    }
+
+    /// Begins a change that the group has waited for since `since`.
+    fn begin(&mut self, serial: Option<u64>, order: Order, since: Instant) {
         let target = match order {
             Order::Read(target) => Some(target),
             Order::Release => None,
@@ -85,11 +100,10 @@ impl GroupConsumer {
         } else {
             super::committer::Offsets::new()
         };
-        let limit = self
-            .config
-            .max_poll_interval
-            .min(self.config.consumer.client.api_timeout);
-        let deadline = Instant::now() + limit;
+        let deadline = self
+            .cluster()
+            .api_deadline()
+            .min(since + self.config.max_poll_interval);
         self.rebalancing = Some(Rebalancing {
             serial,
             target,

@@ -326,6 +326,198 @@ async fn without_a_committed_offset_somebody_must_say_where_to_begin() {
     assert_eq!(take(&mut consumer, 3).await, [(0, 7), (0, 8), (0, 9)]);
 }
 
+fn classic(broker: &FakeBroker) -> GroupConfig {
+    let mut config = config(broker);
+    config.group_protocol = GroupProtocol::Classic;
+    config.heartbeat_interval = Duration::from_millis(5);
+    config
+}
+
+#[tokio::test]
+async fn a_leader_that_cannot_see_a_topic_does_not_take_it_for_empty() {
+    let broker = broker(2, &[]).await;
+    broker.state().topic_error = Some(ErrorCode::LeaderNotAvailable);
+    let mut consumer = subscribed(classic(&broker));
+    poll_until(&broker, &mut consumer, |group| 3 <= group.joins).await;
+    assert!(broker.state().group.worked_out.is_empty(), "nothing is known yet");
+    broker.state().topic_error = None;
+    assert_eq!(take(&mut consumer, 20).await.len(), 20);
+    assert_eq!(broker.state().group.worked_out, [[partition(0), partition(1)]]);
+}
+
+#[tokio::test]
+async fn a_leader_that_may_not_see_a_topic_says_so_and_leaves() {
+    let broker = broker(1, &[]).await;
+    broker.state().topic_error = Some(ErrorCode::TopicAuthorizationFailed);
+    let mut consumer = subscribed(classic(&broker));
+    let error = consumer.poll().await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TopicAuthorizationFailed));
+    until(&broker, |group| group.leaves == 1).await;
+    assert!(broker.state().group.worked_out.is_empty());
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_has_no_partitions() {
+    let broker = broker(1, &[]).await;
+    let mut config = classic(&broker);
+    config.consumer.client.metadata_max_age = Duration::from_millis(10);
+    let mut consumer = GroupConsumer::new(config).unwrap();
+    consumer.subscribe(["t", "none"]).unwrap();
+    assert_eq!(take(&mut consumer, 10).await.len(), 10);
+    assert_eq!(broker.state().group.worked_out, [[partition(0)]]);
+    // Once it is there, the leader sees it.
+    broker.create("none", 1);
+    poll_until(&broker, &mut consumer, |group| 2 <= group.worked_out.len()).await;
+    let expected = [TopicPartition::new("none", 0), partition(0)];
+    assert_eq!(broker.state().group.worked_out[1], expected);
+}
+
+#[tokio::test]
+async fn partitions_of_a_membership_that_failed_are_lost() {
+    let broker = broker(1, &[("t", 0)]).await;
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut consumer = subscribed(config(&broker));
+    consumer.set_listener(Notes(Arc::clone(&notes)));
+    take(&mut consumer, 4).await;
+    consumer.commit().await.unwrap();
+    let refused = (
+        ApiKey::ConsumerGroupHeartbeat,
+        ErrorCode::GroupAuthorizationFailed,
+    );
+    broker.state().group.errors.push_back(refused);
+    until(&broker, |group| group.errors.is_empty()).await;
+    while consumer.member().is_some() {
+        tokio::task::yield_now().await;
+    }
+    // The caller subscribes before it hears of the end.
+    consumer.subscribe(["t"]).unwrap();
+    assert_eq!(consumer.assignment().count(), 0);
+    assert_eq!(*notes.lock(), ["assigned", "lost"]);
+    assert_eq!(take(&mut consumer, 2).await, [(0, 4), (0, 5)]);
+    assert_eq!(*notes.lock(), ["assigned", "lost", "assigned"]);
+    let heartbeats = broker.state().group.heartbeats.clone();
+    let joined = heartbeats.iter().filter(|said| said.member_epoch == 0);
+    assert_eq!(joined.count(), 2);
+}
+
+#[tokio::test]
+async fn partitions_are_lost_when_the_broker_ceases_to_serve_the_protocol() {
+    let broker = broker(1, &[("t", 0)]).await;
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut consumer = subscribed(config(&broker));
+    consumer.set_listener(Notes(Arc::clone(&notes)));
+    take(&mut consumer, 4).await;
+    consumer.commit().await.unwrap();
+    broker.state().group.is_classic = true;
+    until(&broker, |group| !group.worked_out.is_empty()).await;
+    assert_eq!(take(&mut consumer, 2).await, [(0, 4), (0, 5)]);
+    assert_eq!(*notes.lock(), ["assigned", "lost", "assigned"]);
+}
+
+#[tokio::test]
+async fn a_membership_whose_task_has_died_is_an_error_until_the_next_subscription() {
+    let broker = broker(1, &[("t", 0)]).await;
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut consumer = subscribed(config(&broker));
+    consumer.set_listener(Notes(Arc::clone(&notes)));
+    take(&mut consumer, 4).await;
+    consumer.commit().await.unwrap();
+    consumer.abort_membership();
+    for _ in 0..2 {
+        let error = consumer.poll().await.unwrap_err();
+        assert!(matches!(error, Error::MembershipEnded), "{error}");
+    }
+    assert_eq!(consumer.assignment().count(), 0);
+    consumer.subscribe(["t"]).unwrap();
+    assert_eq!(take(&mut consumer, 2).await, [(0, 4), (0, 5)]);
+    assert_eq!(*notes.lock(), ["assigned", "lost", "assigned"]);
+}
+
+/// A member that has read something of partition 0 of a group whose coordinator takes no commits.
+async fn without_commits(
+    broker: &FakeBroker,
+    max_poll_interval: Duration,
+) -> (GroupConsumer, Arc<Mutex<Vec<&'static str>>>) {
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut config = config(broker);
+    config.enable_auto_commit = true;
+    config.auto_commit_interval = Duration::from_hours(1);
+    config.max_poll_interval = max_poll_interval;
+    let mut consumer = subscribed(config);
+    consumer.set_listener(Notes(Arc::clone(&notes)));
+    take(&mut consumer, 3).await;
+    broker.state().group.refuses_commits = Some(ErrorCode::CoordinatorLoadInProgress);
+    (consumer, notes)
+}
+
+#[tokio::test]
+async fn what_cannot_be_committed_is_given_up_before_the_group_goes_on_without_the_member() {
+    let broker = broker(2, &[("t", 0)]).await;
+    let (mut consumer, notes) = without_commits(&broker, Duration::from_millis(300)).await;
+    broker.state().group.assign(&[("t", 1)]);
+    poll_until(&broker, &mut consumer, |group| group.owned() == Some(vec![1])).await;
+    assert!(1 < broker.state().group.commit_tries, "as long as there was time");
+    assert_eq!(*notes.lock(), ["assigned", "revoked", "assigned"]);
+}
+
+#[tokio::test]
+async fn what_the_group_has_waited_for_too_long_is_committed_in_one_attempt() {
+    let broker = broker(1, &[("t", 0)]).await;
+    let (mut consumer, notes) = without_commits(&broker, Duration::from_mins(5)).await;
+    consumer.obey(link::Given {
+        serial: 99,
+        order: link::Order::Release,
+        at: tokio::time::Instant::now() - Duration::from_mins(5),
+    });
+    while 0 < consumer.assignment().count() {
+        tokio::time::timeout(Duration::from_millis(1), consumer.poll())
+            .await
+            .ok();
+    }
+    assert_eq!(*notes.lock(), ["assigned", "revoked"]);
+    assert_eq!(broker.state().group.commit_tries, 1);
+}
+
+#[tokio::test]
+async fn polls_can_be_bounded_by_the_number_of_records() {
+    let broker = broker(2, &[("t", 0), ("t", 1)]).await;
+    let mut config = config(&broker);
+    config.max_poll_records = 3;
+    config.enable_auto_commit = true;
+    config.auto_commit_interval = Duration::from_hours(1);
+    let mut consumer = subscribed(config);
+    let mut taken = BTreeMap::new();
+    let mut count = 0;
+    while count < 20 {
+        let records = consumer.poll_records().await.unwrap();
+        assert!((1..=3).contains(&records.len()));
+        count += records.len();
+        for record in records {
+            let expected = taken.entry(record.partition.partition).or_insert(0);
+            assert_eq!(record.offset.get(), *expected, "{}", record.partition);
+            *expected += 1;
+            assert!(Some(record.offset) < consumer.position(&record.partition));
+        }
+    }
+    assert_eq!(taken, BTreeMap::from([(0, 10), (1, 10)]));
+}
+
+#[tokio::test]
+async fn a_member_says_where_it_stands() {
+    let broker = broker(1, &[("t", 0)]).await;
+    for protocol in [GroupProtocol::Consumer, GroupProtocol::Classic] {
+        let mut config = config(&broker);
+        config.group_protocol = protocol;
+        config.client_rack = Some("cellar".to_owned());
+        let mut consumer = subscribed(config);
+        take(&mut consumer, 1).await;
+    }
+    let state = broker.state();
+    let rack = state.group.heartbeats[0].rack_id.clone();
+    assert_eq!(rack.unwrap().as_str(), "cellar");
+    assert_eq!(state.group.racks, [Some("cellar".to_owned())]);
+}
+
 #[tokio::test]
 async fn the_consumer_can_be_moved_between_threads_and_read_as_a_stream() {
     use futures_util::StreamExt as _;

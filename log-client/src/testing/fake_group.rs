@@ -1,10 +1,12 @@
-//! A consumer group of one member, whose coordinator assigns what the test says and fails on demand.
+//! A group of one member, whose coordinator fails on demand. As a consumer group it assigns what the test says; as a
+//! classic one it makes the member the leader, and passes on what that works out.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use log_core::model::{TopicId, TopicPartition};
 use log_core::protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 use log_core::protocol::messages::find_coordinator_response::Coordinator;
+use log_core::protocol::messages::join_group_response::JoinGroupResponseMember;
 use log_core::protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -13,12 +15,14 @@ use log_core::protocol::messages::offset_fetch_response::{
 };
 use log_core::protocol::messages::{
     ConsumerGroupHeartbeatRequestData, ConsumerGroupHeartbeatResponseData, FindCoordinatorRequestData,
-    FindCoordinatorResponseData, OffsetCommitRequestData, OffsetCommitResponseData, OffsetFetchRequestData,
-    OffsetFetchResponseData,
+    FindCoordinatorResponseData, HeartbeatResponseData, JoinGroupRequestData, JoinGroupResponseData,
+    LeaveGroupResponseData, OffsetCommitRequestData, OffsetCommitResponseData, OffsetFetchRequestData,
+    OffsetFetchResponseData, SyncGroupRequestData, SyncGroupResponseData,
 };
 use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
 
 use super::{Incoming, Reply};
+use crate::consumer_protocol::{decode_assignment, decode_subscription};
 
 #[derive(Default)]
 pub(crate) struct FakeGroup {
@@ -31,6 +35,19 @@ pub(crate) struct FakeGroup {
     /// The commits that were taken, with the epoch they came with.
     pub commits: Vec<(i32, BTreeMap<TopicPartition, i64>)>,
     pub offsets: BTreeMap<TopicPartition, i64>,
+    /// Every commit is answered with that.
+    pub refuses_commits: Option<ErrorCode>,
+    pub commit_tries: usize,
+    /// How often the member has joined as a classic one.
+    pub joins: usize,
+    /// What the leader has worked out for itself, each time.
+    pub worked_out: Vec<Vec<TopicPartition>>,
+    /// Where the member stands, each time it has joined as a classic one.
+    pub racks: Vec<Option<String>>,
+    /// How often it has left as a classic one.
+    pub leaves: usize,
+    /// Whether consumer groups are not served any more.
+    pub is_classic: bool,
     epoch: i32,
     assignment: Vec<(String, i32)>,
     must_assign: bool,
@@ -81,14 +98,72 @@ impl FakeGroup {
             }
             ApiKey::ConsumerGroupHeartbeat => self.heartbeat(request, code, ids),
             ApiKey::OffsetCommit => self.commit(request, code),
+            ApiKey::JoinGroup => self.join(request, code),
+            ApiKey::SyncGroup => self.sync(request, code),
+            ApiKey::Heartbeat => request.answer(&HeartbeatResponseData {
+                error_code: code,
+                ..HeartbeatResponseData::default()
+            }),
+            ApiKey::LeaveGroup => {
+                self.leaves += 1;
+                request.answer(&LeaveGroupResponseData {
+                    error_code: code,
+                    ..LeaveGroupResponseData::default()
+                })
+            }
             _ => self.fetch(request),
         }
+    }
+
+    fn join(&mut self, request: &Incoming, code: i16) -> Reply {
+        let asked: JoinGroupRequestData = request.read();
+        let member_id = KafkaString::from_static("member");
+        if code != 0 || asked.member_id.is_empty() {
+            let required = ErrorCode::MemberIdRequired.code();
+            return request.answer(&JoinGroupResponseData {
+                error_code: if code == 0 { required } else { code },
+                member_id,
+                ..JoinGroupResponseData::default()
+            });
+        }
+        self.joins += 1;
+        self.epoch += 1;
+        let chosen = asked.protocols.into_iter().next().unwrap();
+        let wanted = decode_subscription(&chosen.metadata).unwrap();
+        self.racks.push(wanted.rack_id);
+        request.answer(&JoinGroupResponseData {
+            generation_id: self.epoch,
+            protocol_type: Some(asked.protocol_type),
+            protocol_name: Some(chosen.name),
+            leader: member_id.clone(),
+            member_id: member_id.clone(),
+            members: vec![JoinGroupResponseMember {
+                member_id,
+                metadata: chosen.metadata,
+                ..JoinGroupResponseMember::default()
+            }],
+            ..JoinGroupResponseData::default()
+        })
+    }
+
+    fn sync(&mut self, request: &Incoming, code: i16) -> Reply {
+        let asked: SyncGroupRequestData = request.read();
+        let assignment = asked.assignments[0].assignment.clone();
+        let partitions = decode_assignment(&assignment).unwrap().partitions;
+        self.worked_out.push(partitions);
+        request.answer(&SyncGroupResponseData {
+            error_code: code,
+            assignment,
+            ..SyncGroupResponseData::default()
+        })
     }
 
     fn heartbeat(&mut self, request: &Incoming, code: i16, ids: &BTreeMap<String, TopicId>) -> Reply {
         let asked: ConsumerGroupHeartbeatRequestData = request.read();
         let joins = asked.member_epoch == 0;
         self.heartbeats.push(asked);
+        let unserved = self.is_classic.then_some(ErrorCode::UnsupportedVersion.code());
+        let code = unserved.unwrap_or(code);
         if code != 0 {
             return request.answer(&ConsumerGroupHeartbeatResponseData {
                 error_code: code,
@@ -121,6 +196,8 @@ impl FakeGroup {
 
     fn commit(&mut self, request: &Incoming, code: i16) -> Reply {
         let asked: OffsetCommitRequestData = request.read();
+        self.commit_tries += 1;
+        let code = self.refuses_commits.map_or(code, |code| code.code());
         let epoch = asked.generation_id_or_member_epoch;
         let code = if code == 0 && epoch != self.epoch {
             ErrorCode::StaleMemberEpoch.code()
