@@ -11,6 +11,7 @@
 //! | [`loads`] | the client programs that load them |
 //! | [`probe`] | the time from a start to the first acknowledged record |
 //! | [`comparison`] | what both gave, and the ratios |
+//! | [`null_broker`] | the least a broker must do: the physical limit |
 //! | [`group_commits`] | groups that commit offsets, and read them after a start |
 //!
 //! A machine that others use as well has no steady speed. So cases take turns within a round, a round's ratios are what
@@ -23,6 +24,7 @@ pub mod comparison;
 pub mod group_commits;
 pub mod load;
 pub mod loads;
+pub mod null_broker;
 pub mod probe;
 pub mod report;
 pub mod source;
