@@ -284,7 +284,20 @@ impl Admin {
     async fn describe_group(&self, group: &str) -> Result<GroupDescription> {
         let coordinator = Coordinator::new(self.cluster.clone(), group);
         match self.describe_consumer_group(&coordinator).await {
-            Err(error) if is_of_another_kind(&error) => self.describe_classic_group(&coordinator).await,
+            Err(error) if is_of_another_kind(&error) => {}
+            described => return described,
+        }
+        match self.describe_classic_group(&coordinator).await {
+            // It may have changed its kind between the two questions.
+            Err(unknown) if unknown.code() == Some(ErrorCode::GroupIdNotFound) => {
+                self.describe_consumer_group(&coordinator).await.map_err(|error| {
+                    if is_of_another_kind(&error) {
+                        unknown
+                    } else {
+                        error
+                    }
+                })
+            }
             described => described,
         }
     }
@@ -496,3 +509,6 @@ fn said(text: &KafkaString) -> Option<&str> {
 fn text(text: &str) -> KafkaString {
     KafkaString::from(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,7 +180,8 @@ impl World {
         let end = self.log.len();
         self.held
             .extend(answered.chain(failed).map(|(ticket, told)| (end, ticket, told)));
-        if self.sync_at_once {
+        // An answer waits for what was written before it, and for nothing else.
+        if self.sync_at_once || self.is_synced() {
             self.sync();
         }
         (result, refused)
