@@ -36,7 +36,7 @@ pub struct DescribedMember {
     pub client_host: Arc<str>,
     /// What it said for the chosen protocol; empty unless the group is stable.
     pub metadata: Bytes,
-    /// What the leader gave it; empty unless the group is stable.
+    /// What a leader gave it last.
     pub assignment: Bytes,
 }
 
@@ -65,11 +65,7 @@ impl GroupShard {
                 .and_then(|protocol| member.protocols.metadata(protocol))
                 .cloned()
                 .unwrap_or_default(),
-            assignment: if is_stable {
-                member.assignment.clone()
-            } else {
-                Bytes::new()
-            },
+            assignment: member.assignment.clone(),
         });
         Ok(DescribedGroup {
             state: found.state().name(),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::describe::DescribedGroup;
 use super::list::GroupFilter;
+use crate::coordinator::group::classic::join::JoinRequest;
+use crate::coordinator::group::classic::member::Protocols;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::{
     ClassicGroupValue, ClassicMemberValue, ConsumerGroupValue, GroupRecord, OffsetCommitValue,
@@ -101,6 +103,39 @@ fn groups_are_listed_by_state_and_kind() {
     );
     assert_eq!(listed(&world, &["Stable"], &["consumer"]), "");
     assert_eq!(listed(&world, &[""], &[]), "");
+}
+
+#[test]
+fn members_of_a_group_that_rebalances_are_described_with_what_they_had() {
+    let mut world = world();
+    let newcomer = JoinRequest {
+        group: "busy".into(),
+        member_id: "".into(),
+        instance_id: None,
+        client_id: "n".into(),
+        client_host: "/127.0.0.1".into(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: "consumer".into(),
+        protocols: Protocols::new(vec![("range".into(), vec![3].into())]),
+        reason: String::new(),
+        id_required: false,
+        may_skip_assignment: true,
+    };
+    world.run_parked(|shard, context, ticket| shard.join_group(context, &newcomer, ticket));
+    let busy = world.shard.describe_classic_group("busy").unwrap();
+    assert_eq!((busy.state, &*busy.protocol), ("PreparingRebalance", ""));
+    let members = busy.members.iter();
+    let described: Vec<_> = members
+        .map(|member| {
+            (
+                &*member.client_id,
+                member.metadata.len(),
+                member.assignment.as_ref(),
+            )
+        })
+        .collect();
+    assert_eq!(described, [("c", 0, [2].as_slice()), ("n", 0, &[])]);
 }
 
 #[test]
