@@ -270,6 +270,7 @@ impl Member {
         }
     }
 
+    #[expect(clippy::print_stderr, reason = "why a member failed must not be lost")]
     fn failed(&self, error: &log_client::error::Error) {
         eprintln!(
             "crash loop: a member of {} is made anew: {error}",
