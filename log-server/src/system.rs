@@ -4,15 +4,19 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use log_core::clock::Clock;
+use log_core::clock::{Clock, SteadyMs};
 use log_core::model::TimestampMs;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The system's time of day.
+/// The system's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
+
+/// When this process first asked for the steady time.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock for SystemClock {
     fn now(&self) -> TimestampMs {
@@ -23,6 +27,11 @@ impl Clock for SystemClock {
             Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
         };
         TimestampMs::new(milliseconds)
+    }
+
+    fn steady(&self) -> SteadyMs {
+        let since = BEGINNING.elapsed().as_millis();
+        SteadyMs::new(i64::try_from(since).unwrap_or(i64::MAX))
     }
 }
 
@@ -101,6 +110,8 @@ mod tests {
     fn the_clock_shows_this_century() {
         let year_2020 = TimestampMs::new(1_577_836_800_000);
         assert!(year_2020 < SystemClock.now());
+        let earlier = SystemClock.steady();
+        assert!(0 <= SystemClock.steady().saturating_since(earlier));
     }
 
     #[test]

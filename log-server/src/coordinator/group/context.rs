@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use log_core::clock::SteadyMs;
 use log_core::model::{Offset, TimestampMs, TopicId};
 
 use crate::coordinator::group::classic::reply::Reply;
@@ -76,8 +77,10 @@ pub trait Topics {
 /// A command must not change what records describe: it adds records here, and the runtime replays them as soon as they are
 /// in the log. What is not in any record (who waits, which timers run) it changes itself.
 pub struct Context<'a> {
-    /// The time of day.
+    /// The time of day, for what is written down.
     pub now: TimestampMs,
+    /// The time on a clock that nobody can set, for how long something takes.
+    pub steady: SteadyMs,
     /// The broker's settings for groups.
     pub settings: &'a GroupSettings,
     /// The topics.
@@ -94,12 +97,14 @@ impl<'a> Context<'a> {
     /// A context without effects.
     pub fn new(
         now: TimestampMs,
+        steady: SteadyMs,
         settings: &'a GroupSettings,
         topics: &'a dyn Topics,
         random_id: &'a mut dyn FnMut() -> [u8; 16],
     ) -> Self {
         Self {
             now,
+            steady,
             settings,
             topics,
             random_id,
@@ -144,6 +149,7 @@ impl std::fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
             .field("now", &self.now)
+            .field("steady", &self.steady)
             .field("records", &self.records)
             .field("replies", &self.replies)
             .finish_non_exhaustive()

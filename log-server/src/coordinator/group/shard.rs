@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use log_core::model::TimestampMs;
+use log_core::clock::SteadyMs;
 
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::context::Context;
@@ -57,14 +57,14 @@ impl GroupShard {
 
     /// When [`Self::tick`] has something to do, if nothing else happens before.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<TimestampMs> {
+    pub fn next_deadline(&self) -> Option<SteadyMs> {
         self.timers.next()
     }
 
     /// Does the first thing that is due, and answers whether there was one. One at a time, so that the records of each
     /// are replayed before the next is looked at.
     pub fn tick(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(key) = self.timers.pop_due(context.now) else {
+        let Some(key) = self.timers.pop_due(context.steady) else {
             return false;
         };
         match key.kind {

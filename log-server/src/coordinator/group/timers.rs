@@ -1,11 +1,12 @@
 //! When a group has to be looked at without anybody asking. Nothing here survives a restart: loading sets the timers anew.
 //!
-//! One deadline for each key; setting it again moves it.
+//! One deadline for each key; setting it again moves it. Deadlines are on the steady clock: whoever sets the time of day neither
+//! ends sessions nor makes them last.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use log_core::model::TimestampMs;
+use log_core::clock::SteadyMs;
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,13 +49,13 @@ pub struct TimerKey {
 /// All timers of a shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers {
-    deadlines: HashMap<TimerKey, TimestampMs>,
-    order: BTreeSet<(TimestampMs, TimerKey)>,
+    deadlines: HashMap<TimerKey, SteadyMs>,
+    order: BTreeSet<(SteadyMs, TimerKey)>,
 }
 
 impl Timers {
     /// Sets or moves a deadline.
-    pub fn set(&mut self, key: TimerKey, deadline: TimestampMs) {
+    pub fn set(&mut self, key: TimerKey, deadline: SteadyMs) {
         if let Some(before) = self.deadlines.insert(key.clone(), deadline) {
             self.order.remove(&(before, key.clone()));
         }
@@ -70,18 +71,18 @@ impl Timers {
 
     /// The deadline of a key.
     #[must_use]
-    pub fn deadline(&self, key: &TimerKey) -> Option<TimestampMs> {
+    pub fn deadline(&self, key: &TimerKey) -> Option<SteadyMs> {
         self.deadlines.get(key).copied()
     }
 
     /// The first deadline of all.
     #[must_use]
-    pub fn next(&self) -> Option<TimestampMs> {
+    pub fn next(&self) -> Option<SteadyMs> {
         self.order.first().map(|(deadline, _)| *deadline)
     }
 
     /// Takes the first of those that are due at `now`.
-    pub fn pop_due(&mut self, now: TimestampMs) -> Option<TimerKey> {
+    pub fn pop_due(&mut self, now: SteadyMs) -> Option<TimerKey> {
         let (deadline, _) = self.order.first()?;
         if now < *deadline {
             return None;
@@ -113,23 +114,23 @@ mod tests {
     #[test]
     fn a_deadline_that_was_moved_is_due_once() {
         let mut timers = Timers::default();
-        timers.set(key("a"), TimestampMs::new(10));
-        timers.set(key("b"), TimestampMs::new(15));
-        timers.set(key("a"), TimestampMs::new(20));
-        assert_eq!(timers.next(), Some(TimestampMs::new(15)));
-        assert_eq!(timers.pop_due(TimestampMs::new(14)), None);
-        assert_eq!(timers.pop_due(TimestampMs::new(30)), Some(key("b")));
-        assert_eq!(timers.pop_due(TimestampMs::new(30)), Some(key("a")));
-        assert_eq!(timers.pop_due(TimestampMs::new(30)), None);
+        timers.set(key("a"), SteadyMs::new(10));
+        timers.set(key("b"), SteadyMs::new(15));
+        timers.set(key("a"), SteadyMs::new(20));
+        assert_eq!(timers.next(), Some(SteadyMs::new(15)));
+        assert_eq!(timers.pop_due(SteadyMs::new(14)), None);
+        assert_eq!(timers.pop_due(SteadyMs::new(30)), Some(key("b")));
+        assert_eq!(timers.pop_due(SteadyMs::new(30)), Some(key("a")));
+        assert_eq!(timers.pop_due(SteadyMs::new(30)), None);
     }
 
     #[test]
     fn a_cancelled_deadline_is_never_due() {
         let mut timers = Timers::default();
-        timers.set(key("a"), TimestampMs::new(10));
+        timers.set(key("a"), SteadyMs::new(10));
         timers.cancel(&key("a"));
         timers.cancel(&key("a"));
         assert_eq!((timers.next(), timers.deadline(&key("a"))), (None, None));
-        assert_eq!(timers.pop_due(TimestampMs::new(30)), None);
+        assert_eq!(timers.pop_due(SteadyMs::new(30)), None);
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use log_core::clock::Clock;
+use log_core::clock::{Clock, SteadyMs};
 use log_core::model::{Offset, TimestampMs};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -81,7 +81,7 @@ pub(super) enum Turn {
     /// The log can be read.
     Load,
     /// Nothing before this time, or before the bell.
-    Wait(Option<TimestampMs>),
+    Wait(Option<SteadyMs>),
     /// Something was done; there may be more.
     Again,
     /// It is over.
@@ -122,7 +122,7 @@ struct Serving {
     random: fastrand::Rng,
     encoder: BatchEncoder,
     /// When the keeper will look at the timers by itself.
-    keeper_wakes: Option<TimestampMs>,
+    keeper_wakes: Option<SteadyMs>,
     /// While the log is tidied up: the keys that were written since.
     rewritten: Option<Rewritten>,
 }
@@ -149,8 +149,9 @@ impl ShardHost {
         &self.bell
     }
 
-    pub(super) fn now(&self) -> TimestampMs {
-        self.context.clock.now()
+    /// The clock that deadlines are on.
+    pub(super) fn steady(&self) -> SteadyMs {
+        self.context.clock.steady()
     }
 
     /// What commands are told, if there is no shard.
@@ -265,7 +266,7 @@ impl ShardHost {
             return Turn::Again;
         }
         serving.release(offsets.high_watermark);
-        let now = self.now();
+        let now = self.steady();
         let is_due = serving.shard.next_deadline().is_some_and(|due| due <= now);
         if !is_due {
             serving.keeper_wakes = serving.shard.next_deadline();
@@ -452,10 +453,16 @@ impl Serving {
         command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R,
     ) -> Result<Pending<R>, Refusal> {
         self.topics.image = host.context.controller.image();
-        let now = host.now();
+        let now = host.context.clock.now();
         let random = &mut self.random;
         let mut random_id = move || random.u128(..).to_be_bytes();
-        let mut context = Context::new(now, &host.context.settings, &self.topics, &mut random_id);
+        let mut context = Context::new(
+            now,
+            host.steady(),
+            &host.context.settings,
+            &self.topics,
+            &mut random_id,
+        );
         let answer = command(&mut self.shard, &mut context);
 
         let written = match context.records.as_slice() {

@@ -47,7 +47,7 @@ pub(super) async fn keep(host: Arc<ShardHost>, loading: Arc<Semaphore>, looked: 
                 host.bell().notified().await;
             }
             Turn::Wait(Some(deadline)) => {
-                let left = deadline.saturating_since(host.now()).max(0);
+                let left = deadline.saturating_since(host.steady()).max(0);
                 let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
                 // Whichever comes first: both mean "look again".
                 drop(tokio::time::timeout(left, host.bell().notified()).await);

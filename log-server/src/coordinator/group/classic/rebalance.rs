@@ -149,7 +149,7 @@ impl Work<'_, '_> {
     }
 
     pub(super) fn set_timer(&mut self, member: &Arc<str>, kind: TimerKind, after_ms: i64) {
-        let deadline = self.context.now.saturating_plus(after_ms.max(0));
+        let deadline = self.context.steady.saturating_plus(after_ms.max(0));
         self.timers.set(self.key(member, kind), deadline);
     }
 

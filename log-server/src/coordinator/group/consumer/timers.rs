@@ -74,7 +74,7 @@ pub(super) fn start(
     kind: TimerKind,
     timeout_ms: i32,
 ) {
-    let deadline = context.now.saturating_plus(i64::from(timeout_ms.max(0)));
+    let deadline = context.steady.saturating_plus(i64::from(timeout_ms.max(0)));
     timers.set(key(group_id, member_id, kind), deadline);
 }
 
@@ -136,7 +136,7 @@ pub(super) fn follow_state(
     let key = key(group_id, member_id, TimerKind::ConsumerRebalance);
     if member.current.state == MemberState::UnrevokedPartitions && !member.is_classic() {
         let timeout = i64::from(member.description.rebalance_timeout_ms);
-        timers.set(key, context.now.saturating_plus(timeout));
+        timers.set(key, context.steady.saturating_plus(timeout));
     } else {
         timers.cancel(&key);
     }

@@ -72,7 +72,7 @@ impl GroupShard {
     /// Topics were deleted: their offsets go soon.
     pub fn topics_deleted(&mut self, context: &mut Context<'_>) {
         self.sweeps.of_deleted_topics = None;
-        self.timers.set(Sweep::OfDeletedTopics.timer(), context.now);
+        self.timers.set(Sweep::OfDeletedTopics.timer(), context.steady);
     }
 
     /// The log has been replayed. Topics may have been deleted while nobody looked.
@@ -81,7 +81,7 @@ impl GroupShard {
             self.topics_deleted(context);
         }
         let interval = context.settings.offsets_retention_check_interval_ms;
-        let next = context.now.saturating_plus(interval);
+        let next = context.steady.saturating_plus(interval);
         self.timers.set(Sweep::Expired.timer(), next);
     }
 
@@ -124,7 +124,7 @@ impl GroupShard {
             (None, Sweep::OfDeletedTopics) => None,
         };
         if let Some(pause) = pause {
-            let deadline = context.now.saturating_plus(pause);
+            let deadline = context.steady.saturating_plus(pause);
             self.timers.set(sweep.timer(), deadline);
         }
         *self.sweeps.place(sweep) = next;

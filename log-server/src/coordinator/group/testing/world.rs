@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use log_core::clock::SteadyMs;
 use log_core::model::{Offset, TimestampMs, TopicId};
 
 use crate::coordinator::group::classic::reply::Reply;
@@ -87,7 +88,9 @@ pub(crate) struct World {
     pub(crate) shard: GroupShard,
     pub(crate) settings: GroupSettings,
     pub(crate) topics: FakeTopics,
+    /// The time of day; a test may set it.
     pub(crate) now: TimestampMs,
+    steady: SteadyMs,
     /// Each command's records, in order.
     pub(crate) log: Vec<Vec<GroupRecord>>,
     /// This much of the log survives a crash in any case.
@@ -111,6 +114,7 @@ impl World {
             settings: GroupSettings::default(),
             topics: FakeTopics::default(),
             now: TimestampMs::new(1_700_000_000_000),
+            steady: SteadyMs::default(),
             log: Vec::new(),
             synced: 0,
             sync_at_once: true,
@@ -150,7 +154,13 @@ impl World {
     ) -> (R, Option<GroupError>) {
         let random = &mut self.random;
         let mut random_id = || random.u128(..).to_be_bytes();
-        let mut context = Context::new(self.now, &self.settings, &self.topics, &mut random_id);
+        let mut context = Context::new(
+            self.now,
+            self.steady,
+            &self.settings,
+            &self.topics,
+            &mut random_id,
+        );
         let result = command(&mut self.shard, &mut context);
         let records = std::mem::take(&mut context.records);
         let mut refused = None;
@@ -207,16 +217,21 @@ impl World {
 
     /// Lets time pass, and does all that is due on the way.
     pub(crate) fn advance(&mut self, by_ms: i64) {
-        let end = self.now.saturating_plus(by_ms);
+        let end = self.steady.saturating_plus(by_ms);
         let mut ticks = 0;
         while let Some(due) = self.shard.next_deadline().filter(|due| *due <= end) {
-            self.now = due.max(self.now);
+            self.pass_to(due.max(self.steady));
             while self.carry_out(None, GroupShard::tick).0 {
                 ticks += 1;
                 assert!(ticks < 100_000, "the same is due again and again");
             }
         }
-        self.now = end;
+        self.pass_to(end);
+    }
+
+    fn pass_to(&mut self, moment: SteadyMs) {
+        self.now = self.now.saturating_plus(moment.saturating_since(self.steady));
+        self.steady = moment;
     }
 
     /// The broker dies, and starts again: of what was not synced, the first `kept` commands were written.

@@ -44,6 +44,21 @@ fn a_silent_member_is_gone_after_its_session() {
 }
 
 #[test]
+fn who_sets_the_clock_neither_ends_a_session_nor_keeps_one() {
+    let mut scene = Scene::new();
+    let ids = scene.stable(2);
+    scene.world.now = scene.world.now.saturating_plus(1_000_000_000);
+    scene.world.advance(SESSION_MS - 1);
+    assert_eq!(scene.heartbeat(&ids[0], 2), Ok(()));
+    scene.world.now = scene.world.now.saturating_plus(-2_000_000_000);
+    scene.world.advance(1);
+    assert_eq!(
+        (scene.state(), scene.group().members.len()),
+        ("PreparingRebalance", 1)
+    );
+}
+
+#[test]
 fn members_that_do_not_sync_are_gone() {
     let mut scene = Scene::new();
     let ids = scene.stable(2);

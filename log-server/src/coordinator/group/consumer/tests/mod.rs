@@ -81,6 +81,21 @@ fn a_member_that_is_silent_is_removed() {
 }
 
 #[test]
+fn who_sets_the_clock_neither_ends_a_session_nor_keeps_one() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.clock_step = 1_000_000_000;
+    broker.advance(44_999);
+    assert_eq!(broker.beat("g", "a", 2).unwrap().member_epoch, 2);
+    broker.clock_step = -1_000_000_000;
+    broker.advance(45_000);
+    assert!(matches!(
+        broker.beat("g", "a", 2),
+        Err(GroupError::UnknownMemberId(_))
+    ));
+}
+
+#[test]
 fn a_member_that_gives_nothing_up_in_time_is_removed() {
     let mut broker = Broker::new(&[("t", 2)]);
     broker.join("g", "a", &["t"]).unwrap();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use log_core::clock::SteadyMs;
 use log_core::model::{TimestampMs, TopicId};
 
 use crate::coordinator::group::classic::reply::Reply;
@@ -69,6 +70,9 @@ impl Topics for SetTopics {
     }
 }
 
+/// The time of day at the beginning.
+const TIME_OF_DAY: i64 = 1_700_000_000_000;
+
 pub(crate) struct Broker {
     pub(crate) shard: GroupShard,
     pub(crate) topics: SetTopics,
@@ -78,6 +82,8 @@ pub(crate) struct Broker {
     /// After every command, what the log makes is compared with the state.
     pub(crate) checks_replay: bool,
     now: i64,
+    /// By how much somebody has set the time of day.
+    pub(crate) clock_step: i64,
     next_id: u8,
 }
 
@@ -90,7 +96,8 @@ impl Broker {
             log: Vec::new(),
             refuse_writes: false,
             checks_replay: true,
-            now: 1_000_000,
+            now: 0,
+            clock_step: 0,
             next_id: 0,
         };
         for (name, count) in topics {
@@ -120,8 +127,9 @@ impl Broker {
             self.next_id += 1;
             [self.next_id; 16]
         };
-        let now = TimestampMs::new(self.now);
-        let mut context = Context::new(now, &self.settings, &self.topics, &mut random_id);
+        let now = TimestampMs::new(TIME_OF_DAY + self.now + self.clock_step);
+        let steady = SteadyMs::new(self.now);
+        let mut context = Context::new(now, steady, &self.settings, &self.topics, &mut random_id);
         let answer = command(&mut self.shard, &mut context);
         let records = std::mem::take(&mut context.records);
         if self.refuse_writes && !records.is_empty() {
