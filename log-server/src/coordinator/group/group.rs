@@ -9,6 +9,17 @@ use crate::coordinator::group::classic::group::ClassicGroup;
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::GroupRecord;
+use crate::coordinator::group::record::codec::NAME_BYTES_MAX;
+
+/// Refuses a text that no record can hold. Kafka closes the connection over one.
+pub(super) fn check_length(what: &str, text: &str) -> Result<(), GroupError> {
+    if text.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(GroupError::InvalidRequest(format!(
+        "{what} is longer than {NAME_BYTES_MAX} bytes"
+    )))
+}
 
 /// Who wants to commit offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,10 +23,16 @@ use crate::coordinator::group::classic::rebalance::Work;
 use crate::coordinator::group::classic::reply::{JoinRefused, Reply};
 use crate::coordinator::group::context::{Context, Ticket};
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::group::Group;
+use crate::coordinator::group::group::{Group, check_length};
 use crate::coordinator::group::record::GroupRecord;
+use crate::coordinator::group::record::codec::NAME_BYTES_MAX;
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::group::timers::TimerKind;
+
+/// So many ids of a group may be out whose owners have not joined: more than any honest group has at a time, for an id is redeemed at once, and
+/// few enough to be remembered. Kafka has no such limit, and counts them in none of its others. Who is one too many is told to try again:
+/// ids that nobody redeems expire with the session timeout.
+const PENDING_JOINS_MAX: usize = 10_000;
 
 /// A member's wish to join.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +88,7 @@ impl GroupShard {
         if request.group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
+        request.check_lengths()?;
         let (min, max) = (
             context.settings.session_timeout_min_ms,
             context.settings.session_timeout_max_ms,
@@ -111,6 +118,27 @@ impl GroupShard {
 }
 
 impl JoinRequest {
+    /// Refuses what no record could hold: the group would never be stable again.
+    fn check_lengths(&self) -> Result<(), GroupError> {
+        check_length("the group id", &self.group)?;
+        check_length("the member id", &self.member_id)?;
+        check_length("the instance id", self.instance_id.as_deref().unwrap_or_default())?;
+        check_length("the client id", &self.client_id)?;
+        check_length("the protocol type", &self.protocol_type)?;
+        let mut names = self.protocols.names();
+        names.try_for_each(|name| check_length("a protocol's name", name))
+    }
+
+    /// An id for a member that has none: it begins with the name that the member has for itself, as far as there is room.
+    fn new_member_id(&self, random: [u8; 16]) -> Arc<str> {
+        let begin = self.instance_id.as_ref().unwrap_or(&self.client_id);
+        let uuid = uuid(random);
+        let room = NAME_BYTES_MAX - uuid.len() - 1;
+        let end = (0..=room.min(begin.len())).rfind(|end| begin.is_char_boundary(*end));
+        let begin = end.and_then(|end| begin.get(..end)).unwrap_or_default();
+        format!("{begin}-{uuid}").into()
+    }
+
     /// The member as it describes itself.
     fn member(&self, ticket: Option<Ticket>) -> ClassicMember {
         ClassicMember {
@@ -164,11 +192,17 @@ impl Work<'_, '_> {
     }
 
     fn join_without_id(&mut self, request: &JoinRequest, ticket: Ticket) {
-        let begin = request.instance_id.as_ref().unwrap_or(&request.client_id);
-        let id: Arc<str> = format!("{begin}-{}", uuid((self.context.random_id)())).into();
+        let id = request.new_member_id((self.context.random_id)());
         let before = request.instance_id.as_ref();
         match before.and_then(|instance_id| self.group.static_members.get(instance_id).cloned()) {
             Some(old_id) => self.replace_static_member(&old_id, id, request, ticket),
+            None if request.id_required
+                && request.instance_id.is_none()
+                && PENDING_JOINS_MAX <= self.group.pending_joins.len() =>
+            {
+                let text = "too many members of the group were given ids and have not joined with them";
+                self.refuse_join(ticket, "", GroupError::NotAvailable(text.to_owned()));
+            }
             None if request.id_required && request.instance_id.is_none() => {
                 self.group.pending_joins.insert(Arc::clone(&id));
                 self.set_timer(

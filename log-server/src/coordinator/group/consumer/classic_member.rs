@@ -22,6 +22,7 @@ use crate::coordinator::group::consumer::member::{Member, new_member};
 use crate::coordinator::group::consumer::migration::{
     CONSUMER, downgrade, embedded_assignment, in_order, is_to_downgrade, places,
 };
+use crate::coordinator::group::consumer::target::may_assign;
 use crate::coordinator::group::consumer::timers;
 use crate::coordinator::group::context::{Context, Ticket};
 use crate::coordinator::group::error::GroupError;
@@ -162,7 +163,7 @@ impl GroupShard {
             return Err(GroupError::InconsistentGroupProtocol);
         }
         // Who still has to give something up has rejoined already; it gives up first.
-        if member.current.epoch < group.epoch && member.current.state != MemberState::UnrevokedPartitions {
+        if group.is_behind(member, context) && member.current.state != MemberState::UnrevokedPartitions {
             timers::start_join(timers, context, &group.id, member_id, member);
             return Err(GroupError::RebalanceInProgress);
         }
@@ -196,7 +197,7 @@ impl GroupShard {
             MemberState::UnreleasedPartitions => !group.waits_for_others(member_id, member),
             MemberState::Stable | MemberState::Unknown => false,
         };
-        if current.epoch < group.epoch || may_go_on {
+        if group.is_behind(member, context) || may_go_on {
             timers::start_join(timers, context, &group.id, member_id, member);
             return Err(GroupError::RebalanceInProgress);
         }
@@ -251,6 +252,13 @@ impl GroupShard {
 }
 
 impl ConsumerGroup {
+    /// Whether there is a newer target than the member's, or will be one when it joins. While the next assignment has to wait
+    /// (`consumer.assignment.interval.ms`), joining would change nothing, and the member would join again and again.
+    fn is_behind(&self, member: &Member, context: &Context<'_>) -> bool {
+        let epoch = member.current.epoch;
+        epoch < self.target_epoch || (epoch < self.epoch && may_assign(self, context))
+    }
+
     /// Whether any partition of a member's target is with somebody else.
     fn waits_for_others(&self, member_id: &str, member: &Member) -> bool {
         let target = self.target(member_id);

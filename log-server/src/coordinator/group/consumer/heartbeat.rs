@@ -20,7 +20,7 @@ use crate::coordinator::group::consumer::target::{self, Target};
 use crate::coordinator::group::consumer::timers;
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::group::Group;
+use crate::coordinator::group::group::{Group, check_length};
 use crate::coordinator::group::record::{
     ConsumerGroupValue, ConsumerMemberValue, GroupRecord, TopicPartitions,
 };
@@ -89,6 +89,7 @@ impl HeartbeatRequest {
         if is_blank(&self.rack_id) {
             return refuse("RackId can't be empty.");
         }
+        self.check_lengths()?;
         match self.member_epoch {
             JOIN_EPOCH => {
                 if self.rebalance_timeout_ms.is_none() {
@@ -117,6 +118,17 @@ impl HeartbeatRequest {
             "ServerAssignor {assignor} is not supported. Supported assignors: {}.",
             settings.consumer_assignors.join(", ")
         )))
+    }
+
+    /// Refuses what no record could hold. The others are compared with what there is, or have limits of their own.
+    fn check_lengths(&self) -> Result<(), GroupError> {
+        check_length("GroupId", &self.group_id)?;
+        check_length("MemberId", &self.member_id)?;
+        check_length("InstanceId", self.instance_id.as_deref().unwrap_or_default())?;
+        check_length("RackId", self.rack_id.as_deref().unwrap_or_default())?;
+        check_length("ClientId", &self.client_id)?;
+        let mut topics = self.subscribed_topics.iter().flatten();
+        topics.try_for_each(|topic| check_length("a name in SubscribedTopicNames", topic))
     }
 
     /// Whether the member says all there is to say, as it does when it cannot know what arrived before.
@@ -298,6 +310,10 @@ fn find_member(
     let Some((holder_id, holder)) = group.holder(instance_id) else {
         return Ok(group.members.get(member_id).cloned().unwrap_or_else(new_member));
     };
+    if **holder_id == **member_id && !holder.is_classic() && holder.current.epoch != LEAVE_STATIC_EPOCH {
+        // It is the member itself, and did not hear that it has joined. Kafka 4.3 refuses it, which ends its client.
+        return Ok(holder.clone());
+    }
     if !holder.is_classic() {
         ConsumerGroup::check_released(holder_id, holder, instance_id, member_id)?;
     }

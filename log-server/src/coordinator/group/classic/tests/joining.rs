@@ -1,6 +1,7 @@
 //! Joins and syncs: who waits, who is told what, and what ends the waiting.
 
 use super::*;
+use crate::coordinator::group::record::codec::NAME_BYTES_MAX;
 
 #[test]
 fn the_first_member_is_answered_at_once() {
@@ -226,4 +227,54 @@ fn an_id_that_nobody_redeems_is_forgotten() {
         scene.join(&request).unwrap_err().error,
         GroupError::UnknownMemberId(_)
     ));
+}
+
+#[test]
+fn names_of_any_length_are_written_or_refused() {
+    let mut scene = Scene::new();
+    let mut request = joining("");
+    request.client_id = format!("{}x", "ä".repeat(NAME_BYTES_MAX / 2)).into();
+    let id = scene.join(&request).unwrap().member_id;
+    assert!(id.starts_with('ä') && id.len() <= NAME_BYTES_MAX, "{}", id.len());
+    scene.sync(&id, 1, &[(&id, b"all")]).unwrap();
+    for record in scene.world.log.iter().flatten() {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        record.encode_key(&mut key).unwrap();
+        record.encode_value(&mut value).unwrap();
+    }
+    let long: Arc<str> = "x".repeat(NAME_BYTES_MAX + 1).into();
+    let changes: [fn(&mut JoinRequest, Arc<str>); 5] = [
+        |request, long| request.group = long,
+        |request, long| request.member_id = long,
+        |request, long| request.instance_id = Some(long),
+        |request, long| request.protocol_type = long,
+        |request, long| request.protocols = Protocols::new(vec![(long, Bytes::new())]),
+    ];
+    for change in changes {
+        let mut request = joining("");
+        change(&mut request, Arc::clone(&long));
+        let refused = scene.join(&request).unwrap_err().error;
+        assert!(matches!(refused, GroupError::InvalidRequest(_)), "{refused}");
+    }
+}
+
+#[test]
+fn ids_that_nobody_redeems_are_few_and_expire() {
+    let mut scene = Scene::new();
+    let mut request = joining("");
+    request.id_required = true;
+    let id = scene.join(&request).unwrap_err().member_id;
+    let mut refused = GroupError::MemberIdRequired;
+    let mut count = 0;
+    while refused == GroupError::MemberIdRequired {
+        count += 1;
+        refused = scene.join(&request).unwrap_err().error;
+    }
+    assert_eq!(count, 10_000);
+    assert!(matches!(refused, GroupError::NotAvailable(_)), "{refused}");
+    // Who has an id joins with it; the others are forgotten.
+    let ticket = scene.send_join(&JoinRequest { member_id: id, ..request.clone() });
+    scene.world.advance(SESSION_MS);
+    assert_eq!(scene.joined(ticket).unwrap().generation, 1);
+    assert_eq!(scene.join(&request).unwrap_err().error, GroupError::MemberIdRequired);
 }

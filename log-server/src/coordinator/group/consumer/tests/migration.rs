@@ -283,6 +283,23 @@ fn a_classic_member_may_come_and_go() {
 }
 
 #[test]
+fn a_classic_member_is_not_told_to_join_while_the_next_assignment_waits() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.settings.consumer_assignment_interval_ms = 5_000;
+    broker.join("g", "new", &["t"]).unwrap();
+    let joined = broker.classic_join("", &[]).unwrap();
+    let id = joined.member_id;
+    assert_eq!(joined.generation, 2);
+    assert_eq!(broker.classic_sync(&id, 2, &[]), Ok(vec![]));
+    broker.advance(4_999);
+    assert_eq!(broker.classic_beat(&id, 2), Ok(()));
+    broker.advance(1);
+    assert_eq!(broker.classic_beat(&id, 2), Err(GroupError::RebalanceInProgress));
+    assert_eq!(broker.classic_join(&id, &[]).unwrap().generation, 3);
+    assert_eq!(broker.classic_beat(&id, 3), Ok(()));
+}
+
+#[test]
 fn a_classic_member_that_does_not_join_again_in_time_is_removed() {
     let (mut broker, old) = Broker::with_classic_member();
     broker.join("g", "new", &["t"]).unwrap();

@@ -256,6 +256,41 @@ fn a_refused_write_leaves_no_trace() {
 }
 
 #[test]
+fn a_static_member_that_did_not_hear_its_answer_joins_again() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join_static("g", "a", "one", &["t"]).unwrap();
+    let again = broker.join_static("g", "a", "one", &["t"]).unwrap();
+    assert_eq!((again.member_epoch, topics(&again)), (2, Some(vec![0, 1])));
+    // Another process with its name is another matter.
+    let taken = broker.join_static("g", "b", "one", &["t"]).unwrap_err();
+    assert!(matches!(taken, GroupError::UnreleasedInstanceId(_)), "{taken}");
+    // One that went for a while, and comes back as itself.
+    broker.leave_static("g", "a", "one", -2).unwrap();
+    let back = broker.join_static("g", "a", "one", &["t"]).unwrap();
+    assert_eq!((back.member_epoch, topics(&back)), (2, Some(vec![0, 1])));
+}
+
+#[test]
+fn a_name_that_no_record_can_hold_is_refused() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    let long: std::sync::Arc<str> = "ä".repeat(16_384).into();
+    let mut requests = vec![Broker::joining("g", "a", &[&long]), Broker::joining("g", &long, &["t"]), Broker::joining(&long, "a", &["t"])];
+    for change in [
+        |request: &mut HeartbeatRequest, long| request.instance_id = Some(long),
+        |request: &mut HeartbeatRequest, long| request.rack_id = Some(long),
+    ] {
+        let mut request = Broker::joining("g", "a", &["t"]);
+        change(&mut request, std::sync::Arc::clone(&long));
+        requests.push(request);
+    }
+    for request in requests {
+        let refused = broker.send(&request).unwrap_err();
+        assert!(refused.to_string().ends_with("is longer than 32767 bytes"), "{refused}");
+    }
+    assert!(broker.log.is_empty());
+}
+
+#[test]
 fn a_pattern_is_resolved_when_it_comes_and_when_topics_come() {
     let mut broker = Broker::new(&[("a1", 1), ("a2", 1), ("b", 1)]);
     let mut request = Broker::joining("g", "m", &[]);
