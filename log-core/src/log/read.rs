@@ -240,6 +240,14 @@ impl LogReader {
         self.shared.epochs.read().end_offset_for(epoch, log_end)
     }
 
+    /// The file that has the record at `offset`, or would have it.
+    #[must_use]
+    pub fn file_of(&self, offset: Offset) -> Option<PathBuf> {
+        let segments = self.shared.segments();
+        let mut holding = segments.from_offset(offset);
+        holding.next().and_then(|segment| segment.paths().next())
+    }
+
     /// The bytes of all segments.
     #[must_use]
     pub fn size_in_bytes(&self) -> u64 {

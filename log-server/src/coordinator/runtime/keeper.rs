@@ -3,6 +3,7 @@
 //! It sleeps until the shard's next deadline, and is woken by the partition (a sync, a failure, a mended log) and by commands that
 //! set an earlier deadline.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::coordinator::group::error::GroupError;
 use crate::coordinator::runtime::host::{ShardHost, Turn};
 use crate::coordinator::runtime::load::{self, LoadError, Loaded};
 use crate::coordinator::runtime::tidy::{Tidied, TidyError, tidy};
+use crate::partition::partition::Partition;
 
 /// A log that could not be read is tried again after so long,
 const RETRY: Duration = Duration::from_secs(1);
@@ -137,11 +139,19 @@ fn report(host: &ShardHost, error: &LoadError, retry: Duration) -> Option<Durati
         tracing::error!(%partition, operation = "load groups", %error, retry = ?retry, "its groups are not served yet");
         return Some(retry);
     }
+    let file = damaged_file(host.partition(), error).unwrap_or_default();
     tracing::error!(
-        %partition, operation = "load groups", %error,
-        "its groups are not served, all others are; look at it with `stratalog log dump`, restore it from a copy, and restart"
+        %partition, operation = "load groups", %error, file = %file.display(),
+        "its groups are not served, all others are; look at the file with `stratalog log dump`, stop the broker, bring the \
+         partition's directory back from a copy, and start it again"
     );
     None
+}
+
+/// The file that somebody has to look at.
+pub(super) fn damaged_file(partition: &Partition, error: &LoadError) -> Option<PathBuf> {
+    let condition = partition.condition();
+    condition.reader().ok()?.file_of(error.offset()?)
 }
 
 async fn wait_for_retry(host: &ShardHost, delay: Option<Duration>) {

@@ -58,6 +58,16 @@ pub(super) enum LoadError {
 }
 
 impl LoadError {
+    /// Where in the partition the damage is.
+    pub(super) fn offset(&self) -> Option<Offset> {
+        match self {
+            Self::Batch { offset, .. } | Self::Record { offset, .. } | Self::Format { offset, .. } => {
+                Some(*offset)
+            }
+            Self::Partition(_) | Self::Ended => None,
+        }
+    }
+
     /// Whether a second try may help.
     pub(super) fn can_mend(&self) -> bool {
         matches!(self, Self::Partition(_))

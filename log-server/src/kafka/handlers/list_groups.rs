@@ -72,12 +72,17 @@ mod tests {
     use super::*;
 
     fn lost() -> Result<Vec<u8>, GroupError> {
-        Err(GroupError::NotAvailable("the record at offset 7 cannot be read".to_owned()))
+        Err(GroupError::NotAvailable(
+            "the record at offset 7 cannot be read".to_owned(),
+        ))
     }
 
     #[test]
     fn a_damaged_part_hides_no_other() {
-        assert_eq!(of_all(vec![Ok(vec![1]), lost(), Ok(vec![2, 3])]), Ok(vec![1, 2, 3]));
+        assert_eq!(
+            of_all(vec![Ok(vec![1]), lost(), Ok(vec![2, 3])]),
+            Ok(vec![1, 2, 3])
+        );
         assert_eq!(of_all(vec![lost(), Ok(vec![])]), Ok(vec![]));
         assert_eq!(of_all::<u8>(vec![]), Ok(vec![]));
     }
@@ -85,9 +90,18 @@ mod tests {
     #[test]
     fn what_passes_soon_is_waited_for() {
         let loading = || Err(GroupError::LoadInProgress);
-        assert_eq!(of_all(vec![Ok(vec![1]), loading()]), Err(ErrorCode::CoordinatorLoadInProgress));
+        assert_eq!(
+            of_all(vec![Ok(vec![1]), loading()]),
+            Err(ErrorCode::CoordinatorLoadInProgress)
+        );
         let stopping = Err(GroupError::NotCoordinator);
-        assert_eq!(of_all(vec![Ok(vec![1]), stopping]), Err(ErrorCode::CoordinatorNotAvailable));
-        assert_eq!(of_all(vec![lost(), lost()]), Err(ErrorCode::CoordinatorNotAvailable));
+        assert_eq!(
+            of_all(vec![Ok(vec![1]), stopping]),
+            Err(ErrorCode::CoordinatorNotAvailable)
+        );
+        assert_eq!(
+            of_all(vec![lost(), lost()]),
+            Err(ErrorCode::CoordinatorNotAvailable)
+        );
     }
 }

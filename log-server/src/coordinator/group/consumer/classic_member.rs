@@ -5,6 +5,7 @@
 //! there is a step for it to take. What a member holds at a sync is what its last join was answered for.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use log_core::model::TopicId;
@@ -110,9 +111,10 @@ impl GroupShard {
             for record in &context.records {
                 group.replay(record);
             }
-            if is_to_downgrade(group, context, &[]) {
-                downgrade(group, context, &[]);
-                timers::begin_classic(timers, context, group, &[]);
+            let nobody = BTreeSet::new();
+            if is_to_downgrade(group, context, &nobody) {
+                downgrade(group, context, &nobody);
+                timers::begin_classic(timers, context, group, &nobody);
             }
         }
         Ok(Joined {
@@ -211,7 +213,7 @@ impl GroupShard {
         group_id: &str,
         leaving: &[LeavingMember],
     ) -> Vec<Result<(), GroupError>> {
-        let mut gone: Vec<Arc<str>> = Vec::new();
+        let mut gone: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut outcomes = Vec::with_capacity(leaving.len());
         for one in leaving {
             let found = classic_side(self.groups.get(group_id), &one.member_id).and_then(|group| {
@@ -225,9 +227,7 @@ impl GroupShard {
                 Ok(Arc::clone(member_id))
             });
             outcomes.push(found.map(|member_id| {
-                if !gone.contains(&member_id) {
-                    gone.push(member_id);
-                }
+                gone.insert(member_id);
             }));
         }
         if !gone.is_empty() {

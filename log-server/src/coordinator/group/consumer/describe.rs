@@ -1,6 +1,7 @@
 //! A KIP-848 group as administrators see it.
 //! Topics that do not exist any longer are left out, for they have no name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use log_core::model::TopicId;
@@ -83,7 +84,7 @@ impl GroupShard {
 impl ConsumerGroup {
     fn describe(&self, context: &Context<'_>) -> DescribedGroup {
         let none = Regexes::new();
-        let outlook = Outlook::without(self, &none, &[]);
+        let outlook = Outlook::without(self, &none, &BTreeSet::new());
         let assignor = outlook.preferred_assignor(&context.settings.consumer_assignors);
         let members = self.members.iter().map(|(member_id, member)| DescribedMember {
             member_id: Arc::clone(member_id),

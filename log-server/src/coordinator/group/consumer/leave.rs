@@ -1,6 +1,7 @@
 //! Members that go: by their own will, for a while, or because they were not heard of in time.
 //! What they had is free with the records of their going, and the others get it with their next heartbeats.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::coordinator::group::consumer::assignment::OwnedPartitions;
@@ -52,7 +53,7 @@ impl GroupShard {
                 value: Some(away.to_record()),
             });
         } else {
-            self.remove_members(context, &request.group_id, &[member_id]);
+            self.remove_members(context, &request.group_id, &BTreeSet::from([member_id]));
         }
         Ok(HeartbeatResponse {
             member_id: Arc::clone(&request.member_id),
@@ -63,7 +64,12 @@ impl GroupShard {
     }
 
     /// Removes members from a group, and raises its epoch.
-    pub(super) fn remove_members(&mut self, context: &mut Context<'_>, group_id: &str, gone: &[Arc<str>]) {
+    pub(super) fn remove_members(
+        &mut self,
+        context: &mut Context<'_>,
+        group_id: &str,
+        gone: &BTreeSet<Arc<str>>,
+    ) {
         let Some(Group::Consumer(group)) = self.groups.get(group_id) else {
             return;
         };
@@ -79,8 +85,7 @@ impl GroupShard {
             timers::forget(&mut self.timers, &group.id, member_id);
         }
         forget_regexes(group, context, gone);
-        let ids: Vec<&str> = gone.iter().map(|member_id| &**member_id).collect();
-        let outlook = Outlook::without(group, &group.regexes, &ids);
+        let outlook = Outlook::without(group, &group.regexes, gone);
         let metadata_hash = outlook.metadata_hash(context.topics);
         add_epoch(group, context, metadata_hash);
     }
@@ -111,12 +116,16 @@ pub(super) fn member_tombstones(group_id: &Arc<str>, member_id: &Arc<str>) -> Ve
 }
 
 /// Removes the patterns that nobody else is subscribed to.
-fn forget_regexes(group: &ConsumerGroup, context: &mut Context<'_>, gone: &[Arc<str>]) {
+fn forget_regexes(group: &ConsumerGroup, context: &mut Context<'_>, gone: &BTreeSet<Arc<str>>) {
+    if group.regexes.is_empty() {
+        return;
+    }
+    let staying = group.members.iter().filter(|(id, _)| !gone.contains(*id));
+    let used: BTreeSet<&str> = staying
+        .filter_map(|(_, member)| member.description.subscribed_regex.as_deref())
+        .collect();
     for regex in group.regexes.keys() {
-        let is_used = group.members.iter().any(|(member_id, member)| {
-            member.description.subscribed_regex.as_ref() == Some(regex) && !gone.contains(member_id)
-        });
-        if !is_used {
+        if !used.contains(&**regex) {
             context.records.push(GroupRecord::ConsumerRegex {
                 group: Arc::clone(&group.id),
                 regex: Arc::clone(regex),

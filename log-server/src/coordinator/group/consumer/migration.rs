@@ -5,7 +5,7 @@
 //! - **Down**: the last KIP-848 member goes, and classic ones remain. Their targets become their assignments, and they rebalance.
 //! - An empty group of either protocol becomes one of the other when somebody joins.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use crate::coordinator::group::consumer::embedded::{
     EmbeddedAssignment, NamedPartitions, Subscription, read_assignment, read_subscription, write_assignment,
 };
 use crate::coordinator::group::consumer::group::ConsumerGroup;
-use crate::coordinator::group::consumer::member::{Current, Member};
+use crate::coordinator::group::consumer::member::Current;
 use crate::coordinator::group::consumer::timers;
 use crate::coordinator::group::context::{Context, Topics};
 use crate::coordinator::group::error::GroupError;
@@ -245,27 +245,26 @@ pub(super) fn embedded_assignment(
 }
 
 /// Whether a group is to become a classic one when these members have gone.
-pub(super) fn is_to_downgrade(group: &ConsumerGroup, context: &Context<'_>, gone: &[Arc<str>]) -> bool {
-    let mut staying = group
-        .members
-        .iter()
-        .filter(|(id, _)| !gone.contains(id))
-        .map(|(_, member)| member);
-    let count = group.members.keys().filter(|id| !gone.contains(id)).count();
+pub(super) fn is_to_downgrade(
+    group: &ConsumerGroup,
+    context: &Context<'_>,
+    gone: &BTreeSet<Arc<str>>,
+) -> bool {
+    let staying = || group.members.iter().filter(|(id, _)| !gone.contains(*id));
     let policy = context.settings.consumer_migration_policy;
     matches!(
         policy,
         MigrationPolicy::Bidirectional | MigrationPolicy::Downgrade
-    ) && (1..=context.settings.size_max).contains(&count)
-        && staying.all(Member::is_classic)
+    ) && staying().all(|(_, member)| member.is_classic())
+        && (1..=context.settings.size_max).contains(&staying().count())
 }
 
 /// Adds the records by which a group is a classic one, with the members that stay.
-pub(super) fn downgrade(group: &ConsumerGroup, context: &mut Context<'_>, gone: &[Arc<str>]) {
+pub(super) fn downgrade(group: &ConsumerGroup, context: &mut Context<'_>, gone: &BTreeSet<Arc<str>>) {
     let staying: Vec<_> = group
         .members
         .iter()
-        .filter(|(id, _)| !gone.contains(id))
+        .filter(|(id, _)| !gone.contains(*id))
         .collect();
     let protocols: Vec<Protocols> = staying
         .iter()

@@ -3,13 +3,14 @@
 //! A pattern matches whole names, and takes time linear in them, whatever it is (Kafka's are RE2's, too). It is resolved when the
 //! first member brings it, and again when topics came or went; what it matched is in a record, so that all members mean the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use regex::{Regex, RegexBuilder};
 
 use crate::coordinator::group::consumer::group::ConsumerGroup;
-use crate::coordinator::group::context::{Context, Topics};
+use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::{ConsumerMemberValue, ConsumerRegexValue, GroupRecord};
 
@@ -17,6 +18,31 @@ use crate::coordinator::group::record::{ConsumerMemberValue, ConsumerRegexValue,
 const PATTERN_BYTES_MAX: usize = 4_096;
 /// How much memory a pattern may take when it is compiled. Repetitions of repetitions are what makes one large.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
+
+/// So many compiled patterns are kept, for all groups together: most groups have none, and one that does has one or two.
+const KEPT_MAX: usize = 64;
+
+/// The patterns that were compiled last, for all patterns are matched again with each change of the topics. What is here follows from the pattern alone, so that no command's outcome depends on it.
+static KEPT: Mutex<KeptPatterns> = Mutex::new(KeptPatterns(VecDeque::new()));
+
+/// Patterns and what they were compiled to, the newest first.
+#[derive(Debug)]
+struct KeptPatterns(VecDeque<(Arc<str>, Arc<TopicPattern>)>);
+
+impl KeptPatterns {
+    fn find(&self, pattern: &Arc<str>) -> Option<Arc<TopicPattern>> {
+        let found = self.0.iter().find(|(of, _)| of == pattern);
+        found.map(|(_, compiled)| Arc::clone(compiled))
+    }
+
+    fn keep(&mut self, pattern: &Arc<str>, compiled: &Arc<TopicPattern>) {
+        // Another thread may have been as fast.
+        if self.find(pattern).is_none() {
+            self.0.truncate(KEPT_MAX - 1);
+            self.0.push_front((Arc::clone(pattern), Arc::clone(compiled)));
+        }
+    }
+}
 
 /// The patterns of a group and what they matched.
 pub(super) type Regexes = BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>;
@@ -38,6 +64,8 @@ impl TopicPattern {
                 "SubscribedTopicRegex is longer than {PATTERN_BYTES_MAX} bytes."
             )));
         }
+        #[cfg(test)]
+        tests::COMPILED.set(tests::COMPILED.get() + 1);
         let compile = |pattern: &str| {
             RegexBuilder::new(pattern)
                 .size_limit(COMPILED_BYTES_MAX)
@@ -52,6 +80,17 @@ impl TopicPattern {
         whole
             .map(Self)
             .map_err(|error| refuse(&last_line(&error.to_string())))
+    }
+
+    /// The same, if it was not compiled a short while ago.
+    fn kept(pattern: &Arc<str>) -> Result<Arc<Self>, GroupError> {
+        let found = KEPT.lock().find(pattern);
+        if let Some(compiled) = found {
+            return Ok(compiled);
+        }
+        let compiled = Arc::new(Self::new(pattern)?);
+        KEPT.lock().keep(pattern, &compiled);
+        Ok(compiled)
     }
 
     /// The topics it matches, in order.
@@ -102,7 +141,7 @@ pub(super) fn resolve(
         if let Some(regex) = &after.subscribed_regex
             && !regexes.contains_key(regex)
         {
-            let value = resolve_one(regex, context.topics, context.now.get())?;
+            let value = resolve_one(regex, &context.topics.names(), context)?;
             changed |= !value.topics.is_empty();
             context.records.push(record(group, regex, Some(&value)));
             regexes.insert(Arc::clone(regex), Arc::new(value));
@@ -117,10 +156,14 @@ fn refresh(group: &ConsumerGroup, context: &mut Context<'_>, regexes: &mut Regex
     if group.seen.topics_version == Some(context.topics.version()) {
         return false;
     }
+    if regexes.is_empty() {
+        return false;
+    }
     let mut changed = false;
+    let names = context.topics.names();
     for (regex, value) in regexes.iter_mut() {
         // It was accepted once. If it is not any longer, it keeps what it had.
-        let Ok(now) = resolve_one(regex, context.topics, context.now.get()) else {
+        let Ok(now) = resolve_one(regex, &names, context) else {
             continue;
         };
         if now.topics != value.topics {
@@ -132,11 +175,15 @@ fn refresh(group: &ConsumerGroup, context: &mut Context<'_>, regexes: &mut Regex
     changed
 }
 
-fn resolve_one(regex: &str, topics: &dyn Topics, now_ms: i64) -> Result<ConsumerRegexValue, GroupError> {
+fn resolve_one(
+    regex: &Arc<str>,
+    names: &[Arc<str>],
+    context: &Context<'_>,
+) -> Result<ConsumerRegexValue, GroupError> {
     Ok(ConsumerRegexValue {
-        topics: TopicPattern::new(regex)?.matches(&topics.names()),
-        version: i64::try_from(topics.version()).unwrap_or(i64::MAX),
-        timestamp_ms: now_ms,
+        topics: TopicPattern::kept(regex)?.matches(names),
+        version: i64::try_from(context.topics.version()).unwrap_or(i64::MAX),
+        timestamp_ms: context.now.get(),
     })
 }
 
@@ -157,8 +204,13 @@ fn record(group: &ConsumerGroup, regex: &Arc<str>, value: Option<&ConsumerRegexV
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    thread_local! {
+        /// How many patterns this thread has compiled.
+        pub(in super::super) static COMPILED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
 
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
         let compiled = TopicPattern::new(pattern).unwrap();
@@ -182,6 +234,20 @@ mod tests {
         check("(?i)A", &["a", "A"], &["aa"]);
         check("(?x) a # of one letter", &["a"], &["a # of one letter"]);
         check("^a$", &["a"], &["ab"]);
+    }
+
+    #[test]
+    fn the_patterns_of_long_ago_are_forgotten() {
+        let mut kept = KeptPatterns(VecDeque::new());
+        let any = Arc::new(TopicPattern::new("a").unwrap());
+        let pattern = |number: usize| Arc::<str>::from(number.to_string());
+        for number in 0..=KEPT_MAX {
+            kept.keep(&pattern(number), &any);
+            kept.keep(&pattern(number), &any);
+        }
+        assert_eq!(kept.0.len(), KEPT_MAX);
+        assert!(kept.find(&pattern(0)).is_none());
+        assert!((1..=KEPT_MAX).all(|number| kept.find(&pattern(number)).is_some()));
     }
 
     #[test]

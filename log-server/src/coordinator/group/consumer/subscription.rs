@@ -34,15 +34,19 @@ impl<'a> Outlook<'a> {
         member_id: &'a str,
         member: &'a Member,
     ) -> Self {
-        let mut outlook = Self::without(group, regexes, &[member_id]);
+        let mut outlook = Self::of(group, regexes, |id| id != member_id);
         let place = outlook.members.partition_point(|(id, _)| *id < member_id);
         outlook.members.insert(place, (member_id, &member.description));
         outlook
     }
 
     /// The group without some members.
-    pub(super) fn without(group: &'a ConsumerGroup, regexes: &'a Regexes, gone: &[&str]) -> Self {
-        let members = group.members.iter().filter(|(id, _)| !gone.contains(&&***id));
+    pub(super) fn without(group: &'a ConsumerGroup, regexes: &'a Regexes, gone: &BTreeSet<Arc<str>>) -> Self {
+        Self::of(group, regexes, |id| !gone.contains(id))
+    }
+
+    fn of(group: &'a ConsumerGroup, regexes: &'a Regexes, stays: impl Fn(&str) -> bool) -> Self {
+        let members = group.members.iter().filter(|(id, _)| stays(id));
         Self {
             group,
             members: members

@@ -1,6 +1,7 @@
 //! What members of KIP-848 groups have time for: their sessions, and giving partitions up.
 //! Who runs out of it is removed from the group. Timers are set by commands and lost at a restart, when all of them begin anew.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::coordinator::group::consumer::group::ConsumerGroup;
@@ -94,7 +95,7 @@ pub(super) fn begin_classic(
     timers: &mut Timers,
     context: &Context<'_>,
     group: &ConsumerGroup,
-    gone: &[Arc<str>],
+    gone: &BTreeSet<Arc<str>>,
 ) {
     for (member_id, member) in &group.members {
         forget(timers, &group.id, member_id);
@@ -208,7 +209,7 @@ impl GroupShard {
                 "removed a member that was not heard of in time"
             );
             let member_id = Arc::clone(member_id);
-            self.remove_members(context, &due.group, &[member_id]);
+            self.remove_members(context, &due.group, &BTreeSet::from([member_id]));
         }
     }
 }

@@ -5,6 +5,7 @@ use log_core::record::batch_builder::{BatchBuilder, BatchOptions};
 use log_core::record::validator::trust_own;
 
 use super::*;
+use crate::coordinator::runtime::keeper::damaged_file;
 use crate::partition::partition::Ack;
 
 #[tokio::test]
@@ -92,6 +93,10 @@ async fn a_record_that_cannot_be_read_ends_the_load_and_spares_the_others() {
         panic!("it must not be served")
     };
     assert!(reason.contains("offset 1"), "{reason}");
+    let partition = broker.partition_of("g");
+    let file = damaged_file(&partition, &load::load(&partition).unwrap_err()).unwrap();
+    let expected = format!("{}/00000000000000000000.log", partition.name());
+    assert!(file.ends_with(&expected), "{file:?}, {expected}");
     assert_eq!(
         broker.groups.ready("g").await,
         Err(GroupError::NotAvailable(reason))

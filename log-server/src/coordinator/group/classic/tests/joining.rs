@@ -273,8 +273,14 @@ fn ids_that_nobody_redeems_are_few_and_expire() {
     assert_eq!(count, 10_000);
     assert!(matches!(refused, GroupError::NotAvailable(_)), "{refused}");
     // Who has an id joins with it; the others are forgotten.
-    let ticket = scene.send_join(&JoinRequest { member_id: id, ..request.clone() });
+    let ticket = scene.send_join(&JoinRequest {
+        member_id: id,
+        ..request.clone()
+    });
     scene.world.advance(SESSION_MS);
     assert_eq!(scene.joined(ticket).unwrap().generation, 1);
-    assert_eq!(scene.join(&request).unwrap_err().error, GroupError::MemberIdRequired);
+    assert_eq!(
+        scene.join(&request).unwrap_err().error,
+        GroupError::MemberIdRequired
+    );
 }

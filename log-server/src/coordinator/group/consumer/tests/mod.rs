@@ -274,18 +274,19 @@ fn a_static_member_that_did_not_hear_its_answer_joins_again() {
 fn a_name_that_no_record_can_hold_is_refused() {
     let mut broker = Broker::new(&[("t", 2)]);
     let long: std::sync::Arc<str> = "ä".repeat(16_384).into();
-    let mut requests = vec![Broker::joining("g", "a", &[&long]), Broker::joining("g", &long, &["t"]), Broker::joining(&long, "a", &["t"])];
-    for change in [
-        |request: &mut HeartbeatRequest, long| request.instance_id = Some(long),
-        |request: &mut HeartbeatRequest, long| request.rack_id = Some(long),
-    ] {
-        let mut request = Broker::joining("g", "a", &["t"]);
-        change(&mut request, std::sync::Arc::clone(&long));
-        requests.push(request);
-    }
-    for request in requests {
+    let mut with_instance = Broker::joining("g", "a", &["t"]);
+    with_instance.instance_id = Some(std::sync::Arc::clone(&long));
+    let mut with_rack = Broker::joining("g", "a", &["t"]);
+    with_rack.rack_id = Some(std::sync::Arc::clone(&long));
+    let with_topic = Broker::joining("g", "a", &[&long]);
+    let with_member = Broker::joining("g", &long, &["t"]);
+    let with_group = Broker::joining(&long, "a", &["t"]);
+    for request in [with_instance, with_rack, with_topic, with_member, with_group] {
         let refused = broker.send(&request).unwrap_err();
-        assert!(refused.to_string().ends_with("is longer than 32767 bytes"), "{refused}");
+        assert!(
+            refused.to_string().ends_with("is longer than 32767 bytes"),
+            "{refused}"
+        );
     }
     assert!(broker.log.is_empty());
 }
@@ -321,6 +322,32 @@ fn a_pattern_is_resolved_when_it_comes_and_when_topics_come() {
     );
     broker.beat("g", "m", -1).unwrap();
     assert!(broker.regexes("g").is_empty());
+}
+
+#[test]
+fn a_pattern_is_compiled_once_however_often_topics_come() {
+    let mut broker = Broker::new(&[("a0", 1)]);
+    for member in ["m", "n", "o"] {
+        let mut request = Broker::joining("g", member, &[]);
+        request.subscribed_topics = None;
+        request.subscribed_regex = Some(format!("compiled-once-{member}|a.*").into());
+        broker.send(&request).unwrap();
+    }
+    let compiled = super::regex::tests::COMPILED.get();
+    let mut epoch = 2;
+    for number in 1..20 {
+        broker.topics.set(&format!("a{number}"), 1);
+        epoch = broker.beat("g", "m", epoch).unwrap().member_epoch;
+    }
+    assert!(
+        broker
+            .regexes("g")
+            .iter()
+            .all(|line| line.ends_with("a19 a2 a3 a4 a5 a6 a7 a8 a9")),
+        "{:?}",
+        broker.regexes("g")
+    );
+    assert_eq!(super::regex::tests::COMPILED.get(), compiled);
 }
 
 #[test]
