@@ -87,15 +87,21 @@ struct ClientArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = with_command(std::env::args_os().collect());
+    let is_json = arguments.iter().any(|argument| argument == "--json");
     let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output, the rest to standard error; either may be closed.
-            error.print().ok();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Kind::Done.into(),
-                _ => Kind::Usage.into(),
+            let kind = match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Kind::Done,
+                _ => Kind::Usage,
             };
+            if is_json && kind == Kind::Usage {
+                Output::new(true).fail(&misused(&error));
+            } else {
+                // Help and version go to standard output, the rest to standard error; either may be closed.
+                error.print().ok();
+            }
+            return kind.into();
         }
     };
     match cli.command {
@@ -130,6 +136,14 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         arguments.insert(arguments.len().min(1), "serve".into());
     }
     arguments
+}
+
+/// The error of a command line, for programs: without the word in front and the usage behind it.
+fn misused(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let (message, _) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    Failure::usage(message.trim_end()).advise("--help shows what there is")
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {

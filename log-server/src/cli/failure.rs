@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 use log_client::Error;
 
+use super::text::shown;
+
 /// Each code once, with its meaning, as `--help` and the documentation show them.
 pub(crate) const EXIT_CODES: [(Kind, &str); 6] = [
     (Kind::Done, "done; also when the reader of the output closed it"),
@@ -122,7 +124,7 @@ impl From<Error> for Failure {
                 "is a broker running there? `stratalog serve` starts one; --bootstrap HOST:PORT names another"
                     .to_owned(),
             ),
-            other => other.advice().map(as_hint),
+            other => advice(other),
         };
         let message = match &error {
             // Of one address, that it was the only one goes without saying.
@@ -131,10 +133,30 @@ impl From<Error> for Failure {
         };
         Self {
             kind,
-            message: Some(message),
+            // A broker's own words may be among it.
+            message: Some(shown(&message).into_owned()),
             advice,
         }
     }
+}
+
+/// What to do next, in the words of the command line where the client's own are those of a program.
+fn advice(error: &Error) -> Option<String> {
+    let own = match error {
+        Error::DeliveryTimedOut { last: Some(last), .. } => return advice(last),
+        Error::DeliveryTimedOut { last: None, .. } | Error::BufferFull { .. } => {
+            "the broker does not keep up; allow it more time with --timeout"
+        }
+        Error::RecordTooLarge { .. } => {
+            "allow more with --max-record-bytes, and with the topic's max.message.bytes"
+        }
+        Error::NoCommittedOffset { .. } => "say where to begin with --offset earliest or --offset latest",
+        Error::OffsetOutOfRange { .. } | Error::LogTruncated { .. } => {
+            "begin with --offset earliest or --offset latest"
+        }
+        other => return other.advice().map(as_hint),
+    };
+    Some(own.to_owned())
 }
 
 impl From<io::Error> for Failure {

@@ -14,6 +14,7 @@
 //! | `connection` | which broker is talked to |
 //! | `output` | all that is written to the terminal |
 //! | `question` | yes or no, before something is lost |
+//! | `signals` | being told to stop |
 //! | `failure` | exit codes, messages and advice |
 //! | `text` | keys and values, which may be any bytes |
 //! | `partitions` | partitions of several topics in one line |
@@ -36,6 +37,7 @@ mod question;
 #[cfg(test)]
 mod reference;
 pub mod serve;
+mod signals;
 mod text;
 mod time;
 mod topic;

@@ -2,8 +2,12 @@
 //!
 //! Results go to standard output, everything about the work (notes, warnings, errors, summaries) to standard error,
 //! so that a pipe carries results alone. Colours and tables follow the stream they go to: `NO_COLOR` and
-//! whatever is not a terminal gets plain text. With `--json` results and errors are JSON.
+//! whatever is not a terminal gets plain text. With `--json` all of it is JSON, one document a line.
+//!
+//! What others chose (names, messages of a broker) is escaped where it comes in (`text::shown()`); here control characters that got
+//! through all the same are taken away, so that nobody's client id writes to somebody's terminal.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StderrLock, Stdout, Write};
 
@@ -14,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::failure::{Failure, Kind, Outcome};
+use super::text::is_unsafe;
 
 /// Large enough that a record costs no system call.
 const STDOUT_BUFFER_BYTES: usize = 1 << 16;
@@ -75,7 +80,8 @@ impl Output {
 
     /// A result for people, with its line feed.
     pub(crate) fn line(&mut self, text: impl Display) -> Outcome {
-        Ok(writeln!(self.results, "{text}")?)
+        let text = text.to_string();
+        Ok(writeln!(self.results, "{}", self.palette.harmless(&text))?)
     }
 
     /// A table for people; nothing when it has no rows.
@@ -104,14 +110,24 @@ impl Output {
 
     /// A remark about the work.
     pub(crate) fn remark(&self, text: impl Display) {
-        if !self.is_quiet {
-            remark(&text);
+        if self.is_quiet {
+            return;
+        }
+        if self.is_json() {
+            remark(&json!({ "note": text.to_string() }));
+        } else {
+            remark(&self.remarks.harmless(&text.to_string()));
         }
     }
 
     /// A remark that `--quiet` does not leave out.
     pub(crate) fn warn(&self, text: impl Display) {
-        remark(&format_args!("{} {text}", self.remarks.warning("warning:")));
+        if self.is_json() {
+            remark(&json!({ "warning": text.to_string() }));
+        } else {
+            let text = format!("{} {text}", self.remarks.warning("warning:"));
+            remark(&self.remarks.harmless(&text));
+        }
     }
 
     /// A question at the terminal; the answer is typed behind it.
@@ -142,10 +158,11 @@ impl Output {
             remark(&error);
             return;
         }
-        remark(&format_args!("{} {message}", self.remarks.bad("error:")));
+        let mut text = format!("{} {message}", self.remarks.bad("error:"));
         if let Some(advice) = &failure.advice {
-            remark(&format_args!("{} {advice}", self.remarks.faint("hint:")));
+            text = format!("{text}\n{} {advice}", self.remarks.faint("hint:"));
         }
+        remark(&self.remarks.harmless(&text));
     }
 }
 
@@ -181,6 +198,29 @@ impl Palette {
         } else {
             text.to_string()
         }
+    }
+
+    /// The text without control characters, but for line feeds, tabs and the colours of this palette.
+    fn harmless(self, text: &str) -> Cow<'_, str> {
+        let is_plain = |character: char| !is_unsafe(character) || matches!(character, '\n' | '\t');
+        if text.chars().all(is_plain) {
+            return Cow::Borrowed(text);
+        }
+        let mut harmless = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(character) = rest.chars().next() {
+            let (taken, behind) = match colour(rest).filter(|_| self.is_coloured) {
+                Some(end) => rest.split_at(end),
+                None => rest.split_at(character.len_utf8()),
+            };
+            if taken.len() > character.len_utf8() || is_plain(character) {
+                harmless.push_str(taken);
+            } else {
+                harmless.extend(character.escape_default());
+            }
+            rest = behind;
+        }
+        Cow::Owned(harmless)
     }
 
     /// What stands out.
@@ -230,6 +270,13 @@ impl Palette {
     }
 }
 
+/// Where the sequence ends that sets a colour, if the text begins with one.
+fn colour(text: &str) -> Option<usize> {
+    let codes = text.strip_prefix("\u{1b}[")?;
+    let end = codes.find(|character: char| !character.is_ascii_digit() && character != ';')?;
+    codes.get(end..)?.starts_with('m').then_some(2 + end + 1)
+}
+
 /// Whether somebody watches standard error.
 pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
@@ -244,6 +291,24 @@ mod tests {
         assert_eq!(Palette::PLAIN.bad("x"), "x");
         let coloured = Palette { is_coloured: true };
         assert_eq!(coloured.good("x"), "\u{1b}[32mx\u{1b}[0m");
+    }
+
+    #[test]
+    fn only_colours_of_ours_get_through() {
+        let coloured = Palette { is_coloured: true };
+        let painted = coloured.table(&["a"]).add_row([coloured.bad("x")]).trim_fmt();
+        assert_eq!(coloured.harmless(&painted), painted);
+        for (text, expected) in [
+            ("a\n\tb", "a\n\tb"),
+            ("a\u{1b}[2Jb\u{7}", "a\\u{1b}[2Jb\\u{7}"),
+            ("\u{1b}]0;title\u{7}", "\\u{1b}]0;title\\u{7}"),
+            ("\u{1b}", "\\u{1b}"),
+            ("\u{1b}[31", "\\u{1b}[31"),
+        ] {
+            assert_eq!(Palette::PLAIN.harmless(text), expected);
+            assert_eq!(coloured.harmless(text), expected);
+        }
+        assert_eq!(Palette::PLAIN.harmless("\u{1b}[31mx"), "\\u{1b}[31mx");
     }
 
     #[test]

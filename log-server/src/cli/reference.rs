@@ -1,14 +1,18 @@
 //! The command reference in `docs/OPERATIONS.md`, made from the tree of commands, and the test that holds the page to it.
 //! What a command is and does is said once, at its arguments.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command};
+use log_client::Error;
+use log_core::model::TopicPartition;
 
 use super::command;
-use super::failure::EXIT_CODES;
+use super::failure::{EXIT_CODES, Failure};
 
 const BEGIN: &str = "<!-- commands, made from the code: begin -->";
 const END: &str = "<!-- commands, made from the code: end -->";
@@ -106,6 +110,81 @@ fn operations_md_lists_every_command_and_flag() {
     assert!(
         fs::read_to_string(&path).unwrap() == wanted,
         "docs/OPERATIONS.md differs from the tree of commands; run this test with STRATALOG_UPDATE=1"
+    );
+}
+
+/// The flags of a command and of those below it, with their other names.
+fn flags(command: &Command, found: &mut BTreeSet<String>) {
+    for argument in command.get_arguments() {
+        let others = argument.get_all_aliases().unwrap_or_default();
+        found.extend(argument.get_long().into_iter().chain(others).map(str::to_owned));
+    }
+    for verb in command.get_subcommands() {
+        flags(verb, found);
+    }
+}
+
+/// The words of a text that look like flags.
+fn flags_named(text: &str) -> impl Iterator<Item = &str> {
+    let is_of_a_name = |character: char| character.is_ascii_lowercase() || character == '-';
+    text.split("--").skip(1).filter_map(move |behind| {
+        let end = behind.find(|character| !is_of_a_name(character));
+        let name = behind.get(..end.unwrap_or(behind.len()))?;
+        (1 < name.len()).then_some(name)
+    })
+}
+
+/// The sources below a folder, without their tests.
+fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.file_name() != Some("reference.rs".as_ref()) {
+            let text = fs::read_to_string(&path).unwrap();
+            let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            found.push((path, shipped.to_owned()));
+        }
+    }
+}
+
+/// A hint is worth nothing when what it names is not there.
+#[test]
+fn every_flag_that_a_message_names_exists() {
+    let mut tree = command::command();
+    tree.build();
+    let mut known = BTreeSet::new();
+    flags(&tree, &mut known);
+    let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut read = Vec::new();
+    sources(&package.join("src/cli"), &mut read);
+    sources(&package.join("../log-client/src"), &mut read);
+    let mut seen = 0;
+    for (path, text) in &read {
+        for flag in flags_named(text) {
+            assert!(
+                known.contains(flag),
+                "{}: --{flag} does not exist",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(30 < seen, "{seen} flags were found: the sources are elsewhere");
+}
+
+/// What a library advises is in the words of a program: settings, and calls.
+#[test]
+fn hints_are_in_the_words_of_the_command_line() {
+    let late = Error::DeliveryTimedOut {
+        partition: TopicPartition::new("t", 0),
+        after: Duration::from_secs(1),
+        last: Some(Box::new(Error::RecordTooLarge { size: 2, limit: 1 })),
+    };
+    let hint = Failure::from(late).advice.unwrap();
+    assert!(
+        hint.contains("--max-record-bytes") && !hint.contains('_'),
+        "{hint}"
     );
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`command_line`] | topics, produce, consume, dump and verify end and print as they should |
 //! | [`command_line_groups`] | groups are shown, set back and deleted, and members of `consume --group` share a topic |
+//! | [`command_line_produce`] | what `produce` refuses, tells and does when it is interrupted |
 //! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load, no committed offset goes back |
 //! | [`full_disk`] | a full disk refuses writes with an error, reads go on, and writing resumes by itself |
 //! | [`server`] | starts and stops the process |
@@ -17,6 +18,7 @@
 
 mod command_line;
 mod command_line_groups;
+mod command_line_produce;
 mod crash_loop;
 mod full_disk;
 mod server;

@@ -254,26 +254,21 @@ fn parse(template: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// A record as JSON. Of each pair at most one is there: text, or base64 of what is none.
+/// A record as JSON.
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
     timestamp: i64,
-    #[serde(skip_serializing_if = "is_encoded")]
-    key: Part<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-    #[serde(skip_serializing_if = "is_encoded")]
-    value: Part<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
-    headers: Vec<HeaderDocument<'a>>,
+    #[serde(flatten)]
+    pair: Pair<'a>,
+    headers: Vec<Pair<'a>>,
 }
 
+/// Key and value of a record or header, each as text, or as base64 of what is none.
 #[derive(Debug, Serialize)]
-struct HeaderDocument<'a> {
+struct Pair<'a> {
     #[serde(skip_serializing_if = "is_encoded")]
     key: Part<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -304,28 +299,27 @@ fn part(bytes: Option<&[u8]>) -> (Part<'_>, Option<String>) {
     }
 }
 
+fn pair<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Pair<'a> {
+    let (key, key_base64) = part(key);
+    let (value, value_base64) = part(value);
+    Pair {
+        key,
+        key_base64,
+        value,
+        value_base64,
+    }
+}
+
 fn document<'a>(partition: &'a TopicPartition, record: &Record<'a>) -> Document<'a> {
-    let (key, key_base64) = part(record.key);
-    let (value, value_base64) = part(record.value);
-    let headers = record.headers().map(|header| {
-        let (key, key_base64) = part(Some(header.key));
-        let (value, value_base64) = part(header.value);
-        HeaderDocument {
-            key,
-            key_base64,
-            value,
-            value_base64,
-        }
-    });
+    let headers = record
+        .headers()
+        .map(|header| pair(Some(header.key), header.value));
     Document {
         topic: &partition.topic,
         partition: partition.partition,
         offset: record.offset.get(),
         timestamp: record.timestamp.get(),
-        key,
-        key_base64,
-        value,
-        value_base64,
+        pair: pair(record.key, record.value),
         headers: headers.collect(),
     }
 }

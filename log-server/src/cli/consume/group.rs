@@ -13,7 +13,6 @@ use log_client::group::{
     AutoOffsetReset, GroupConfig, GroupConsumer, GroupProtocol, Rebalance, RebalanceListener,
 };
 use log_core::model::TopicPartition;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::format::Formatter;
@@ -22,6 +21,7 @@ use crate::cli::connection::ConnectionArgs;
 use crate::cli::failure::{Failure, Kind, Outcome};
 use crate::cli::output::{Output, is_watched};
 use crate::cli::partitions::ranges;
+use crate::cli::signals::told_to_stop;
 
 /// How long leaving the group may take, when somebody waits for the command's end.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -157,16 +157,6 @@ fn show(
 fn go_on_at(piece: &PartitionRecords, offset: log_core::model::Offset, consumer: &mut GroupConsumer) {
     // A partition that was given up meanwhile is somebody else's.
     consumer.seek(piece.partition(), StartAt::Offset(offset)).ok();
-}
-
-/// Waits for Ctrl-C, or for the signal by which processes are stopped in order.
-async fn told_to_stop() -> Outcome {
-    let cannot = |error| Failure::new(format!("cannot listen to signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.map_err(cannot),
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 /// Tells who watches what this member reads.

@@ -21,6 +21,7 @@ use super::connection::ConnectionArgs;
 use super::failure::{Failure, Kind, Outcome};
 use super::output::Output;
 use super::progress::Progress;
+use super::signals::told_to_stop;
 use super::time::TimeArgument;
 use format::{FormatArgs, Formatter};
 use group::Protocol;
@@ -166,8 +167,8 @@ pub(super) async fn run(
     let mut reading = Reading::new(arguments, &plan, formatter, output);
     tokio::select! {
         outcome = reading.run(&mut consumer, plan, output) => outcome.and(reading.formatter.end(output)),
-        _ = tokio::signal::ctrl_c() => {
-            reading.formatter.end(output)?;
+        stopped = told_to_stop() => {
+            stopped.and(reading.formatter.end(output))?;
             // Following has no other end, so that is what was wanted.
             if arguments.follow { Ok(()) } else { Err(Failure::silent(Kind::Interrupted)) }
         }

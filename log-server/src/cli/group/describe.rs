@@ -14,6 +14,7 @@ use super::standing::{Standing, standings};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{Output, Palette};
 use crate::cli::partitions::{by_topic, ranges};
+use crate::cli::text::shown;
 use crate::cli::units::{Count, Took, counted};
 
 /// Which groups.
@@ -64,7 +65,7 @@ impl Description {
     fn show(&self, output: &mut Output) -> Outcome {
         let palette = output.palette;
         let group = &self.group;
-        output.line(palette.strong(&group.group_id))?;
+        output.line(palette.strong(shown(&group.group_id)))?;
         let mut fact =
             |name: &str, value: &str| output.line(format_args!("  {}{value}", palette.faint(name)));
         let state = match group.state {
@@ -74,8 +75,8 @@ impl Description {
         };
         fact("state        ", &state)?;
         fact("type         ", group.kind.name())?;
-        fact("protocol     ", said(&group.protocol_type))?;
-        fact("assignor     ", said(&group.assignor))?;
+        fact("protocol     ", &shown(&group.protocol_type))?;
+        fact("assignor     ", &shown(&group.assignor))?;
         if let Some(epoch) = epoch(group) {
             fact("epoch        ", &epoch)?;
         }
@@ -190,9 +191,12 @@ fn members(members: &[MemberDescription], palette: Palette) -> Table {
     columns.extend(["reads", "member"]);
     let mut table = palette.table(&columns);
     for member in members {
-        let mut cells = vec![said(&member.client_id).to_owned(), said(host(member)).to_owned()];
+        let mut cells = vec![
+            shown(&member.client_id).into_owned(),
+            shown(host(member)).into_owned(),
+        ];
         if has_instances {
-            cells.push(member.instance_id.as_deref().unwrap_or("-").to_owned());
+            cells.push(shown(member.instance_id.as_deref().unwrap_or_default()).into_owned());
         }
         if has_epochs {
             cells.push(
@@ -202,7 +206,7 @@ fn members(members: &[MemberDescription], palette: Palette) -> Table {
             );
         }
         cells.push(reads(member));
-        cells.push(member.member_id.clone());
+        cells.push(shown(&member.member_id).into_owned());
         table.add_row(cells);
     }
     table
@@ -211,12 +215,12 @@ fn members(members: &[MemberDescription], palette: Palette) -> Table {
 /// What a member reads, and what it is to read if that differs.
 fn reads(member: &MemberDescription) -> String {
     let now = ranges(&member.assignment);
-    let now = said(&now).to_owned();
+    let now = shown(&now);
     match &member.target {
         Some(target) if *target != member.assignment => {
-            format!("{now}, soon {}", said(&ranges(target)))
+            format!("{now}, soon {}", shown(&ranges(target)))
         }
-        _ => now,
+        _ => now.into_owned(),
     }
 }
 
@@ -226,9 +230,9 @@ fn reader(member: &MemberDescription, all: &[MemberDescription]) -> String {
         (&other.client_id, &other.client_host) == (&member.client_id, &member.client_host)
     };
     if 1 < all.iter().filter(is_alike).count() {
-        member.member_id.clone()
+        shown(&member.member_id).into_owned()
     } else {
-        format!("{} at {}", said(&member.client_id), host(member))
+        format!("{} at {}", shown(&member.client_id), shown(host(member)))
     }
 }
 
@@ -283,11 +287,6 @@ fn waited(behind: Duration) -> String {
     } else {
         Took(behind).to_string()
     }
-}
-
-/// A text, or a dash for none.
-fn said(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 #[cfg(test)]

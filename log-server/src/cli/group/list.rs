@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::cli::failure::Outcome;
 use crate::cli::output::Output;
+use crate::cli::text::shown;
 
 /// Which groups.
 #[derive(Debug, Args)]
@@ -98,12 +99,9 @@ pub(super) async fn run(arguments: &ListArgs, admin: &Admin, output: &mut Output
         .palette
         .table(&["group", "state", "type", "protocol", "#members"]);
     for group in &groups {
-        let said = |text: Option<&str>| {
-            let text = text.filter(|text| !text.is_empty());
-            text.unwrap_or("-").to_owned()
-        };
+        let said = |text: Option<&str>| shown(text.unwrap_or_default()).into_owned();
         table.add_row([
-            group.group_id.clone(),
+            shown(&group.group_id).into_owned(),
             said(group.state.as_ref().map(GroupState::name)),
             said(group.kind.as_ref().map(GroupType::name)),
             said(Some(&group.protocol_type)),

@@ -4,6 +4,7 @@
 use log_client::admin::{GroupDescription, GroupState, MemberDescription};
 
 use crate::cli::failure::Failure;
+use crate::cli::text::shown;
 
 /// So many members are named one by one.
 const NAMED_MAX: usize = 5;
@@ -21,7 +22,7 @@ pub(super) fn is_active(group: &GroupDescription) -> bool {
 
 /// Why `what` is refused: somebody is in the group.
 pub(super) fn active(group: &GroupDescription, what: &str) -> Failure {
-    let name = &group.group_id;
+    let name = shown(&group.group_id);
     Failure::new(format!("{what} of group {name} has to wait: {}", present(group))).advise(
         "stop these consumers and try again; one that died counts until its session is over (45 s by default)",
     )
@@ -43,7 +44,8 @@ pub(super) fn present(group: &GroupDescription) -> String {
 }
 
 fn introduced(member: &MemberDescription) -> String {
-    format!("{} at {} ({})", member.client_id, host(member), member.member_id)
+    let (client, host, id) = (&member.client_id, host(member), &member.member_id);
+    format!("{} at {} ({})", shown(client), shown(host), shown(id))
 }
 
 #[cfg(test)]

@@ -2,17 +2,46 @@
 //!
 //! A line ends with a line feed, which does not belong to it; everything else does, so that what is read
 //! back is bit-exact. A last line without one counts, an empty rest does not.
+//!
+//! Lines are handed over in chunks of what could be read without waiting, so that reading can be done on a thread
+//! of its own and a line that is typed is not kept for the next one.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::units::Bytes;
 
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// No line is added to a chunk of this size.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Lines that were read in one go.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    text: Vec<u8>,
+    lines: Vec<(Place, Range<usize>)>,
+}
+
+impl Chunk {
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&Place, &[u8])> {
+        let line = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
+        self.lines.iter().map(move |(place, range)| (place, line(range)))
+    }
+
+    fn push(&mut self, place: Place, line: &[u8]) {
+        let begin = self.text.len();
+        self.text.extend_from_slice(line);
+        self.lines.push((place, begin..self.text.len()));
+    }
+}
+
+type Source = BufReader<Box<dyn Read + Send>>;
 
 /// Where a record comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +63,10 @@ impl fmt::Display for Place {
 /// The input.
 pub(super) struct Lines {
     waiting: VecDeque<PathBuf>,
-    current: Option<(Box<dyn BufRead>, Place)>,
+    current: Option<(Source, Place)>,
+    line: Vec<u8>,
+    /// What went wrong behind the lines of the last chunk.
+    failure: Option<Failure>,
     bytes_total: Option<u64>,
     is_interactive: bool,
     whole_files: bool,
@@ -66,6 +98,8 @@ impl Lines {
         Ok(Self {
             waiting,
             current: None,
+            line: Vec::new(),
+            failure: None,
             bytes_total,
             is_interactive: reads_stdin && io::stdin().is_terminal(),
             whole_files,
@@ -83,8 +117,38 @@ impl Lines {
         self.is_interactive
     }
 
+    /// Fills `chunk` with the next lines; false at the end. Waits for the first of them alone.
+    pub(super) fn fill(&mut self, chunk: &mut Chunk) -> Outcome<bool> {
+        chunk.text.clear();
+        chunk.lines.clear();
+        let mut line = std::mem::take(&mut self.line);
+        let mut outcome = self.failure.take().map_or(Ok(()), Err);
+        while outcome.is_ok() {
+            match self.next(&mut line) {
+                Ok(Some(place)) => chunk.push(place, &line),
+                Ok(None) => break,
+                Err(failure) => outcome = Err(failure),
+            }
+            if CHUNK_BYTES <= chunk.text.len() || !self.has_a_line() {
+                break;
+            }
+        }
+        self.line = line;
+        if chunk.lines.is_empty() {
+            return outcome.map(|()| false);
+        }
+        self.failure = outcome.err();
+        Ok(true)
+    }
+
+    /// Whether the next line was read already.
+    fn has_a_line(&self) -> bool {
+        let buffered = self.current.as_ref().map(|(reader, _)| reader.buffer());
+        buffered.is_some_and(|buffered| buffered.contains(&b'\n'))
+    }
+
     /// Puts the next line into `line` and returns where it stood; `None` at the end.
-    pub(super) fn next(&mut self, line: &mut Vec<u8>) -> Outcome<Option<Place>> {
+    fn next(&mut self, line: &mut Vec<u8>) -> Outcome<Option<Place>> {
         loop {
             let (reader, place) = match &mut self.current {
                 Some(current) => current,
@@ -130,23 +194,21 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn open(path: &Path) -> Outcome<(Box<dyn BufRead>, Place)> {
+fn open(path: &Path) -> Outcome<(Source, Place)> {
+    let source = |reader: Box<dyn Read + Send>| BufReader::with_capacity(BUFFER_BYTES, reader);
     if is_stdin(path) {
         let place = Place {
             file: "standard input".into(),
             line: 0,
         };
-        return Ok((
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin())),
-            place,
-        ));
+        return Ok((source(Box::new(io::stdin())), place));
     }
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let place = Place {
         file: path.display().to_string().into(),
         line: 0,
     };
-    Ok((Box::new(BufReader::with_capacity(BUFFER_BYTES, file)), place))
+    Ok((source(Box::new(file)), place))
 }
 
 /// Reads up to the next line feed, or a little more than `bytes_max`; false at the end.
@@ -198,6 +260,43 @@ mod tests {
         ] {
             assert_eq!(read(text, 100), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn lines_come_in_chunks_and_a_failure_behind_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        std::fs::write(&path, "1\n\n3\ntoo long\n").unwrap();
+        let mut lines = Lines::open(&[path], false, 5).unwrap();
+        let mut chunk = Chunk::default();
+        assert!(lines.fill(&mut chunk).unwrap());
+        let read: Vec<_> = chunk.lines().map(|(place, line)| (place.line, line)).collect();
+        assert_eq!(read, [(1, &b"1"[..]), (2, b""), (3, b"3")]);
+        let failure = lines.fill(&mut chunk).unwrap_err();
+        assert!(failure.message.unwrap().contains("a:4: longer"));
+    }
+
+    #[test]
+    fn a_chunk_ends_where_reading_would_wait() {
+        let (mut typed, input) = std::os::unix::net::UnixStream::pair().unwrap();
+        let place = Place {
+            file: "here".into(),
+            line: 0,
+        };
+        let mut lines = Lines::open(&[], false, 100).unwrap();
+        lines.waiting.clear();
+        lines.current = Some((BufReader::new(Box::new(input)), place));
+        let mut chunk = Chunk::default();
+        std::io::Write::write_all(&mut typed, b"one\ntwo\nunfinished").unwrap();
+        assert!(lines.fill(&mut chunk).unwrap());
+        assert_eq!(chunk.lines().count(), 2);
+        drop(typed);
+        assert!(lines.fill(&mut chunk).unwrap());
+        assert_eq!(
+            chunk.lines().map(|(_, line)| line).collect::<Vec<_>>(),
+            [b"unfinished"]
+        );
+        assert!(!lines.fill(&mut chunk).unwrap());
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //!
 //! - `lines`: the input, line by line, each with its place
 //! - `recipe`: what of a line becomes key, value, timestamp and headers
+//! - `record`: a record as `consume` writes it
 //! - `tally`: what became of the records
 //!
-//! Reading happens on the command's own thread and may block; the producer works on the runtime's.
+//! Reading may block, and happens on a thread of its own, so that the command can be ended while it waits for input: what was
+//! sent until then is delivered, counted and told.
 
 mod lines;
 mod recipe;
+mod record;
 mod tally;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,8 +26,9 @@ use super::connection::ConnectionArgs;
 use super::failure::{Failure, Outcome};
 use super::output::Output;
 use super::progress::Progress;
+use super::signals::told_to_stop;
 use super::units::{parse_bytes, parse_duration};
-use lines::Lines;
+use lines::{Chunk, Lines};
 use recipe::{Recipe, RecipeArgs};
 use tally::Tally;
 
@@ -96,7 +101,7 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Outcome {
     let recipe = Recipe::new(&arguments.recipe)?;
-    let mut input = Lines::open(
+    let input = Lines::open(
         &arguments.files,
         recipe.takes_whole_files(),
         arguments.max_record_bytes,
@@ -107,17 +112,35 @@ pub(super) async fn run(
 
     let begin = Instant::now();
     let mut tally = Tally::new(arguments.keep_going);
-    let sent = send_all(arguments, &recipe, &mut input, &producer, &mut tally, output).await;
-    // What was sent before something went wrong is delivered all the same.
-    producer.close().await;
-    tally.settle_all(output).await;
+    let sent = tokio::select! {
+        sent = send_all(arguments, &recipe, input, &producer, &mut tally, output) => sent.map(|()| false),
+        stopped = told_to_stop() => stopped.map(|()| true),
+    };
+    match sent {
+        Ok(false) => {}
+        Ok(true) => tally.interrupted(output),
+        Err(failure) => tally.stopped(failure, output),
+    }
+    // What was sent before something went wrong is delivered all the same, unless somebody does not want to wait for it.
+    let is_waited_for = tokio::select! {
+        () = settle(&producer, &mut tally, output) => true,
+        _ = told_to_stop() => false,
+    };
+    if !is_waited_for {
+        tally.interrupted(output);
+    }
     let elapsed = begin.elapsed();
     if output.is_json() {
         output.json(&tally.document(&arguments.topic, elapsed))?;
     } else {
         tally.show(output, &arguments.topic, elapsed)?;
     }
-    sent.and_then(|()| tally.into_result())
+    tally.into_result()
+}
+
+async fn settle(producer: &Producer, tally: &mut Tally, output: &Output) {
+    producer.close().await;
+    tally.settle_all(output).await;
 }
 
 fn config(arguments: &ProduceArgs, connection: &ConnectionArgs) -> ProducerConfig {
@@ -141,11 +164,11 @@ fn config(arguments: &ProduceArgs, connection: &ConnectionArgs) -> ProducerConfi
     }
 }
 
-/// Reads, makes and sends records until the input ends or something goes wrong.
+/// Reads, makes and sends records until the input ends or a record ends the command; an error is one of the input.
 async fn send_all(
     arguments: &ProduceArgs,
     recipe: &Recipe,
-    input: &mut Lines,
+    mut input: Lines,
     producer: &Producer,
     tally: &mut Tally,
     output: &Output,
@@ -160,22 +183,43 @@ async fn send_all(
         .iter()
         .map(|(name, value)| RecordHeader::new(name, Some(value.as_bytes())))
         .collect();
-    let mut line = Vec::new();
-    while let Some(place) = input.next(&mut line)? {
-        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(1);
-        if place.line <= recipe.skipped_lines() && !recipe.takes_whole_files() {
-            progress.advance(bytes);
-            continue;
+    let mut chunk = Chunk::default();
+    loop {
+        let is_filled;
+        (input, chunk, is_filled) = fill(input, chunk).await?;
+        if !is_filled? {
+            return Ok(());
         }
-        match send_one(arguments, recipe, &line, &common, producer).await {
-            Ok(Some((delivery, size))) => tally.sent(place, size, delivery),
-            Ok(None) => {}
-            Err(failure) => tally.refused(&place, failure, output)?,
+        for (place, line) in chunk.lines() {
+            let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(1);
+            if place.line <= recipe.skipped_lines() && !recipe.takes_whole_files() {
+                progress.advance(bytes);
+                continue;
+            }
+            let went = match send_one(arguments, recipe, line, &common, producer).await {
+                Ok(Some((delivery, size))) => {
+                    tally.sent(place.clone(), size, delivery);
+                    ControlFlow::Continue(())
+                }
+                Ok(None) => ControlFlow::Continue(()),
+                Err(failure) => tally.refused(place, failure, output),
+            };
+            progress.record(bytes);
+            if went.is_break() || tally.settle_some(output).is_break() {
+                return Ok(());
+            }
         }
-        progress.record(bytes);
-        tally.settle_some(output)?;
     }
-    Ok(())
+}
+
+/// Reads the next lines on a thread that may wait for them.
+async fn fill(mut input: Lines, mut chunk: Chunk) -> Outcome<(Lines, Chunk, Outcome<bool>)> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let is_filled = input.fill(&mut chunk);
+        (input, chunk, is_filled)
+    });
+    let read = reading.await;
+    read.map_err(|error| Failure::new(format!("cannot read the input: {error}")))
 }
 
 /// Sends what a line becomes, if it becomes anything; also how large key and value are.

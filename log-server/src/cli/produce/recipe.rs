@@ -4,19 +4,18 @@
 //! |---|---|---|---|
 //! | lines | the line, or what is behind the separator | constant, before the separator, or a column | a column |
 //! | JSON | the line, or what a pointer names | constant, or what a pointer names | what a pointer names |
-//! | records | as `consume --format ndjson` writes them | | |
+//! | records | as `consume --format ndjson` writes them (`record`) | | |
 //!
-//! What a pointer names becomes text as it stands, without quotes if it is a JSON string; `null` and what is
-//! not there become nothing.
+//! What a pointer names becomes text as it stands, without quotes if it is a JSON string; `null` becomes null. What is
+//! not there is an error, because a value that is null deletes, unless `--missing-as-null` says that it is meant.
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use log_core::model::TimestampMs;
 use serde_json::Value as Json;
 
+use super::record::from_record;
 use crate::cli::escapes::unescape;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::time::TimeFormat;
@@ -73,6 +72,10 @@ pub(super) struct RecipeArgs {
     /// The JSON pointer to the value; without it the value is the whole line
     #[arg(long, value_name = "POINTER", value_parser = pointer, help_heading = "Input")]
     value_pointer: Option<String>,
+
+    /// What a pointer to key or value does not find is null, and no error
+    #[arg(long, help_heading = "Input")]
+    missing_as_null: bool,
 
     /// The column that is the time, from 1
     #[arg(long, group = "time_source", value_name = "N", value_parser = column_number, help_heading = "Input")]
@@ -133,6 +136,7 @@ pub(super) struct Recipe {
     key_column: Option<usize>,
     key_pointer: Option<String>,
     value_pointer: Option<String>,
+    missing_as_null: bool,
     timestamp_column: Option<usize>,
     timestamp_pointer: Option<String>,
     timestamp_format: TimeFormat,
@@ -142,6 +146,9 @@ pub(super) struct Recipe {
     null: Option<Vec<u8>>,
 }
 
+/// Name and value.
+pub(super) type Header = (Vec<u8>, Option<Vec<u8>>);
+
 /// A record in the making.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Draft<'a> {
@@ -149,7 +156,7 @@ pub(super) struct Draft<'a> {
     pub(super) value: Option<Cow<'a, [u8]>>,
     pub(super) timestamp: Option<TimestampMs>,
     pub(super) partition: Option<i32>,
-    pub(super) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub(super) headers: Vec<Header>,
 }
 
 impl Recipe {
@@ -181,6 +188,11 @@ impl Recipe {
                 "this input does not take pointers, separators or columns",
             ));
         }
+        if arguments.missing_as_null && arguments.key_pointer.is_none() && arguments.value_pointer.is_none() {
+            return Err(Failure::usage(
+                "--missing-as-null is for --key-pointer and --value-pointer",
+            ));
+        }
         Ok(Self {
             kind,
             key: arguments.key.as_ref().map(|key| key.clone().into_bytes()),
@@ -192,6 +204,7 @@ impl Recipe {
             key_column: arguments.key_column,
             key_pointer: arguments.key_pointer.clone(),
             value_pointer: arguments.value_pointer.clone(),
+            missing_as_null: arguments.missing_as_null,
             timestamp_column: arguments.timestamp_column,
             timestamp_pointer: arguments.timestamp_pointer.clone(),
             timestamp_format: arguments.timestamp_format,
@@ -216,7 +229,7 @@ impl Recipe {
             InputKind::Lines | InputKind::Files => self.read_text(line)?,
             InputKind::Json | InputKind::Records if line.trim_ascii().is_empty() => return Ok(None),
             InputKind::Json => self.read_json(line)?,
-            InputKind::Records => from_record(line)?,
+            InputKind::Records => from_record(&json_of(line)?)?,
         };
         if draft.key.is_none() {
             draft.key = self.key.as_deref().map(Cow::Borrowed);
@@ -255,26 +268,39 @@ impl Recipe {
     }
 
     fn read_json<'a>(&self, line: &'a [u8]) -> Outcome<Draft<'a>> {
-        let document: Json = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
-        let named = |pointer: &Option<String>| pointer.as_ref().and_then(|pointer| document.pointer(pointer));
+        let document = json_of(line)?;
         let value = match &self.value_pointer {
-            Some(_) => named(&self.value_pointer).and_then(text_of).map(Cow::Owned),
+            Some(pointer) => self.part(&document, pointer, "value")?.map(Cow::Owned),
             None => Some(Cow::Borrowed(line)),
+        };
+        let key = match &self.key_pointer {
+            Some(pointer) => self.part(&document, pointer, "key")?.map(Cow::Owned),
+            None => None,
         };
         let timestamp = match &self.timestamp_pointer {
             Some(pointer) => {
-                let found = named(&self.timestamp_pointer).and_then(text_of);
+                let found = document.pointer(pointer).and_then(text_of);
                 let text = found.as_deref().map(String::from_utf8_lossy);
                 self.time(text.as_deref(), || pointer.clone())?
             }
             None => None,
         };
         Ok(Draft {
-            key: named(&self.key_pointer).and_then(text_of).map(Cow::Owned),
+            key,
             value,
             timestamp,
             ..Draft::default()
         })
+    }
+
+    /// The key or value that a pointer names.
+    fn part(&self, document: &Json, pointer: &str, part: &str) -> Outcome<Option<Vec<u8>>> {
+        match document.pointer(pointer) {
+            Some(found) => Ok(text_of(found)),
+            None if self.missing_as_null => Ok(None),
+            None => Err(Failure::new(format!("no {part} at {pointer}"))
+                .advise("with --missing-as-null it is null, --keep-going leaves such records out")),
+        }
     }
 
     /// The time in `text`, which stood at `place`.
@@ -293,68 +319,16 @@ impl Recipe {
     }
 }
 
-fn not_json(error: &serde_json::Error) -> Failure {
-    Failure::new(format!("not JSON: {error}"))
+fn json_of(line: &[u8]) -> Outcome<Json> {
+    serde_json::from_slice(line).map_err(|error| Failure::new(format!("not JSON: {error}")))
 }
 
 /// A JSON value as the bytes of a key or value.
-fn text_of(value: &Json) -> Option<Vec<u8>> {
+pub(super) fn text_of(value: &Json) -> Option<Vec<u8>> {
     match value {
         Json::Null => None,
         Json::String(text) => Some(text.clone().into_bytes()),
         other => Some(other.to_string().into_bytes()),
-    }
-}
-
-/// A record as `consume --format ndjson` writes it; fields that do not concern a new record are ignored.
-fn from_record(line: &[u8]) -> Outcome<Draft<'static>> {
-    let document: Json = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
-    let Json::Object(fields) = &document else {
-        return Err(Failure::new("not a record: a JSON object is expected"));
-    };
-    let timestamp = match fields.get("timestamp") {
-        None | Some(Json::Null) => None,
-        Some(found) => {
-            let text = text_of(found).unwrap_or_default();
-            let format = if found.is_number() {
-                TimeFormat::Ms
-            } else {
-                TimeFormat::Auto
-            };
-            let parsed = format.parse(&String::from_utf8_lossy(&text));
-            Some(parsed.map_err(|error| Failure::new(format!("timestamp: {error}")))?)
-        }
-    };
-    let partition = fields.get("partition").and_then(Json::as_i64);
-    let mut headers = Vec::new();
-    for header in fields
-        .get("headers")
-        .and_then(Json::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let name = bytes_of(header, "key")?;
-        let name = name.ok_or_else(|| Failure::new("a header has no key"))?;
-        headers.push((name, bytes_of(header, "value")?));
-    }
-    Ok(Draft {
-        key: bytes_of(&document, "key")?.map(Cow::Owned),
-        value: bytes_of(&document, "value")?.map(Cow::Owned),
-        timestamp,
-        partition: partition.and_then(|partition| i32::try_from(partition).ok()),
-        headers,
-    })
-}
-
-/// The field `name`, or what `name_base64` encodes.
-fn bytes_of(object: &Json, name: &str) -> Outcome<Option<Vec<u8>>> {
-    let encoded = object.get(format!("{name}_base64")).and_then(Json::as_str);
-    match encoded {
-        Some(text) => STANDARD
-            .decode(text)
-            .map(Some)
-            .map_err(|error| Failure::new(format!("{name}_base64: {error}"))),
-        None => Ok(object.get(name).and_then(text_of)),
     }
 }
 
@@ -514,7 +488,7 @@ mod tests {
         });
         assert_eq!(made(&part, line), (some("7"), some(r#"{"ip":"1.2.3.4"}"#), None));
         let nothing = recipe(|arguments| {
-            arguments.key_pointer = some("/missing");
+            arguments.key_pointer = some("/none");
             arguments.value_pointer = some("/none");
         });
         assert_eq!(made(&nothing, line), (None, None, None));
@@ -524,21 +498,24 @@ mod tests {
     }
 
     #[test]
-    fn records_come_back_as_consume_wrote_them() {
-        let records = recipe(|arguments| arguments.input = InputKind::Records);
-        let line = br#"{"topic":"t","partition":2,"offset":9,"timestamp":5,"key":null,
-            "value_base64":"/wA=","headers":[{"key":"h","value":"x"},{"key":"n","value":null}]}"#;
-        let draft = records.draft(line).unwrap().unwrap();
-        assert_eq!(draft.key, None);
-        assert_eq!(draft.value.as_deref(), Some(&[0xff, 0][..]));
-        assert_eq!(draft.timestamp, Some(TimestampMs::new(5)));
-        assert_eq!(draft.partition, Some(2));
-        assert_eq!(
-            draft.headers,
-            [(b"h".to_vec(), Some(b"x".to_vec())), (b"n".to_vec(), None)]
-        );
-        assert!(records.draft(b"[]").is_err());
-        assert!(records.draft(br#"{"value_base64":"%"}"#).is_err());
+    fn what_a_pointer_does_not_find_is_null_only_where_that_is_meant() {
+        for is_key in [false, true] {
+            let missing = |missing_as_null: bool| {
+                recipe(|arguments| {
+                    let pointer = some("/missing");
+                    if is_key {
+                        arguments.key_pointer = pointer;
+                    } else {
+                        arguments.value_pointer = pointer;
+                    }
+                    arguments.missing_as_null = missing_as_null;
+                })
+            };
+            let failure = missing(false).draft(b"{\"a\":1}").unwrap_err();
+            assert!(failure.message.unwrap().contains("/missing"));
+            let (key, value, _) = made(&missing(true), "{\"a\":1}");
+            assert_eq!((key.is_none(), value.is_none()), (true, !is_key));
+        }
     }
 
     #[test]

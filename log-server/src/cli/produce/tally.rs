@@ -2,6 +2,7 @@
 //! It sends nothing itself, and says how far it came when asked.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -25,8 +26,10 @@ pub(super) struct Tally {
     delivered: u64,
     bytes: u64,
     failed: u64,
-    /// The first failure: what the command ends in.
-    first_failure: Option<Failure>,
+    /// What the command ends in: the first failure, or what stopped it. All others are told at once.
+    last_word: Option<Failure>,
+    /// The last record that was sent.
+    last: Option<Place>,
     partitions: BTreeMap<i32, Span>,
 }
 
@@ -53,13 +56,15 @@ impl Tally {
             delivered: 0,
             bytes: 0,
             failed: 0,
-            first_failure: None,
+            last_word: None,
+            last: None,
             partitions: BTreeMap::new(),
         }
     }
 
     /// A record is on its way.
     pub(super) fn sent(&mut self, place: Place, bytes: u64, delivery: Delivery) {
+        self.last = Some(place.clone());
         self.waiting.push_back(Waiting {
             place,
             bytes,
@@ -67,47 +72,78 @@ impl Tally {
         });
     }
 
-    /// A record could not be made or sent; `Err` when that ends the command.
-    pub(super) fn refused(&mut self, place: &Place, failure: Failure, output: &Output) -> Outcome {
+    /// A record could not be made or sent: `Break` when that ends the command.
+    pub(super) fn refused(&mut self, place: &Place, failure: Failure, output: &Output) -> ControlFlow<()> {
         // Without a broker every other record would fail alike.
         let is_everybodys = matches!(failure.kind, Kind::Unreachable | Kind::Usage);
         let failure = failure.during(place);
-        if !self.keep_going || is_everybodys {
+        if self.keep_going && is_everybodys {
             self.failed += 1;
-            return Err(failure);
+            self.stopped(failure, output);
+            return ControlFlow::Break(());
         }
         self.note(failure, output);
-        Ok(())
+        self.go_on()
     }
 
-    /// Counts deliveries that are settled, as far as they stand at the front.
-    pub(super) fn settle_some(&mut self, output: &Output) -> Outcome {
+    /// Something else than a record ends the command.
+    pub(super) fn stopped(&mut self, why: Failure, output: &Output) {
+        if let Some(first) = self.last_word.replace(why) {
+            output.fail(&first);
+        }
+    }
+
+    /// Somebody ends the command.
+    pub(super) fn interrupted(&mut self, output: &Output) {
+        if self
+            .last_word
+            .as_ref()
+            .is_some_and(|word| word.kind == Kind::Interrupted)
+        {
+            return;
+        }
+        let message = match &self.last {
+            Some(place) => format!("interrupted behind {place}"),
+            None => "interrupted before anything was sent".to_owned(),
+        };
+        let kind = Kind::Interrupted;
+        self.stopped(
+            Failure {
+                kind,
+                ..Failure::new(message)
+            },
+            output,
+        );
+    }
+
+    fn go_on(&self) -> ControlFlow<()> {
+        if self.keep_going || self.last_word.is_none() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+
+    /// Counts deliveries that are settled, as far as they stand at the front; `Break` when one of them ends the command.
+    pub(super) fn settle_some(&mut self, output: &Output) -> ControlFlow<()> {
         while let Some(front) = self.waiting.front_mut() {
             let Some(result) = (&mut front.delivery).now_or_never() else {
-                return Ok(());
+                break;
             };
             if let Some(settled) = self.waiting.pop_front() {
                 self.settled(&settled.place, settled.bytes, result, output);
             }
-            if !self.keep_going
-                && let Some(failure) = self.first_failure.take()
-            {
-                return Err(failure);
-            }
         }
-        Ok(())
+        self.go_on()
     }
 
-    /// Waits for all that are left.
+    /// Waits for all that are left. If this is cancelled, those that have no answer yet stay.
     pub(super) async fn settle_all(&mut self, output: &Output) {
-        while let Some(Waiting {
-            place,
-            bytes,
-            delivery,
-        }) = self.waiting.pop_front()
-        {
-            let result = delivery.await;
-            self.settled(&place, bytes, result, output);
+        while let Some(front) = self.waiting.front_mut() {
+            let result = (&mut front.delivery).await;
+            if let Some(settled) = self.waiting.pop_front() {
+                self.settled(&settled.place, settled.bytes, result, output);
+            }
         }
     }
 
@@ -126,15 +162,20 @@ impl Tally {
     /// Takes note of a failure, and tells it if it is not the first, which the command ends in.
     fn note(&mut self, failure: Failure, output: &Output) {
         self.failed += 1;
-        if self.first_failure.is_none() {
-            self.first_failure = Some(failure);
+        if self.last_word.is_none() {
+            self.last_word = Some(failure);
         } else if self.failed <= FAILURES_SHOWN {
             output.fail(&failure);
         }
     }
 
+    /// How many records were sent and not waited for.
+    fn unanswered(&self) -> u64 {
+        u64::try_from(self.waiting.len()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn into_result(self) -> Outcome {
-        match self.first_failure {
+        match self.last_word {
             Some(failure) => Err(failure),
             None => Ok(()),
         }
@@ -153,6 +194,12 @@ impl Tally {
         ));
         if 0 < self.failed {
             output.warn(format_args!("{} failed", counted(self.failed, "record")));
+        }
+        if 0 < self.unanswered() {
+            let unanswered = counted(self.unanswered(), "record");
+            output.warn(format_args!(
+                "{unanswered} without an answer: nobody knows whether they were taken"
+            ));
         }
         if output.is_quiet() {
             return Ok(());
@@ -190,6 +237,7 @@ impl Tally {
             "records": self.delivered,
             "bytes": self.bytes,
             "failed": self.failed,
+            "unanswered": self.unanswered(),
             "seconds": elapsed.as_secs_f64(),
             "records_per_second": per_second(self.delivered, elapsed),
             "bytes_per_second": per_second(self.bytes, elapsed),
