@@ -3,6 +3,9 @@
 Both are context managers with the same face: `bootstrap`, `data_dir`, `pid`, `kill()`, `stop()`, `start()`.
 As a command, `brokers.py kafka|stratalog [--data-dir DIR]` serves in the foreground until it is interrupted, and with
 `--run COMMAND…` as long as the command runs, which finds the address in STRATALOG_TEST_BOOTSTRAP.
+
+A broker that is stopped must end as it should: with the right exit code, and without a panic in its log. The log of one that
+did not, or of a run that failed, is kept.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,6 +24,11 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 START_SECONDS_MAX = 90
+PANIC = b"panicked at"
+
+
+class Missing(Exception):
+    """A tool is not on this machine and cannot be brought; the message says which."""
 
 
 def free_ports(count):
@@ -38,6 +47,8 @@ class Broker:
     """What both brokers share: a data directory, a process, a log file."""
 
     name = "broker"
+    # What the process ends with when it is stopped in order.
+    exit_codes = {0}
 
     def __init__(self, data_dir=None, settings=None):
         self.owns_data = data_dir is None
@@ -45,18 +56,27 @@ class Broker:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.settings = settings or {}
         self.process = None
+        self.was_killed = False
         self.bootstrap = None
 
     def __enter__(self):
         self.start()
         return self
 
-    def __exit__(self, *_):
-        self.stop()
-        if self.owns_data:
-            shutil.rmtree(self.data_dir, ignore_errors=True)
-            for beside in (".log", ".ready"):
-                self.data_dir.with_name(self.data_dir.name + beside).unlink(missing_ok=True)
+    def __exit__(self, kind, failure, _):
+        went_well = kind is None or (kind is SystemExit and not failure.code)
+        try:
+            self.stop()
+        except BaseException:
+            went_well = False
+            raise
+        finally:
+            if not went_well:
+                print(f"{self.name}: the log is kept: {self.log_path}", file=sys.stderr, flush=True)
+            if self.owns_data:
+                shutil.rmtree(self.data_dir, ignore_errors=True)
+                for beside in (".log", ".ready") if went_well else (".ready",):
+                    self.data_dir.with_name(self.data_dir.name + beside).unlink(missing_ok=True)
 
     @property
     def pid(self):
@@ -67,6 +87,7 @@ class Broker:
         return self.data_dir.parent / (self.data_dir.name + ".log")
 
     def spawn(self, command, **more):
+        self.was_killed = False
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more
@@ -80,26 +101,44 @@ class Broker:
             if ready():
                 return
             time.sleep(0.02)
-        tail = self.log_path.read_text(errors="replace")[-4000:]
         ended = self.process.poll()
         self.kill()
         how = f"not ready within {START_SECONDS_MAX} s" if ended is None else f"ended with {ended}"
-        raise RuntimeError(f"{self.name} {how}:\n{tail}")
+        raise RuntimeError(f"{self.name} {how}:\n{self.log_tail()}")
+
+    def log_tail(self):
+        return self.log_path.read_text(errors="replace")[-4000:]
 
     def kill(self):
+        self.was_killed = True
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         if self.process:
             self.process.wait()
 
     def stop(self):
-        if self.process and self.process.poll() is None:
+        """Stops it in order. It fails when the broker had ended by itself, ends wrongly, or panicked while it ran."""
+        if not self.process:
+            return
+        if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
-                raise
+                raise RuntimeError(f"{self.name} does not stop:\n{self.log_tail()}") from None
+        elif not self.was_killed:
+            raise RuntimeError(f"{self.name} had ended with {self.process.returncode}:\n{self.log_tail()}")
+        if not self.was_killed and self.process.returncode not in self.exit_codes:
+            raise RuntimeError(f"{self.name} ended with {self.process.returncode}:\n{self.log_tail()}")
+        self.check_log()
+
+    def check_log(self):
+        log = self.log_path.read_bytes()
+        at = log.find(PANIC)
+        if 0 <= at:
+            around = log[max(0, at - 300):at + 3000].decode(errors="replace")
+            raise RuntimeError(f"{self.name} panicked:\n{around}")
 
 
 class Stratalog(Broker):
@@ -144,6 +183,8 @@ class Kafka(Broker):
     """A real Apache Kafka: one combined KRaft node, settings as near to its defaults as one node allows."""
 
     name = "kafka"
+    # A JVM ends so when it is told to.
+    exit_codes = {0, 143}
 
     def start(self):
         if self.bootstrap is None:
@@ -158,13 +199,20 @@ class Kafka(Broker):
             subprocess.run(java + format_storage, check=True, capture_output=True)
         heap = os.environ.get("KAFKA_HEAP", "512m")
         self.spawn(java[:1] + [f"-Xmx{heap}", "-Dkafka.level=warn"] + java[1:] + ["kafka.Kafka", properties])
-        self.wait_until(self.accepts)
-        time.sleep(1.0)  # A combined node accepts a little before it has registered itself with its controller.
+        self.wait_until(self.serves)
 
-    def accepts(self):
+    def serves(self):
+        """Whether it names itself in its metadata: it accepts a little before it has registered with its controller."""
         host, port = self.bootstrap.rsplit(":", 1)
-        with socket.socket() as probe:
-            return probe.connect_ex((host, int(port))) == 0
+        request = struct.pack(">hhihi", 3, 0, 1, -1, 0)  # Metadata 0 about all topics, without a client id.
+        try:
+            with socket.create_connection((host, int(port)), 5) as probe:
+                probe.sendall(struct.pack(">i", len(request)) + request)
+                with probe.makefile("rb") as answer:
+                    _, _, nodes = struct.unpack(">iii", answer.read(12))
+        except (OSError, struct.error):
+            return False
+        return 0 < nodes
 
     def write_settings(self, port, controller_port):
         settings = {
@@ -191,8 +239,10 @@ class Kafka(Broker):
 
 
 def class_path(profile):
-    script = HERE / "kafka/jars.sh"
-    return subprocess.run([script, profile], check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run([HERE / "kafka/jars.sh", profile], capture_output=True, text=True, check=False)
+    if done.returncode or not shutil.which("java"):
+        raise Missing(f"Kafka's jars cannot be had, or there is no Java:\n{done.stderr[-3000:]}")
+    return done.stdout.strip()
 
 
 def run_kafka_tool(*arguments):

@@ -159,4 +159,4 @@ def add(first, second):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    toolbox.run(main)

@@ -259,4 +259,4 @@ def run(arguments, bootstrap):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    toolbox.run(main)

@@ -391,4 +391,4 @@ def judge(arguments, names, outcomes, logs):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    toolbox.run(main)

@@ -16,8 +16,18 @@ HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("STRATALOG_TEST_CACHE", HERE.parents[2] / "target/clients"))
 
 
-class Missing(Exception):
-    """A tool is not on this machine and cannot be brought; the message says which."""
+Missing = brokers.Missing
+# What .ci/test takes for a skip, which is a failure with CI=true.
+SKIPPED = 77
+
+
+def run(main):
+    """Ends the process as `main` says; loudly as skipped when a tool is missing."""
+    try:
+        sys.exit(main())
+    except Missing as missing:
+        print(f"!! SKIPPED: {missing}", file=sys.stderr, flush=True)
+        sys.exit(SKIPPED)
 
 
 def quietly(command, **more):
@@ -65,10 +75,7 @@ def python():
 def jars():
     need("java")
     need("mvn")
-    try:
-        return brokers.class_path("clients")
-    except subprocess.CalledProcessError as failure:
-        raise Missing(f"fetching the Java client failed:\n{failure.stderr[-3000:]}") from failure
+    return brokers.class_path("clients")
 
 
 def java(program="Scenario", *options):
@@ -129,11 +136,14 @@ CLIENTS = {
 
 
 def main():
-    """Sets up everything, or the named clients, so that a later run needs no network."""
+    """Sets up everything, or the named clients, so that a later run needs no network; `--python` prints the interpreter."""
+    if sys.argv[1:] == ["--python"]:
+        print(python())
+        return
     for name in sys.argv[1:] or CLIENTS:
         CLIENTS[name][0]()
         print(f"{name}: ready")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -174,12 +174,8 @@ pub(crate) fn check_confinement(tree: &Tree) -> Vec<String> {
         if is_of_tests(path) {
             continue;
         }
-        let shipped: Vec<&str> = code
-            .lines()
-            .take_while(|line| line.trim() != "#[cfg(test)]")
-            .collect();
         let inside = path.split_once("/src/").map_or(path, |(_, inside)| inside);
-        for reference in references(&module_of(inside), &shipped.join("\n")) {
+        for reference in references(&module_of(inside), without_tests(&code)) {
             for (confined, place, allowed, reason) in &CONFINED {
                 if path.starts_with(place) && !allowed.contains(&path) && reference.is_below(confined) {
                     problems.push(format!("{path}:{}: {confined}: {reason}", reference.line));

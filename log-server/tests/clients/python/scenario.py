@@ -14,7 +14,17 @@ PARTITIONS = 6
 RECORDS_PER_CODEC = 60
 FIRST_TIMESTAMP = 1_700_000_000_000
 # A real broker answers a change before it shows it.
-SETTLE_SECONDS = 0.3
+SETTLE_SECONDS_MAX = 5
+
+
+def settled(look, is_settled):
+    """What `look` sees once it is as expected, or after a while as it is then."""
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while True:
+        seen = look()
+        if is_settled(seen) or deadline < time.monotonic():
+            return seen
+        time.sleep(0.02)
 
 
 class Refused(Exception):
@@ -287,15 +297,16 @@ class Scenario:
         attempt, client = self.out.attempt, self.client
         attempt("describe-configs", client.describe_configs, self.records)
         attempt("alter-configs", client.set_config, self.records, "max.message.bytes", "2000000")
-        attempt("describe-configs-altered", self.altered)
+        attempt("describe-configs-altered", self.altered, "2000000")
         attempt("alter-configs-unknown", client.set_config, self.records, "no.such.config", "1")
         attempt("alter-configs-bad", client.set_config, self.records, "cleanup.policy", "burn")
         attempt("alter-configs-delete", client.delete_config, self.records, "max.message.bytes")
-        attempt("describe-configs-restored", self.altered)
+        attempt("describe-configs-restored", self.altered, "1048588")
 
-    def altered(self):
-        time.sleep(SETTLE_SECONDS)
-        configs = self.client.describe_configs(self.records)
+    def altered(self, expected):
+        """The settings, once the broker acts on the change: a real one answers before that."""
+        configs = settled(lambda: self.client.describe_configs(self.records),
+                          lambda configs: configs["max.message.bytes"]["value"] == expected)
         return {name: configs[name] for name in ("max.message.bytes", "retention.ms")}
 
     def delete(self):
@@ -305,5 +316,6 @@ class Scenario:
         self.out.attempt("list-topics", self.topics_left)
 
     def topics_left(self):
-        time.sleep(SETTLE_SECONDS)
-        return [topic[len(self.prefix):] for topic in self.client.list_topics() if topic.startswith(self.prefix)]
+        def mine():
+            return [topic[len(self.prefix):] for topic in self.client.list_topics() if topic.startswith(self.prefix)]
+        return settled(mine, lambda topics: not topics)

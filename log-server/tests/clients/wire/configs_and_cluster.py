@@ -1,6 +1,5 @@
 """DescribeConfigs, AlterConfigs, IncrementalAlterConfigs; DescribeCluster, DescribeLogDirs, FindCoordinator."""
 
-import time
 
 from .batches import batch
 
@@ -57,7 +56,7 @@ def alter_configs(w):
              "Configs": [{"Name": key.replace("_", "."), "Value": value} for key, value in configs.items()]}]))
 
     def now():
-        w.settle()
+        w.pause()
         found = describe(w, topic, keys=["retention.ms", "max.message.bytes", "cleanup.policy"])["Configs"]
         return {name: [config["Value"], config["ConfigSource"]] for name, config in found.items()}
 
@@ -93,7 +92,7 @@ def incremental_alter_configs(w):
                 {"Name": key, "ConfigOperation": operation, "Value": value} for key, operation, value in changes]}]))
 
     def now(*names):
-        w.settle()
+        w.pause()
         found = describe(w, topic, keys=list(names) or ["retention.ms", "max.message.bytes", "cleanup.policy"])["Configs"]
         return {name: [config["Value"], config["ConfigSource"]] for name, config in found.items()}
 
@@ -140,12 +139,9 @@ def configs_take_effect(w):
     yield "before", w.produce(topic, data)["ErrorCode"]
     w.ask("IncrementalAlterConfigs", 1, Resources=[{"ResourceType": TOPIC, "ResourceName": topic, "Configs": [
         {"Name": "max.message.bytes", "ConfigOperation": SET, "Value": "300"}]}])
-    for _ in range(40):
-        code = w.produce(topic, data)["ErrorCode"]
-        if code:
-            break
-        time.sleep(0.05)
-    yield "after", code
+    codes = []
+    w.settle("a setting's effect", lambda: codes.append(w.produce(topic, data)["ErrorCode"]) or codes[-1])
+    yield "after", codes[-1]
 
 
 def describe_cluster(w):
@@ -171,10 +167,7 @@ def describe_log_dirs(w):
 def find_coordinator(w):
     def settle(**more):
         """A real broker first makes the topic that the answer depends on."""
-        for _ in range(100):
-            if w.ask("FindCoordinator", 2, **more)["ErrorCode"] != 15:
-                break
-            time.sleep(0.1)
+        w.settle("a coordinator's topic", lambda: w.ask("FindCoordinator", 2, **more)["ErrorCode"] != 15)
 
     settle(Key="group", KeyType=0)
     settle(Key="transaction", KeyType=1)

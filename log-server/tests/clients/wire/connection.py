@@ -1,5 +1,6 @@
 """A connection that shows what a broker does: answers, closes, or stays silent. And how answers become comparable."""
 
+import collections
 import socket
 import struct
 import time
@@ -7,6 +8,7 @@ import time
 from . import batches, codec
 
 SECONDS_MAX = 10
+KAFKA_PAUSE_SECONDS = 0.3
 # An answer's place in time differs between runs and brokers, its being near now does not (some cases send two hours on).
 RECENT_MS = 3 * 3_600_000
 NODE_FIELDS = {"NodeId", "BrokerId", "ControllerId", "LeaderId", "LeaderNode"}
@@ -16,11 +18,12 @@ NAMES = ("ApiKey", "Name", "TopicName", "Topic", "ResourceName", "PartitionIndex
 
 
 class Wire:
-    """One broker under test. `prefix` begins all topic names of a run and is cut from what is shown; `lag` is how long,
-    in seconds, the broker may take to act on a change of settings that it has answered."""
+    """One broker under test. `prefix` begins all topic names of a run and is cut from what is shown. A real Kafka answers
+    before it acts on what it was told, so cases are patient with it; ours has to be done when it answers."""
 
-    def __init__(self, bootstrap, prefix, lag=0.0):
-        self.lag = lag
+    def __init__(self, bootstrap, prefix, is_patient=True, waits=None):
+        self.is_patient = is_patient
+        self.waits = collections.Counter() if waits is None else waits
         host, port = bootstrap.rsplit(":", 1)
         self.address = (host, int(port))
         self.prefix = prefix
@@ -114,16 +117,25 @@ class Wire:
         if topic["ErrorCode"]:
             raise RuntimeError(f"cannot create {name}: {topic}")
         self.topic_ids[topic["TopicId"]] = name
+        self.settle("a topic's leaders", lambda: self.leads(full, partitions))
+        return full
+
+    def settle(self, what, is_settled):
+        """Waits for what a broker is still about to do, and counts how often it had to be asked again."""
         deadline = time.monotonic() + SECONDS_MAX
-        while time.monotonic() < deadline:
-            [found] = self.ask("Metadata", 12, Topics=[{"Name": full}])["Topics"]
-            if not found["ErrorCode"] and self.leads(full, partitions):
-                return full
+        while not is_settled():
+            self.waits[what] += 1
+            if not self.is_patient:
+                raise RuntimeError(f"{what}: not there when the broker had answered")
+            if deadline < time.monotonic():
+                raise RuntimeError(f"{what}: not there within {SECONDS_MAX} s")
             time.sleep(0.02)
-        raise RuntimeError(f"{name} has no leader")
 
     def leads(self, topic, partitions):
-        """Whether the broker acts as the leader that it says it is; a real one begins a little later."""
+        """Whether the broker says that it is the leader, and acts so; a real one begins a little later."""
+        [found] = self.ask("Metadata", 12, Topics=[{"Name": topic}])["Topics"]
+        if found["ErrorCode"]:
+            return False
         asked = [{"PartitionIndex": index, "Timestamp": -1} for index in range(partitions)]
         [answer] = self.ask("ListOffsets", 7, ReplicaId=-1, Topics=[{"Name": topic, "Partitions": asked}])["Topics"]
         return not any(part["ErrorCode"] for part in answer["Partitions"])
@@ -133,10 +145,13 @@ class Wire:
         return found
 
     def producer(self):
-        made = self.ask("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=0)
-        while made["ErrorCode"] in (14, 15):  # A real broker loads its coordinator first.
-            time.sleep(0.1)
-            made = self.ask("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=0)
+        made = {}
+
+        def is_made():
+            made.update(self.ask("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=0))
+            return made["ErrorCode"] not in (14, 15)  # A real broker loads its coordinator first.
+
+        self.settle("a producer id", is_made)
         return made["ProducerId"], made["ProducerEpoch"]
 
     def produce(self, topic, data, partition=0, acks=-1, version=9):
@@ -158,9 +173,10 @@ class Wire:
             if part["ErrorCode"]:
                 raise RuntimeError(f"cannot fill {topic}: {part}")
 
-    def settle(self):
-        """A real broker answers a change of settings before it acts on it; ours does not need this."""
-        time.sleep(self.lag)
+    def pause(self):
+        """A real broker answers a change of settings before it acts on it, or before it does not; ours gets no pause."""
+        if self.is_patient:
+            time.sleep(KAFKA_PAUSE_SECONDS)
 
     # -- making comparable
 

@@ -116,7 +116,7 @@ def group_configs(w):
     def alter(name, *changes):
         answer = w.say("IncrementalAlterConfigs", 1, Resources=[{"ResourceType": GROUP, "ResourceName": name, "Configs": [
             {"Name": key, "ConfigOperation": operation, "Value": value} for key, operation, value in changes]}])
-        w.settle()
+        w.pause()
         return answer
 
     name = w.prefix + "configured"
@@ -144,7 +144,7 @@ def group_configs(w):
     yield "only validated", w.say("IncrementalAlterConfigs", 1, ValidateOnly=True, Resources=[
         {"ResourceType": GROUP, "ResourceName": w.prefix + "validated", "Configs": [
             {"Name": "consumer.session.timeout.ms", "ConfigOperation": 0, "Value": "50000"}]}])
-    w.settle()
+    w.pause()
     yield "was only validated", describe(w.prefix + "validated", ["consumer.session.timeout.ms"])
 
 
@@ -153,7 +153,7 @@ def list_config_resources(w):
     w.topic("resource", 1)
     w.ask("IncrementalAlterConfigs", 1, Resources=[{"ResourceType": GROUP, "ResourceName": name, "Configs": [
         {"Name": "consumer.session.timeout.ms", "ConfigOperation": 0, "Value": "50000"}]}])
-    w.settle()
+    w.pause()
 
     def say(version, **more):
         answer = w.say("ListConfigResources", version, **more)

@@ -1,7 +1,6 @@
 """OffsetCommit, OffsetFetch and OffsetDelete, at every version, without members and with one of the classic protocol."""
 
 import struct
-import time
 
 from .codec import ZERO_ID, random_id
 
@@ -9,12 +8,10 @@ from .codec import ZERO_ID, random_id
 def group(w, name):
     """The full name of a group whose coordinator answers; a real broker first makes the topic behind it."""
     full = w.prefix + name
-    for _ in range(200):
-        if w.ask("OffsetFetch", 7, GroupId=full, Topics=[])["ErrorCode"] not in (14, 15, 16):
-            return full
-        w.ask("FindCoordinator", 2, Key=full, KeyType=0)
-        time.sleep(0.05)
-    raise RuntimeError(f"no coordinator for {name}")
+    w.settle("a coordinator's topic", lambda: w.ask("FindCoordinator", 2, Key=full, KeyType=0)["ErrorCode"] == 0)
+    w.settle("a group's coordinator",
+             lambda: w.ask("OffsetFetch", 7, GroupId=full, Topics=[])["ErrorCode"] not in (14, 15, 16))
+    return full
 
 
 def row(partition, offset, **more):
@@ -161,12 +158,7 @@ def offsets_of_deleted_topics(w):
     topic, kept, name = w.topic("gone", 2), w.topic("kept", 1), group(w, "deleted")
     yield "committed", commit(w, 9, name, [(topic, [row(0, 5), row(1, 6)]), (kept, [row(0, 7)])])
     w.ask("DeleteTopics", 5, TopicNames=[topic], TimeoutMs=15_000)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        left = w.ask("OffsetFetch", 7, GroupId=name, Topics=None)["Topics"]
-        if len(left) == 1:
-            break
-        time.sleep(0.05)
+    w.settle("a deleted topic's offsets", lambda: len(w.ask("OffsetFetch", 7, GroupId=name, Topics=None)["Topics"]) == 1)
     yield "by name", fetch(w, 9, name, [(topic, [0, 1])])
     yield "by id", fetch(w, 10, name, [(topic, [0, 1])])
     yield "all by name", fetch(w, 9, name, None)

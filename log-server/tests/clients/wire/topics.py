@@ -1,7 +1,5 @@
 """Metadata, CreateTopics, DeleteTopics, CreatePartitions and DescribeTopicPartitions."""
 
-import time
-
 from .batches import batch
 from .codec import ZERO_ID, random_id
 
@@ -35,11 +33,13 @@ def metadata_auto_create(w):
     name = w.prefix + "made-by-metadata"
     first = w.ask("Metadata", 12, Topics=[{"Name": name}], AllowAutoTopicCreation=True)["Topics"][0]
     yield "first is created or about to be", first["ErrorCode"] in (0, 3, 5)
-    for _ in range(100):
-        [found] = w.ask("Metadata", 12, Topics=[{"Name": name}], AllowAutoTopicCreation=True)["Topics"]
-        if found["ErrorCode"] == 0 and found["Partitions"]:
-            break
-        time.sleep(0.05)
+    found = {}
+
+    def is_there():
+        found.update(w.ask("Metadata", 12, Topics=[{"Name": name}], AllowAutoTopicCreation=True)["Topics"][0])
+        return found["ErrorCode"] == 0 and found["Partitions"]
+
+    w.settle("a topic made by asking", is_there)
     w.topic_ids[found["TopicId"]] = "made-by-metadata"
     yield "then", w.comparable(found)
 
@@ -186,10 +186,7 @@ def recreated_topic(w):
     old = w.id_of(topic)
     w.fill(topic, [3])
     w.ask("DeleteTopics", 6, TimeoutMs=15_000, Topics=[{"Name": topic}])
-    for _ in range(100):
-        if w.ask("Metadata", 12, Topics=[{"Name": topic}])["Topics"][0]["ErrorCode"] == 3:
-            break
-        time.sleep(0.05)
+    w.settle("a topic's end", lambda: w.ask("Metadata", 12, Topics=[{"Name": topic}])["Topics"][0]["ErrorCode"] == 3)
     del w.topic_ids[old]
     w.topic("again")
     yield "new id", w.id_of(topic) != old
@@ -222,12 +219,12 @@ def create_partitions(w):
     yield "assigned unknown", grow(7, Assignments=[{"BrokerIds": [w.node + 7]}])
     twice = {"Name": topic, "Count": 9, "Assignments": None}
     yield "twice", w.say("CreatePartitions", 3, TimeoutMs=1000, Topics=[twice, twice])["Results"]
-    for _ in range(40):
-        found = w.say("Metadata", 12, Topics=[{"Name": topic}])["Topics"]["growing"]
-        if len(found["Partitions"]) == 6:
-            break
-        time.sleep(0.05)
-    yield "in the end", sorted(found["Partitions"])
+
+    def partitions():
+        return sorted(w.say("Metadata", 12, Topics=[{"Name": topic}])["Topics"]["growing"]["Partitions"])
+
+    w.settle("added partitions", lambda: len(partitions()) == 6)
+    yield "in the end", partitions()
 
 
 def describe_topic_partitions(w):
