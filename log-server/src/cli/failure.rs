@@ -154,6 +154,7 @@ fn advice(error: &Error) -> Option<String> {
         Error::OffsetOutOfRange { .. } | Error::LogTruncated { .. } => {
             "begin with --offset earliest or --offset latest"
         }
+        Error::MembershipEnded => "run the command again: it joins the group anew",
         other => return other.advice().map(as_hint),
     };
     Some(own.to_owned())
