@@ -12,6 +12,8 @@
 //! | [`probe`] | the time from a start to the first acknowledged record |
 //! | [`comparison`] | what both gave, and the ratios |
 //! | [`null_broker`] | the least a broker must do: the physical limit |
+//! | [`versus`] | several runs side by side |
+//! | [`page`] | one HTML page on them |
 //! | [`group_commits`] | groups that commit offsets, and read them after a start |
 //!
 //! A machine that others use as well has no steady speed. So cases take turns within a round, a round's ratios are what
@@ -25,7 +27,9 @@ pub mod group_commits;
 pub mod load;
 pub mod loads;
 pub mod null_broker;
+pub mod page;
 pub mod probe;
 pub mod report;
 pub mod source;
+pub mod versus;
 pub mod workload;
