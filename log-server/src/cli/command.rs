@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::bench::{self, LoadArgs};
 use super::connection::ConnectionArgs;
 use super::consume::{self, ConsumeArgs};
 use super::failure::{EXIT_CODES, Failure, Kind, Outcome};
@@ -61,6 +62,14 @@ enum Command {
         client: ClientArgs,
         #[command(flatten)]
         arguments: Box<ConsumeArgs>,
+    },
+    /// Put load on a broker of the Kafka protocol, verify what comes back, and tell what it gave
+    #[command(arg_required_else_help = true)]
+    Bench {
+        #[command(flatten)]
+        client: ClientArgs,
+        #[command(flatten)]
+        arguments: Box<LoadArgs>,
     },
     /// Look into a broker's files, without a broker
     #[command(arg_required_else_help = true)]
@@ -117,6 +126,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Consume { client, arguments } => client.run(arguments.quiet, async |connection, output| {
             consume::run(&arguments, connection, output).await
+        }),
+        Command::Bench { client, arguments } => client.run(arguments.quiet, async |connection, output| {
+            bench::run(&arguments, connection, output).await
         }),
         Command::Log { json, command } => {
             let mut output = Output::new(json);

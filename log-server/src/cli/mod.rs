@@ -10,6 +10,7 @@
 //! | `group` | groups: list, describe, reset their offsets, delete |
 //! | `produce` | lines become records |
 //! | `consume` | records become text or JSON, alone or as a member of a group |
+//! | `bench` | load on a broker, and what it gave |
 //! | `log` | files without a broker: dump and verify |
 //! | `connection` | which broker is talked to |
 //! | `output` | all that is written to the terminal |
@@ -22,6 +23,7 @@
 //! | `time`, `escapes` | points in time and odd bytes, as people write them |
 //! | `progress` | how far long work is, for who watches |
 
+mod bench;
 mod command;
 mod connection;
 mod consume;

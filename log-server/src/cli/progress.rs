@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::output::is_watched;
-use super::units::{Count, counted, per_second};
+use super::units::{Count, Took, counted, per_second};
 
 /// How far a piece of work is.
 #[derive(Debug)]
@@ -76,6 +76,53 @@ impl Progress {
     /// So much further.
     pub(crate) fn advance(&self, progress: u64) {
         self.bar.inc(progress);
+    }
+
+    /// Takes it off the screen.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// How a load stands, on one line.
+#[derive(Debug)]
+pub(crate) struct LoadLine {
+    bar: ProgressBar,
+}
+
+impl LoadLine {
+    /// A line, or nothing where nobody watches.
+    pub(crate) fn new(is_hidden: bool) -> Self {
+        if is_hidden || !is_watched() {
+            return Self {
+                bar: ProgressBar::hidden(),
+            };
+        }
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(5));
+        let style = ProgressStyle::with_template("{bar:20} {msg}");
+        bar.set_style(
+            style
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("━╸ "),
+        );
+        Self { bar }
+    }
+
+    /// Writes something above it.
+    pub(crate) fn above(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
+    /// Shows how far it is, out of how much if that is known.
+    pub(crate) fn show(&self, elapsed: Duration, planned: Option<Duration>, message: &str) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.bar.set_length(planned.map_or(0, milliseconds).max(1));
+        self.bar
+            .set_position(planned.map_or(0, |_| milliseconds(elapsed)));
+        self.bar.set_message(format!("{}  {message}", Took(elapsed)));
     }
 
     /// Takes it off the screen.

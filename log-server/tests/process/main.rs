@@ -2,6 +2,7 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | [`bench`] | loads end, add up, and leave nothing behind |
 //! | [`command_line`] | topics, produce, consume, dump and verify end and print as they should |
 //! | [`command_line_groups`] | groups are shown, set back and deleted, and members of `consume --group` share a topic |
 //! | [`command_line_produce`] | what `produce` refuses, tells and does when it is interrupted |
@@ -16,6 +17,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod bench;
 mod command_line;
 mod command_line_groups;
 mod command_line_produce;

@@ -1,0 +1,335 @@
+//! A reader of the raw load: one connection that passes over partitions, one request on its way for each of its cursors.
+//! A cursor follows the end of its partition, or passes a stretch of it once or again and again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use anyhow::{Context as _, ensure};
+use log_core::protocol::ErrorCode;
+use log_core::record::batch::{Batch, batches};
+
+use super::meter::{Kind, Meter, Tally};
+use super::run_clock::{NEVER, RunClock};
+use super::socket::Socket;
+use super::verify::Verifier;
+use super::wire::{FetchFrame, FetchSize, correlation_of};
+
+/// A record does not decompress to more than that with its batch.
+const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
+
+/// How thoroughly records are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scrutiny {
+    /// Batches are counted.
+    Counted,
+    /// Checksums of batches and records are verified.
+    Contents,
+    /// And the sequences are followed.
+    Complete,
+}
+
+/// Which part of a partition is read.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// The partition.
+    pub partition: i32,
+    /// Where it begins.
+    pub from: i64,
+    /// Where it ends; a partition that grows gets its end late.
+    pub until: Arc<AtomicI64>,
+    /// Whether it begins again at its end.
+    pub is_repeated: bool,
+}
+
+/// What a reader is made from.
+#[derive(Debug, Clone)]
+pub struct ReaderSetup {
+    /// The leader of its partitions.
+    pub address: String,
+    /// The topic.
+    pub topic: String,
+    /// What it reads.
+    pub stretches: Vec<Stretch>,
+    /// How much at a time.
+    pub size: FetchSize,
+    /// The version of Fetch.
+    pub version: i16,
+    /// How thoroughly.
+    pub scrutiny: Scrutiny,
+    /// Whether the age of records counts: of those that follow the end.
+    pub is_timed: bool,
+    /// Whether what arrives counts; the reading for verification alone does not.
+    pub is_counted: bool,
+    /// The run whose records are looked at.
+    pub run: u32,
+    /// Nothing is asked for from here on.
+    pub until: u64,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    stretch: Stretch,
+    frame: FetchFrame,
+    offset: i64,
+    is_done: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    correlation: i32,
+    cursor: usize,
+    at: u64,
+}
+
+/// One connection that reads.
+#[derive(Debug)]
+pub struct RawReader {
+    setup: ReaderSetup,
+    socket: Socket,
+    cursors: Vec<Cursor>,
+    idle: VecDeque<usize>,
+    in_flight: VecDeque<Asked>,
+    next_correlation: i32,
+    scratch: Vec<u8>,
+    is_ended: bool,
+    /// What it saw.
+    pub verifier: Verifier,
+    /// The first error, in words.
+    pub error: Option<String>,
+}
+
+impl RawReader {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The system's and the codec's.
+    pub fn connect(setup: ReaderSetup) -> anyhow::Result<Self> {
+        let socket = Socket::connect(&setup.address)?;
+        let cursors = setup
+            .stretches
+            .iter()
+            .map(|stretch| {
+                Ok(Cursor {
+                    frame: FetchFrame::new(&setup.topic, stretch.partition, setup.size, setup.version)?,
+                    offset: stretch.from,
+                    stretch: stretch.clone(),
+                    is_done: false,
+                })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self {
+            idle: (0..cursors.len()).collect(),
+            verifier: Verifier::new(setup.run),
+            setup,
+            socket,
+            cursors,
+            in_flight: VecDeque::new(),
+            next_correlation: 0,
+            scratch: Vec::new(),
+            is_ended: false,
+            error: None,
+        })
+    }
+
+    /// Its connection.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether nothing is left to read.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.in_flight.is_empty() && (self.is_ended || self.cursors.iter().all(|cursor| cursor.is_done))
+    }
+
+    /// Ends it with what is on its way unanswered.
+    pub fn give_up(&mut self, reason: &str, meter: &mut Meter) {
+        if !self.is_done() {
+            meter.fetch_errors += 1;
+            self.error.get_or_insert_with(|| reason.to_owned());
+        }
+        self.is_ended = true;
+        self.in_flight.clear();
+    }
+
+    /// Reads answers.
+    ///
+    /// # Errors
+    /// When the connection broke, or what came is no answer.
+    pub fn receive(&mut self, clock: &RunClock, meter: &mut Meter) -> anyhow::Result<()> {
+        loop {
+            let more = self.socket.receive()?;
+            let now = clock.now();
+            while let Some(place) = self.socket.next_answer()? {
+                let asked = self
+                    .in_flight
+                    .pop_front()
+                    .context("an answer that nobody asked for")?;
+                let answer = self.socket.answer(place);
+                let correlation = correlation_of(answer)?;
+                ensure!(
+                    correlation == asked.correlation,
+                    "request {correlation} was answered before {}",
+                    asked.correlation
+                );
+                let cursor = self.cursors.get_mut(asked.cursor).context("a cursor")?;
+                let fetched = cursor.frame.read(answer)?;
+                if fetched.error != 0 {
+                    meter.fetch_errors += 1;
+                    let code = ErrorCode::from(fetched.error);
+                    let partition = cursor.stretch.partition;
+                    self.error
+                        .get_or_insert_with(|| format!("Fetch from partition {partition}: {code:?}"));
+                    cursor.is_done = true;
+                    continue;
+                }
+                let mut look = Look {
+                    setup: &self.setup,
+                    verifier: &mut self.verifier,
+                    scratch: &mut self.scratch,
+                    clock,
+                    now,
+                };
+                let records = look.take(cursor, fetched.records, meter);
+                if self.setup.is_counted && 0 < records {
+                    let tally = Tally {
+                        records,
+                        bytes: u64::try_from(fetched.records.len())?,
+                        requests: 1,
+                    };
+                    meter.fetched(now, tally);
+                    meter.latency(Kind::Fetch, asked.at, now, 1);
+                }
+                cursor.turn_at_end();
+                if !cursor.is_done {
+                    self.idle.push_back(asked.cursor);
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for what it is free to ask for, and returns when it next has something to do.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn send(&mut self, clock: &RunClock) -> anyhow::Result<u64> {
+        self.socket.flush()?;
+        let now = clock.now();
+        if self.setup.until <= now {
+            self.is_ended = true;
+        }
+        while !self.is_ended && !self.socket.is_blocked() {
+            let Some(index) = self.idle.pop_front() else { break };
+            let cursor = self.cursors.get_mut(index).context("a cursor")?;
+            cursor.turn_at_end();
+            if cursor.is_done {
+                continue;
+            }
+            let correlation = self.next_correlation;
+            self.next_correlation = correlation.wrapping_add(1) & i32::MAX;
+            let request = cursor.frame.request(correlation, cursor.offset);
+            self.socket.output().extend_from_slice(request);
+            self.in_flight.push_back(Asked {
+                correlation,
+                cursor: index,
+                at: now,
+            });
+        }
+        self.socket.flush()?;
+        Ok(NEVER)
+    }
+}
+
+impl Cursor {
+    /// Begins again, or ends, where its stretch does.
+    fn turn_at_end(&mut self) {
+        if self.stretch.until.load(Ordering::Acquire) <= self.offset {
+            if self.stretch.is_repeated && self.stretch.from < self.offset {
+                self.offset = self.stretch.from;
+            } else {
+                self.is_done = true;
+            }
+        }
+    }
+}
+
+/// What it takes to look at the records of an answer.
+struct Look<'a> {
+    setup: &'a ReaderSetup,
+    verifier: &'a mut Verifier,
+    scratch: &'a mut Vec<u8>,
+    clock: &'a RunClock,
+    now: u64,
+}
+
+impl Look<'_> {
+    /// Looks at the records behind the cursor, moves it on, and returns how many there were.
+    fn take(&mut self, cursor: &mut Cursor, records: &[u8], meter: &mut Meter) -> u64 {
+        let mut count = 0;
+        for batch in batches(records) {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    let partition = cursor.stretch.partition.unsigned_abs();
+                    self.verifier
+                        .damaged(partition, cursor.offset, &error.to_string());
+                    cursor.is_done = true;
+                    break;
+                }
+            };
+            count += u64::from(batch.header().record_count);
+            if self.setup.scrutiny != Scrutiny::Counted || self.setup.is_timed {
+                self.look_at(cursor, &batch, meter);
+            }
+            cursor.offset = batch.header().next_offset().get();
+        }
+        count
+    }
+
+    fn look_at(&mut self, cursor: &Cursor, batch: &Batch<'_>, meter: &mut Meter) {
+        let partition = cursor.stretch.partition.unsigned_abs();
+        let at = batch.header().base_offset.get();
+        if self.setup.scrutiny != Scrutiny::Counted
+            && let Err(error) = batch.verify_checksum()
+        {
+            self.verifier.damaged(partition, at, &error.to_string());
+            return;
+        }
+        self.scratch.clear();
+        let records = match batch.records(self.scratch, DECOMPRESSED_BYTES_MAX) {
+            Ok(records) => records,
+            Err(error) => {
+                self.verifier.damaged(partition, at, &error.to_string());
+                return;
+            }
+        };
+        for record in records {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    self.verifier.damaged(partition, at, &error.to_string());
+                    return;
+                }
+            };
+            if record.offset.get() < cursor.offset {
+                continue;
+            }
+            let stamp = if self.setup.scrutiny == Scrutiny::Complete {
+                self.verifier.take(partition, record.offset.get(), record.value)
+            } else {
+                self.verifier.glance(partition, record.offset.get(), record.value)
+            };
+            if let Some(stamp) = stamp
+                && self.setup.is_timed
+            {
+                let intended = self.clock.from_1970(stamp.intended_ns);
+                meter.latency(Kind::EndToEnd, intended, self.now, 1);
+            }
+        }
+    }
+}

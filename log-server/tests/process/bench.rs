@@ -1,0 +1,105 @@
+//! `stratalog bench` against a broker of ours: every workload ends well on a little data, what it tells adds up, and its topic is gone.
+
+use serde_json::Value;
+
+use crate::command_line::{ends_with, run};
+use crate::server::Place;
+
+/// Runs a load with `--json` and gives its result.
+fn bench(at: &str, arguments: &str) -> Value {
+    let output = run(at, &format!("bench {arguments} --json"), b"");
+    serde_json::from_str(&ends_with(0, &output)).unwrap()
+}
+
+/// What every result with verification has.
+fn check(result: &Value, records: u64) {
+    let verification = &result["verification"];
+    assert_eq!(verification["passed"], true, "{verification}");
+    assert_eq!(verification["acknowledged"], records, "{verification}");
+    assert_eq!(
+        (&result["schema_version"], &result["broker"]["product"]),
+        (&1.into(), &"Stratalog".into())
+    );
+    assert_eq!(result["broker"]["durability"]["mode"], "synced");
+    assert!(
+        result["broker"]["process"]["pid"].is_u64(),
+        "{}",
+        result["broker"]
+    );
+    assert!(result["broker"]["storage"]["filesystem"].is_string());
+    assert_eq!(result["warnings"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn loads_end_with_a_result_that_adds_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Place::new(directory.path()).start();
+    let at = server.kafka().to_owned();
+
+    let closed = bench(&at, "produce -n 3000 --batch 4k -p 3 -c 2 --seed 7");
+    check(&closed, 3000);
+    assert_eq!(
+        (&closed["produced"]["records"], &closed["verification"]["checked"]),
+        (&3000.into(), &3000.into())
+    );
+    assert_eq!(
+        (&closed["seed"], &closed["produced"]["latency"]["of"]),
+        (&7.into(), &"request".into())
+    );
+
+    let mixed_up = "-s real:300 --keys skewed:100 --compression lz4 --entropy 0.3 --idempotent --linger 5ms";
+    let open = bench(&at, &format!("end-to-end -n 1000 -r 4000 --fan-out 2 {mixed_up}"));
+    check(&open, 1000);
+    assert_eq!(
+        (&open["end_to_end"]["count"], &open["verification"]["checked"]),
+        (&2000.into(), &2000.into())
+    );
+    assert_eq!(open["produced"]["latency"]["count"], 1000);
+
+    let fetch = bench(
+        &at,
+        "fetch --prefill 1m -d 200ms --warm-up 0 -p 2 --fetch 64k --cold",
+    );
+    check(&fetch, 1024);
+    assert!(
+        1024 <= fetch["fetched"]["records"].as_u64().unwrap(),
+        "{}",
+        fetch["fetched"]
+    );
+
+    let mixed = bench(&at, "mixed --prefill 1m -n 500 -r 2000 -p 2");
+    // Those who follow the end see what is new; old records are looked at one by one.
+    check(&mixed, 500);
+    let idle = bench(&at, "connections -n 200 --idle-connections 20 -r 2000");
+    check(&idle, 200);
+    let unanswered = bench(&at, "partitions -n 200 -p 20 --acks 0 --batch-records 1");
+    assert_eq!(unanswered["verification"]["lost"], 0);
+    let knee = bench(
+        &at,
+        "produce --find-knee -d 100ms --warm-up 0 -r 200 --knee-p99 1ms -c 1",
+    );
+    assert!(!knee["knee"]["steps"].as_array().unwrap().is_empty());
+    assert_eq!(knee["verification"]["passed"], true);
+
+    let left = ends_with(0, &run(&at, "topic list --json", b""));
+    assert_eq!(left.trim(), "[]", "a run removes its topic");
+    ends_with(0, &run(&at, "topic create mine -p 1", b""));
+    let given = bench(&at, "produce -n 10 --topic mine --no-verify -q");
+    assert_eq!(
+        (&given["verification"], &given["broker"]["topic"]),
+        (&Value::Null, &"mine".into())
+    );
+    let table = ends_with(0, &run(&at, "bench end-to-end -n 100 --topic mine", b""));
+    for word in ["end to end", "synced", "0 lost", "p99.99"] {
+        assert!(table.to_lowercase().contains(word), "{word}: {table}");
+    }
+    let left = ends_with(0, &run(&at, "topic list --json", b""));
+    assert!(left.contains("mine"), "a topic that was given stays: {left}");
+    ends_with(
+        1,
+        &run(&at, "bench produce -n 10 --topic nobodys --timeout 1s", b""),
+    );
+    ends_with(2, &run(&at, "bench produce --rate -1", b""));
+    assert!(server.stop().success());
+    ends_with(3, &run(&at, "bench produce -n 10", b""));
+}
