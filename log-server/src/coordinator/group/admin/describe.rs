@@ -36,7 +36,8 @@ pub struct DescribedMember {
     pub client_host: Arc<str>,
     /// What it said for the chosen protocol; empty unless the group is stable.
     pub metadata: Bytes,
-    /// What a leader gave it last.
+    /// What a leader gave it last, until one gives it something else. Kafka empties it when members join again before the leader of
+    /// their generation has assigned.
     pub assignment: Bytes,
 }
 

@@ -3,6 +3,7 @@
 //! Each step is Kafka's, with these exceptions, none of which a client that follows the protocol can see:
 //! - whoever waits is answered also when the same member asks again, and when a member is taken out while it waits for its sync;
 //! - without a delay, a new group's first member is answered by the command that brought it;
+//! - during the initial delay, the end of a session or of an id that nobody redeemed does not end the delay, also if all others have joined;
 //! - if nobody rejoined, the group looks again after a second at least.
 
 use std::sync::Arc;
