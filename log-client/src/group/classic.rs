@@ -27,7 +27,7 @@ use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
 use tokio::time::Instant;
 
 use super::assignor::PartitionCounts;
-use super::joining::{Joined, Joining, partition_counts};
+use super::joining::{Joined, Joining, NotJoined, partition_counts};
 use super::link::{Command, Order, Partitions};
 use super::membership::{End, Membership, Verdict, judge};
 use super::modern::millis;
@@ -64,7 +64,7 @@ pub(super) struct Classic<'a> {
 
 /// What came of a step.
 enum Heard {
-    Joined(Result<Joined>),
+    Joined(Result<Joined, NotJoined>),
     Beat(Result<()>),
     Seen(Result<Seen>),
     Time,
@@ -144,7 +144,9 @@ impl<'a> Classic<'a> {
                     return End::Left(told);
                 }
                 Heard::End(end) => return end,
-                Heard::Joined(Err(error)) | Heard::Seen(Err(error)) | Heard::Beat(Err(error)) => error,
+                Heard::Joined(Err(NotJoined { error, .. }))
+                | Heard::Seen(Err(error))
+                | Heard::Beat(Err(error)) => error,
             };
             if let Some(end) = self.failed(error).await {
                 return end;
@@ -337,16 +339,19 @@ impl<'a> Classic<'a> {
         self.must_rejoin = false;
         let joining = match self.joining() {
             Ok(joining) => joining,
-            Err(error) => return Heard::Joined(Err(error)),
+            Err(error) => return Heard::Joined(Err(error.into())),
         };
         let heard = self
             .unless_commanded(async move { Heard::Joined(joining.join().await) }, false)
             .await;
-        if let Heard::Joined(Err(error)) = &heard {
+        if let Heard::Joined(Err(failed)) = &heard {
             self.must_rejoin = true;
-            if let (Some(ErrorCode::MemberIdRequired), Error::Broker(broker)) = (error.code(), error) {
-                // The coordinator has given the member an id, and wants to see that it is meant.
-                self.membership.member_id = broker.message.clone().unwrap_or_default();
+            if let Some(member_id) = &failed.member_id {
+                // Whoever came again without it would leave a member behind that nobody is.
+                self.membership.member_id.clone_from(member_id);
+            }
+            if failed.error.code() == Some(ErrorCode::MemberIdRequired) {
+                // The coordinator wants to see that it is meant.
                 return Heard::Time;
             }
         }

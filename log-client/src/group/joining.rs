@@ -26,6 +26,22 @@ pub(super) struct Joined {
     pub(super) counts: Option<PartitionCounts>,
 }
 
+/// Why an attempt failed.
+pub(super) struct NotJoined {
+    pub(super) error: Error,
+    /// The id that the coordinator knows the member by, if it said so before.
+    pub(super) member_id: Option<String>,
+}
+
+impl From<Error> for NotJoined {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            member_id: None,
+        }
+    }
+}
+
 /// One attempt to get into the next generation: `JoinGroup`, then `SyncGroup`.
 pub(super) struct Joining {
     pub(super) coordinator: Coordinator,
@@ -34,26 +50,29 @@ pub(super) struct Joining {
 }
 
 impl Joining {
-    pub(super) async fn join(self) -> Result<Joined> {
+    pub(super) async fn join(self) -> Result<Joined, NotJoined> {
         let connection = self.coordinator.connection(Lane::Group).await?;
         let version = connection.version(ApiKey::JoinGroup)?;
         let response = connection
             .call_version(&self.request, version, self.timeout)
             .await?;
-        if ErrorCode::from(response.error_code) == ErrorCode::MemberIdRequired {
-            return Err(Error::broker(
-                ApiKey::JoinGroup,
-                ErrorCode::MemberIdRequired,
-                self.coordinator.group(),
-                Some(response.member_id.as_str()),
-            ));
-        }
-        error::check(
+        let checked = error::check(
             ApiKey::JoinGroup,
             response.error_code,
             self.coordinator.group(),
             None,
-        )?;
+        );
+        let is_named = checked.is_ok() || response.error_code == ErrorCode::MemberIdRequired.code();
+        let member_id = is_named.then(|| response.member_id.to_string());
+        let synced = match checked {
+            Ok(()) => self.sync(response).await,
+            Err(error) => Err(error),
+        };
+        synced.map_err(|error| NotJoined { error, member_id })
+    }
+
+    /// What follows when everybody has joined.
+    async fn sync(self, response: JoinGroupResponseData) -> Result<Joined> {
         let leads = response.leader == response.member_id;
         let (assignments, counts) = if leads {
             self.lead(&response).await?
@@ -70,6 +89,7 @@ impl Joining {
             assignments,
             ..SyncGroupRequestData::default()
         };
+        let connection = self.coordinator.connection(Lane::Group).await?;
         let version = connection.version(ApiKey::SyncGroup)?;
         let synced = connection.call_version(&request, version, self.timeout).await?;
         error::check(

@@ -357,6 +357,22 @@ async fn a_leader_that_may_not_see_a_topic_says_so_and_leaves() {
 }
 
 #[tokio::test]
+async fn a_static_member_keeps_the_id_that_it_got_before_the_group_began_anew() {
+    let broker = broker(1, &[]).await;
+    let syncs = [
+        ErrorCode::RebalanceInProgress,
+        ErrorCode::CoordinatorLoadInProgress,
+    ];
+    let syncs = syncs.map(|code| (ApiKey::SyncGroup, code));
+    broker.state().group.errors.extend(syncs);
+    let mut config = classic(&broker);
+    config.group_instance_id = Some("first".to_owned());
+    let mut consumer = subscribed(config);
+    assert_eq!(take(&mut consumer, 10).await.len(), 10);
+    assert_eq!(broker.state().group.joined_as, ["", "member", "member"]);
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_exist_has_no_partitions() {
     let broker = broker(1, &[]).await;
     let mut config = classic(&broker);

@@ -42,6 +42,8 @@ pub(crate) struct FakeGroup {
     pub joins: usize,
     /// What the leader has worked out for itself, each time.
     pub worked_out: Vec<Vec<TopicPartition>>,
+    /// The id that it came with, each time it has joined as a classic one.
+    pub joined_as: Vec<String>,
     /// Where the member stands, each time it has joined as a classic one.
     pub racks: Vec<Option<String>>,
     /// How often it has left as a classic one.
@@ -118,7 +120,7 @@ impl FakeGroup {
     fn join(&mut self, request: &Incoming, code: i16) -> Reply {
         let asked: JoinGroupRequestData = request.read();
         let member_id = KafkaString::from_static("member");
-        if code != 0 || asked.member_id.is_empty() {
+        if code != 0 || (asked.member_id.is_empty() && asked.group_instance_id.is_none()) {
             let required = ErrorCode::MemberIdRequired.code();
             return request.answer(&JoinGroupResponseData {
                 error_code: if code == 0 { required } else { code },
@@ -127,6 +129,7 @@ impl FakeGroup {
             });
         }
         self.joins += 1;
+        self.joined_as.push(asked.member_id.to_string());
         self.epoch += 1;
         let chosen = asked.protocols.into_iter().next().unwrap();
         let wanted = decode_subscription(&chosen.metadata).unwrap();
