@@ -48,7 +48,10 @@ pub(super) struct Classic<'a> {
     subscription: Subscription,
     /// The topics that the subscription means at the moment.
     topics: BTreeSet<String>,
+    /// The one that the coordinator takes the member for a part of.
     generation: i32,
+    /// The one in which it got what it reads.
+    assigned_in: i32,
     is_joined: bool,
     /// What the leader based its work on; none for those who do not lead.
     counts: Option<PartitionCounts>,
@@ -89,6 +92,7 @@ impl<'a> Classic<'a> {
             subscription,
             topics,
             generation: NO_GENERATION,
+            assigned_in: NO_GENERATION,
             is_joined: false,
             counts: None,
             must_rejoin: true,
@@ -201,6 +205,7 @@ impl<'a> Classic<'a> {
     /// What is read may be somebody else's by now.
     fn lose(&mut self) {
         self.generation = NO_GENERATION;
+        self.assigned_in = NO_GENERATION;
         self.is_joined = false;
         self.counts = None;
         self.must_rejoin = true;
@@ -350,6 +355,10 @@ impl<'a> Classic<'a> {
                 // Whoever came again without it would leave a member behind that nobody is.
                 self.membership.member_id.clone_from(member_id);
             }
+            if let Some(generation) = failed.generation {
+                // The group counts on without an assignment: as one of the last generation it would be expelled.
+                self.enter(generation);
+            }
             if failed.error.code() == Some(ErrorCode::MemberIdRequired) {
                 // The coordinator wants to see that it is meant.
                 return Heard::Time;
@@ -365,7 +374,7 @@ impl<'a> Classic<'a> {
             let wanted = Wanted {
                 topics: self.topics.iter().cloned().collect(),
                 owned: self.owned.keys().cloned().collect(),
-                generation: (0 <= self.generation).then_some(self.generation),
+                generation: (0 <= self.assigned_in).then_some(self.assigned_in),
                 rack_id: config.client_rack.clone(),
                 user_data: None,
             };
@@ -396,6 +405,20 @@ impl<'a> Classic<'a> {
         })
     }
 
+    /// The coordinator takes the member for a part of a generation, with an assignment or still without. One that was in
+    /// the group before commits and shows itself as that from now on.
+    fn enter(&mut self, generation: i32) {
+        self.generation = generation;
+        self.next_heartbeat = Instant::now() + self.membership.config.heartbeat_interval;
+        if self.is_joined {
+            self.membership.link.set_identity(Some(CommitIdentity {
+                member_id: self.membership.member_id.clone(),
+                epoch: generation,
+                instance_id: self.membership.config.group_instance_id.clone(),
+            }));
+        }
+    }
+
     fn joined(&mut self, joined: Joined) {
         tracing::debug!(
             group = self.group(),
@@ -408,16 +431,10 @@ impl<'a> Classic<'a> {
         self.failures = 0;
         self.not_before = None;
         self.is_joined = true;
-        self.generation = joined.generation;
+        self.assigned_in = joined.generation;
         self.counts = joined.counts;
-        self.membership.member_id.clone_from(&joined.member_id);
-        self.membership.link.set_identity(Some(CommitIdentity {
-            member_id: joined.member_id,
-            epoch: joined.generation,
-            instance_id: self.membership.config.group_instance_id.clone(),
-        }));
-        let now = Instant::now();
-        self.next_heartbeat = now + self.membership.config.heartbeat_interval;
+        self.membership.member_id = joined.member_id;
+        self.enter(joined.generation);
         let partitions = joined.assignment.partitions.into_iter();
         let wanted = partitions.map(|partition| (partition, TopicId::ZERO)).collect();
         self.order(Order::Read(wanted));

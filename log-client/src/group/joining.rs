@@ -31,6 +31,8 @@ pub(super) struct NotJoined {
     pub(super) error: Error,
     /// The id that the coordinator knows the member by, if it said so before.
     pub(super) member_id: Option<String>,
+    /// The generation that the member has joined, though it has no assignment of it.
+    pub(super) generation: Option<i32>,
 }
 
 impl From<Error> for NotJoined {
@@ -38,6 +40,7 @@ impl From<Error> for NotJoined {
         Self {
             error,
             member_id: None,
+            generation: None,
         }
     }
 }
@@ -62,13 +65,18 @@ impl Joining {
             self.coordinator.group(),
             None,
         );
+        let generation = checked.is_ok().then_some(response.generation_id);
         let is_named = checked.is_ok() || response.error_code == ErrorCode::MemberIdRequired.code();
         let member_id = is_named.then(|| response.member_id.to_string());
         let synced = match checked {
             Ok(()) => self.sync(response).await,
             Err(error) => Err(error),
         };
-        synced.map_err(|error| NotJoined { error, member_id })
+        synced.map_err(|error| NotJoined {
+            error,
+            member_id,
+            generation,
+        })
     }
 
     /// What follows when everybody has joined.

@@ -10,6 +10,7 @@ use log_core::protocol::{ApiKey, ErrorCode};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions};
 use parking_lot::Mutex;
 
+use super::assignor::Assignor;
 use super::*;
 use crate::coordinator::CommittedOffset;
 use crate::error::Error;
@@ -370,6 +371,39 @@ async fn a_static_member_keeps_the_id_that_it_got_before_the_group_began_anew() 
     let mut consumer = subscribed(config);
     assert_eq!(take(&mut consumer, 10).await.len(), 10);
     assert_eq!(broker.state().group.joined_as, ["", "member", "member"]);
+}
+
+#[tokio::test]
+async fn a_heartbeat_between_a_join_and_the_next_is_one_of_the_generation_that_was_joined() {
+    let broker = broker(1, &[]).await;
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut config = classic(&broker);
+    config.assignors = vec![Assignor::CooperativeSticky];
+    // A heartbeat is due between each attempt and the next.
+    config.consumer.client.retry_backoff.first = 2 * config.heartbeat_interval;
+    config.consumer.client.retry_backoff.longest = 2 * config.heartbeat_interval;
+    let mut consumer = subscribed(config);
+    consumer.set_listener(Notes(Arc::clone(&notes)));
+    take(&mut consumer, 4).await;
+
+    // All join, and the leader cannot see the topic for a while.
+    broker.state().topic_error = Some(ErrorCode::LeaderNotAvailable);
+    let rebalance = (ApiKey::Heartbeat, ErrorCode::RebalanceInProgress);
+    broker.state().group.errors.push_back(rebalance);
+    let joins = broker.state().group.joins;
+    let beats = broker.state().group.beats;
+    poll_until(&broker, &mut consumer, |group| {
+        let is_lost = notes.lock().contains(&"lost");
+        is_lost || (joins + 2 < group.joins && beats + 2 < group.beats)
+    })
+    .await;
+    broker.state().topic_error = None;
+    poll_until(&broker, &mut consumer, |group| 2 <= group.worked_out.len()).await;
+    let beats = broker.state().group.beats;
+    poll_until(&broker, &mut consumer, |group| beats + 2 < group.beats).await;
+    assert_eq!(consumer.assignment().collect::<Vec<_>>(), [&partition(0)]);
+    let notes = notes.lock().clone();
+    assert!(!notes.contains(&"lost"), "it was a member all the while: {notes:?}");
 }
 
 #[tokio::test]

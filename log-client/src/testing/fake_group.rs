@@ -15,7 +15,7 @@ use log_core::protocol::messages::offset_fetch_response::{
 };
 use log_core::protocol::messages::{
     ConsumerGroupHeartbeatRequestData, ConsumerGroupHeartbeatResponseData, FindCoordinatorRequestData,
-    FindCoordinatorResponseData, HeartbeatResponseData, JoinGroupRequestData, JoinGroupResponseData,
+    FindCoordinatorResponseData, HeartbeatRequestData, HeartbeatResponseData, JoinGroupRequestData, JoinGroupResponseData,
     LeaveGroupResponseData, OffsetCommitRequestData, OffsetCommitResponseData, OffsetFetchRequestData,
     OffsetFetchResponseData, SyncGroupRequestData, SyncGroupResponseData,
 };
@@ -40,6 +40,8 @@ pub(crate) struct FakeGroup {
     pub commit_tries: usize,
     /// How often the member has joined as a classic one.
     pub joins: usize,
+    /// How often it has told as a classic one that it is there; refused in a generation that is not the group's.
+    pub beats: usize,
     /// What the leader has worked out for itself, each time.
     pub worked_out: Vec<Vec<TopicPartition>>,
     /// The id that it came with, each time it has joined as a classic one.
@@ -102,10 +104,7 @@ impl FakeGroup {
             ApiKey::OffsetCommit => self.commit(request, code),
             ApiKey::JoinGroup => self.join(request, code),
             ApiKey::SyncGroup => self.sync(request, code),
-            ApiKey::Heartbeat => request.answer(&HeartbeatResponseData {
-                error_code: code,
-                ..HeartbeatResponseData::default()
-            }),
+            ApiKey::Heartbeat => self.beat(request, code),
             ApiKey::LeaveGroup => {
                 self.leaves += 1;
                 request.answer(&LeaveGroupResponseData {
@@ -158,6 +157,18 @@ impl FakeGroup {
             error_code: code,
             assignment,
             ..SyncGroupResponseData::default()
+        })
+    }
+
+    /// A heartbeat of a classic member.
+    fn beat(&mut self, request: &Incoming, code: i16) -> Reply {
+        let asked: HeartbeatRequestData = request.read();
+        self.beats += 1;
+        let is_late = asked.generation_id != self.epoch;
+        let late = is_late.then_some(ErrorCode::IllegalGeneration.code());
+        request.answer(&HeartbeatResponseData {
+            error_code: if code == 0 { late.unwrap_or(0) } else { code },
+            ..HeartbeatResponseData::default()
         })
     }
 
