@@ -9,6 +9,7 @@
 //! | unknown, or of an old generation | loses what it reads; when that is done it joins as a new member |
 //! | an error that passes | tries again, later and later |
 //! | a topic that the leader cannot describe, for a reason that passes | tries again: it assigns nothing that it does not know |
+//! | a topic that it may not describe, and leads | leaves if it wants to read that; else assigns it to nobody |
 //! | anything else | leaves, and is no member any more |
 //!
 //! Heartbeats go on while the handle gives partitions up; while the member waits in `JoinGroup` the coordinator
@@ -318,7 +319,10 @@ impl<'a> Classic<'a> {
                 }
             };
             let counts = match led {
-                Some(led) => Some(partition_counts(&cluster, led.keys().map(|name| &**name)).await?),
+                Some(led) => {
+                    let names = led.keys().map(|name| &**name);
+                    Some(partition_counts(&cluster, names, |name| topics.contains(name)).await?)
+                }
                 None => None,
             };
             Ok(Seen { topics, counts })

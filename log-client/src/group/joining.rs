@@ -149,7 +149,14 @@ impl Joining {
             .flat_map(|member| &member.subscription.topics)
             .map(String::as_str)
             .collect();
-        let counts = partition_counts(self.coordinator.cluster(), topics.into_iter()).await?;
+        let me = members
+            .iter()
+            .find(|member| member.id == response.member_id.as_str());
+        let own = |topic: &str| {
+            let topics = me.map(|member| &member.subscription.topics);
+            topics.is_some_and(|topics| topics.iter().any(|own| own == topic))
+        };
+        let counts = partition_counts(self.coordinator.cluster(), topics.into_iter(), own).await?;
         if response.skip_assignment {
             // A static leader that is back: what the group reads stays as it is (KIP-814).
             return Ok((Vec::new(), Some(counts)));
@@ -181,11 +188,14 @@ fn encoded(assignments: Assignments) -> Result<Vec<SyncGroupRequestAssignment>> 
 
 /// How many partitions the topics have; those that do not exist have none, and may get some later.
 ///
-/// A topic that exists and cannot be described is an error: to take it for one without partitions would leave it unread
-/// by the whole group.
+/// A topic that exists and cannot be described for a reason that passes is an error: to take it for one without
+/// partitions would leave it unread by the whole group. One that this member may not describe is an error if it
+/// wants to read it (`is_own`); what only others want must not end its membership, and after it that of every other
+/// leader.
 pub(super) async fn partition_counts<'a>(
     cluster: &Cluster,
     topics: impl Iterator<Item = &'a str>,
+    is_own: impl Fn(&str) -> bool,
 ) -> Result<PartitionCounts> {
     let names: Vec<&str> = topics.collect();
     if names.is_empty() {
@@ -196,6 +206,13 @@ pub(super) async fn partition_counts<'a>(
         let count = match topic {
             Ok(topic) => topic.partitions.len(),
             Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => 0,
+            Err(error)
+                if error.code() == Some(ErrorCode::InvalidTopicException)
+                    || !(error.is_retriable() || is_own(name)) =>
+            {
+                tracing::warn!(topic = name, %error, "a topic that a member wants is assigned to nobody");
+                0
+            }
             Err(error) => return Err(error),
         };
         Ok((Arc::from(name), i32::try_from(count).unwrap_or(i32::MAX)))

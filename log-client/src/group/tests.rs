@@ -358,6 +358,33 @@ async fn a_leader_that_may_not_see_a_topic_says_so_and_leaves() {
 }
 
 #[tokio::test]
+async fn what_only_others_want_ends_nobody_who_leads() {
+    for code in [
+        ErrorCode::TopicAuthorizationFailed,
+        ErrorCode::InvalidTopicException,
+    ] {
+        let broker = broker(1, &[]).await;
+        broker.state().topics_refused.insert("secret", code);
+        broker.state().group.wanted_by_another = vec!["secret".to_owned()];
+        let mut consumer = subscribed(classic(&broker));
+        assert_eq!(take(&mut consumer, 10).await.len(), 10, "{code:?}");
+        assert_eq!(broker.state().group.worked_out, [[partition(0)]]);
+        assert_eq!(broker.state().group.leaves, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_cannot_exist_has_no_partitions() {
+    let broker = broker(1, &[]).await;
+    let impossible = ("not/a/name", ErrorCode::InvalidTopicException);
+    broker.state().topics_refused.extend([impossible]);
+    let mut consumer = GroupConsumer::new(classic(&broker)).unwrap();
+    consumer.subscribe(["t", "not/a/name"]).unwrap();
+    assert_eq!(take(&mut consumer, 10).await.len(), 10);
+    assert_eq!(broker.state().group.worked_out, [[partition(0)]]);
+}
+
+#[tokio::test]
 async fn a_static_member_keeps_the_id_that_it_got_before_the_group_began_anew() {
     let broker = broker(1, &[]).await;
     let syncs = [

@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub fetch_errors: VecDeque<ErrorCode>,
     /// Answers metadata requests with this error for each topic.
     pub topic_error: Option<ErrorCode>,
+    /// Answers metadata requests with these errors for these topics.
+    pub topics_refused: BTreeMap<&'static str, ErrorCode>,
     /// The names in each metadata request.
     pub topics_asked: Vec<Vec<String>>,
     /// The one group that it keeps.
@@ -105,6 +107,7 @@ impl FakeBroker {
             batch_bytes_max: 1 << 20,
             fetch_errors: VecDeque::new(),
             topic_error: None,
+            topics_refused: BTreeMap::new(),
             topics_asked: Vec::new(),
             group: FakeGroup::default(),
         }));
@@ -268,7 +271,8 @@ impl State {
                 .topics
                 .get(name.as_str())
                 .ok_or(ErrorCode::UnknownTopicOrPartition);
-            let topic = self.topic_error.map_or(unknown, Err);
+            let refused = self.topics_refused.get(name.as_str()).copied();
+            let topic = refused.or(self.topic_error).map_or(unknown, Err);
             let topic = match topic {
                 Ok(topic) => topic,
                 Err(code) => {

@@ -15,14 +15,14 @@ use log_core::protocol::messages::offset_fetch_response::{
 };
 use log_core::protocol::messages::{
     ConsumerGroupHeartbeatRequestData, ConsumerGroupHeartbeatResponseData, FindCoordinatorRequestData,
-    FindCoordinatorResponseData, HeartbeatRequestData, HeartbeatResponseData, JoinGroupRequestData, JoinGroupResponseData,
-    LeaveGroupResponseData, OffsetCommitRequestData, OffsetCommitResponseData, OffsetFetchRequestData,
-    OffsetFetchResponseData, SyncGroupRequestData, SyncGroupResponseData,
+    FindCoordinatorResponseData, HeartbeatRequestData, HeartbeatResponseData, JoinGroupRequestData,
+    JoinGroupResponseData, LeaveGroupResponseData, OffsetCommitRequestData, OffsetCommitResponseData,
+    OffsetFetchRequestData, OffsetFetchResponseData, SyncGroupRequestData, SyncGroupResponseData,
 };
 use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
 
 use super::{Incoming, Reply};
-use crate::consumer_protocol::{decode_assignment, decode_subscription};
+use crate::consumer_protocol::{Subscription, decode_assignment, decode_subscription, encode_subscription};
 
 #[derive(Default)]
 pub(crate) struct FakeGroup {
@@ -48,6 +48,8 @@ pub(crate) struct FakeGroup {
     pub joined_as: Vec<String>,
     /// Where the member stands, each time it has joined as a classic one.
     pub racks: Vec<Option<String>>,
+    /// What another member of the classic group wants, which never says anything.
+    pub wanted_by_another: Vec<String>,
     /// How often it has left as a classic one.
     pub leaves: usize,
     /// Whether consumer groups are not served any more.
@@ -133,24 +135,38 @@ impl FakeGroup {
         let chosen = asked.protocols.into_iter().next().unwrap();
         let wanted = decode_subscription(&chosen.metadata).unwrap();
         self.racks.push(wanted.rack_id);
+        let mut members = vec![JoinGroupResponseMember {
+            member_id: member_id.clone(),
+            metadata: chosen.metadata,
+            ..JoinGroupResponseMember::default()
+        }];
+        if !self.wanted_by_another.is_empty() {
+            let wanted = Subscription {
+                topics: self.wanted_by_another.clone(),
+                ..Subscription::default()
+            };
+            members.push(JoinGroupResponseMember {
+                member_id: KafkaString::from_static("another"),
+                metadata: encode_subscription(&wanted).unwrap(),
+                ..JoinGroupResponseMember::default()
+            });
+        }
         request.answer(&JoinGroupResponseData {
             generation_id: self.epoch,
             protocol_type: Some(asked.protocol_type),
             protocol_name: Some(chosen.name),
             leader: member_id.clone(),
-            member_id: member_id.clone(),
-            members: vec![JoinGroupResponseMember {
-                member_id,
-                metadata: chosen.metadata,
-                ..JoinGroupResponseMember::default()
-            }],
+            member_id,
+            members,
             ..JoinGroupResponseData::default()
         })
     }
 
     fn sync(&mut self, request: &Incoming, code: i16) -> Reply {
         let asked: SyncGroupRequestData = request.read();
-        let assignment = asked.assignments[0].assignment.clone();
+        let mut rows = asked.assignments.iter();
+        let mine = rows.find(|row| row.member_id == asked.member_id).unwrap();
+        let assignment = mine.assignment.clone();
         let partitions = decode_assignment(&assignment).unwrap().partitions;
         self.worked_out.push(partitions);
         request.answer(&SyncGroupResponseData {
