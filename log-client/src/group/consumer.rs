@@ -181,6 +181,8 @@ impl GroupConsumer {
         }
         self.lose_what_has_ended();
         if self.commands.is_closed() {
+            // A task that is about to say so is not listened to any more.
+            self.lose();
             let (commands, task) = Membership::start(&self.config, &self.coordinator, &self.link);
             (self.commands, self.membership) = (commands, task);
         }

@@ -77,6 +77,8 @@ pub(crate) struct Link {
 
 #[derive(Debug)]
 struct State {
+    /// The number of the membership that the handle talks to.
+    membership: u64,
     order: Option<Given>,
     serial: u64,
     /// Whether a membership has ended whose partitions the handle may still read.
@@ -92,6 +94,7 @@ impl Link {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State {
+                membership: 0,
                 order: None,
                 serial: 0,
                 has_ended: false,
@@ -120,10 +123,25 @@ impl Link {
         serial
     }
 
-    /// The membership has ended. The handle gives everything up, and with an error it fails until there is a new
-    /// membership.
-    pub(crate) fn ended(&self, error: Option<Error>) {
+    /// The handle begins to talk to a new membership, and knows what there is to know of the one before. Returns the new
+    /// one's number.
+    pub(crate) fn succeed(&self) -> u64 {
         let mut state = self.state.lock();
+        state.membership += 1;
+        state.has_ended = false;
+        state.error = None;
+        state.order = None;
+        state.identity = None;
+        state.membership
+    }
+
+    /// A membership has ended. The handle gives everything up, and with an error it fails until there is a new
+    /// membership. If there is one already, the handle has nothing left of the one that ended.
+    pub(crate) fn ended(&self, membership: u64, error: Option<Error>) {
+        let mut state = self.state.lock();
+        if state.membership != membership {
+            return;
+        }
         state.has_ended = true;
         state.error = error;
         state.order = None;
@@ -248,7 +266,7 @@ mod tests {
     fn an_error_stays_until_there_is_a_new_membership_and_the_loss_is_told_once() {
         let link = Link::new();
         link.order(Order::Read(Partitions::new()));
-        link.ended(Some(Error::Closed("group")));
+        link.ended(0, Some(Error::Closed("group")));
         let news = link.take_news(true);
         assert!(news.has_ended && news.error.is_some() && link.has_news());
         assert_eq!(news.given, None, "nobody waits for it");
@@ -258,13 +276,28 @@ mod tests {
         assert!(link.take_news(false).error.is_none());
 
         // The handle has subscribed anew before it could look.
-        link.ended(Some(Error::Closed("group")));
+        link.ended(0, Some(Error::Closed("group")));
         link.begun();
         let first = link.order(Order::Read(Partitions::new()));
         let news = link.take_news(true);
         assert!(news.has_ended && news.error.is_none());
         assert_eq!(news.given.map(|given| given.serial), Some(first));
-        link.ended(None);
+        link.ended(0, None);
         assert!(link.take_end(), "the handle is told, whichever way it looks");
+    }
+    #[test]
+    fn the_end_of_an_earlier_membership_does_not_touch_its_successor() {
+        let link = Link::new();
+        let first = link.succeed();
+        link.ended(first, Some(Error::Closed("group")));
+        let second = link.succeed();
+        assert!(link.take_news(false).error.is_none(), "the handle begins anew");
+        let order = link.order(Order::Read(Partitions::new()));
+        link.ended(first, Some(Error::MembershipEnded));
+        let news = link.take_news(false);
+        assert!(!news.has_ended && news.error.is_none());
+        assert_eq!(news.given.map(|given| given.serial), Some(order));
+        link.ended(second, Some(Error::MembershipEnded));
+        assert!(link.take_news(false).has_ended);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Membership {
     pub(super) config: Arc<GroupConfig>,
     pub(super) coordinator: Coordinator,
     pub(super) link: Arc<Link>,
+    /// By which `link` knows it from those before and after it.
+    number: u64,
     commands: mpsc::UnboundedReceiver<Command>,
     /// The member's id, which it keeps while this task lives.
     pub(super) member_id: String,
@@ -36,7 +38,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         // First, so that whoever hears of the end finds that it has come.
         self.commands.close();
-        self.link.ended(Some(Error::MembershipEnded));
+        self.link.ended(self.number, Some(Error::MembershipEnded));
     }
 }
 
@@ -67,6 +69,7 @@ impl Membership {
             config: Arc::clone(config),
             coordinator: coordinator.clone(),
             link: Arc::clone(link),
+            number: link.succeed(),
             commands,
             member_id: String::new(),
         };
@@ -105,7 +108,7 @@ impl Membership {
                     );
                     may_be_modern = false;
                     wanted = Some(subscription);
-                    self.link.ended(None);
+                    self.link.ended(self.number, None);
                 }
                 End::Superseded(subscription) => wanted = Some(subscription),
                 End::Failed => {}
@@ -181,7 +184,7 @@ impl Membership {
     /// It cannot be a member any more; the handle is told at once.
     pub(super) fn failed(&self, error: Error) -> End {
         tracing::warn!(group = self.coordinator.group(), %error, "not a member any more");
-        self.link.ended(Some(error));
+        self.link.ended(self.number, Some(error));
         End::Failed
     }
 

@@ -510,6 +510,25 @@ async fn a_membership_whose_task_has_died_is_an_error_until_the_next_subscriptio
     assert_eq!(*notes.lock(), ["assigned", "lost", "assigned"]);
 }
 
+#[tokio::test]
+async fn a_membership_that_is_slow_to_say_that_it_has_died_does_not_end_its_successor() {
+    let broker = broker(1, &[("t", 0)]).await;
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut consumer = subscribed(config(&broker));
+    consumer.set_listener(Notes(Arc::clone(&notes)));
+    take(&mut consumer, 4).await;
+    consumer.commit().await.unwrap();
+    // Dead, and nobody has heard of it yet.
+    let (commands, closed) = tokio::sync::mpsc::unbounded_channel();
+    drop(closed);
+    consumer.abort_membership();
+    consumer.commands = commands;
+    consumer.subscribe(["t"]).unwrap();
+    assert_eq!(*notes.lock(), ["assigned", "lost"]);
+    assert_eq!(take(&mut consumer, 2).await, [(0, 4), (0, 5)]);
+    assert_eq!(*notes.lock(), ["assigned", "lost", "assigned"]);
+}
+
 /// A member that has read something of partition 0 of a group whose coordinator takes no commits.
 async fn without_commits(
     broker: &FakeBroker,
