@@ -120,8 +120,9 @@ impl Cluster {
         if let Ok(topic) = self.metadata().topic(name) {
             return Ok(Arc::clone(topic));
         }
-        self.inner.topics.lock().insert(name.into());
         retry::until(self.inner.config.retry_backoff, deadline, |_, _| async {
+            // Somebody else who looked for it may have given up meanwhile, and had it forgotten.
+            self.watch_topic(name);
             self.refresh(self.metadata().generation).await?;
             self.metadata().topic(name).cloned()
         })

@@ -258,8 +258,27 @@ impl Inner {
             return Err(Error::Closed("producer"));
         }
         let deadline = Instant::now() + self.config.max_block;
+        let _sought = Sought {
+            topic: record.topic,
+            inner: self,
+        };
         let metadata = self.cluster.topic(record.topic, deadline).await?;
         Ok(self.accumulator.update(&metadata))
+    }
+}
+
+/// A topic that is looked for. If it was not found, or whoever wanted it stopped waiting, refreshes do not ask for it
+/// for ever.
+struct Sought<'a> {
+    topic: &'a str,
+    inner: &'a Inner,
+}
+
+impl Drop for Sought<'_> {
+    fn drop(&mut self) {
+        if self.inner.accumulator.topic(self.topic).is_none() {
+            self.inner.cluster.forget_topic(self.topic);
+        }
     }
 }
 

@@ -90,6 +90,36 @@ async fn topics_without_records_are_forgotten_and_found_again_with_their_sequenc
 }
 
 #[tokio::test]
+async fn a_topic_that_was_never_found_is_not_asked_for_any_more() {
+    let broker = broker(1).await;
+    let denied = ("denied", ErrorCode::TopicAuthorizationFailed);
+    broker.state().topics_refused.extend([denied]);
+    let producer = Producer::new(config(&broker)).unwrap();
+    send(&producer, 0, "0").await.await.unwrap();
+    let error = producer
+        .send(&ProducerRecord::new("denied", b"value"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TopicAuthorizationFailed));
+    // Another caller stops waiting for a topic that may yet come.
+    let missing = ProducerRecord::new("missing", b"value");
+    tokio::select! {
+        sent = producer.send(&missing) => panic!("{sent:?}"),
+        () = async {
+            let is_asked_for = || broker.state().topics_asked.last().unwrap().iter().any(|topic| topic == "missing");
+            while !is_asked_for() {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    let cluster = producer.cluster();
+    cluster.refresh(cluster.metadata().generation).await.unwrap();
+    assert_eq!(broker.state().topics_asked.last().unwrap(), &["t"]);
+    broker.create("missing", 1);
+    producer.send(&missing).await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
 async fn records_arrive_in_order_and_know_their_offsets() {
     for compression in [
         Compression::None,
