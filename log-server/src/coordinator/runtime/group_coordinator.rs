@@ -149,7 +149,8 @@ impl GroupCoordinator {
         answers
     }
 
-    /// Topics were deleted: what was committed of them is forgotten, soon. A shard that is not loaded finds out when it is.
+    /// Topics were deleted: what was committed of them is forgotten; where that is very much, the rest soon. A shard that is not
+    /// loaded finds out when it is.
     pub async fn topics_deleted(&self) {
         drop(self.run_all(GroupShard::topics_deleted).await);
     }

@@ -69,16 +69,19 @@ impl Sweeps {
 }
 
 impl GroupShard {
-    /// Topics were deleted: their offsets go soon.
+    /// Topics were deleted: their offsets go. The first step is part of this command, so that whoever deletes a topic and then asks
+    /// for the offsets of a group of usual size finds none of it.
     pub fn topics_deleted(&mut self, context: &mut Context<'_>) {
         self.sweeps.of_deleted_topics = None;
-        self.timers.set(Sweep::OfDeletedTopics.timer(), context.steady);
+        self.timers.cancel(&Sweep::OfDeletedTopics.timer());
+        self.sweep_offsets(Sweep::OfDeletedTopics, context);
     }
 
     /// The log has been replayed. Topics may have been deleted while nobody looked.
     pub(in crate::coordinator::group) fn offsets_loaded(&mut self, context: &mut Context<'_>) {
         if 0 < self.offsets.count() {
-            self.topics_deleted(context);
+            // Loading itself writes nothing.
+            self.timers.set(Sweep::OfDeletedTopics.timer(), context.steady);
         }
         let interval = context.settings.offsets_retention_check_interval_ms;
         let next = context.steady.saturating_plus(interval);
