@@ -22,7 +22,8 @@ use crate::coordinator::group::timers::{TimerKey, TimerKind, Timers};
 /// that its client is gone. One that is there asks again.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 300_000;
 
-/// The least time between two attempts to go on with a group none of whose members rejoined, or whose end could not be written.
+/// The least time between two attempts to go on with a group none of whose members rejoined, or whose end could not be written, and
+/// between two looks at a member that waits.
 const RETRY_MS_MIN: i64 = 1_000;
 
 /// Why a group rebalances that was of the other protocol.
@@ -374,7 +375,9 @@ impl Work<'_, '_> {
         let id = Arc::clone(id);
         if member.is_waiting() {
             // Nothing is expected of it until it is answered; whatever ends its waiting, it has a session then.
-            return self.begin_session(&id);
+            // It would be over at once again, where sessions may be of no length.
+            let after_ms = i64::from(member.session_timeout_ms).max(RETRY_MS_MIN);
+            return self.set_timer(&id, TimerKind::ClassicSession, after_ms);
         }
         tracing::debug!(group = &*self.name, member = &*id, "member's session ended");
         self.remove_member(&id);

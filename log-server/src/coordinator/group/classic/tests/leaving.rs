@@ -225,3 +225,20 @@ fn static_members_that_are_silent_are_waited_for() {
     scene.world.advance(1_000);
     assert_eq!((scene.state(), scene.group().members.len()), ("Empty", 0));
 }
+
+#[test]
+fn a_session_of_no_length_that_ends_while_its_member_waits_is_looked_at_now_and_then() {
+    let mut scene = Scene::new();
+    scene.world.settings.session_timeout_min_ms = 0;
+    let leader = scene.stable(1).remove(0);
+    let mut brief = joining("");
+    brief.session_timeout_ms = 0;
+    let newcomer = scene.send_join(&brief);
+    scene.join(&joining(&leader)).unwrap();
+    let id = scene.joined(newcomer).unwrap().member_id;
+    let generation = scene.group().generation();
+    let sync = scene.send_sync(&id, generation, &[]);
+    scene.world.advance(5_000);
+    scene.sync(&leader, generation, &[(&*id, b"its")]).unwrap();
+    assert_eq!(scene.synced(sync).unwrap(), b"its".as_slice());
+}
