@@ -51,6 +51,7 @@ pub struct TimerKey {
 pub struct Timers {
     deadlines: HashMap<TimerKey, SteadyMs>,
     order: BTreeSet<(SteadyMs, TimerKey)>,
+    pending_joins: usize,
 }
 
 impl Timers {
@@ -58,6 +59,8 @@ impl Timers {
     pub fn set(&mut self, key: TimerKey, deadline: SteadyMs) {
         if let Some(before) = self.deadlines.insert(key.clone(), deadline) {
             self.order.remove(&(before, key.clone()));
+        } else if key.kind == TimerKind::ClassicPendingJoin {
+            self.pending_joins += 1;
         }
         self.order.insert((deadline, key));
     }
@@ -66,6 +69,7 @@ impl Timers {
     pub fn cancel(&mut self, key: &TimerKey) {
         if let Some(before) = self.deadlines.remove(key) {
             self.order.remove(&(before, key.clone()));
+            self.uncount(key);
         }
     }
 
@@ -89,13 +93,27 @@ impl Timers {
         }
         let (_, key) = self.order.pop_first()?;
         self.deadlines.remove(&key);
+        self.uncount(&key);
         Some(key)
+    }
+
+    fn uncount(&mut self, key: &TimerKey) {
+        if key.kind == TimerKind::ClassicPendingJoin {
+            self.pending_joins -= 1;
+        }
+    }
+
+    /// How many ids are out whose owners have not joined with them, over all groups: each has a deadline.
+    #[must_use]
+    pub fn pending_joins(&self) -> usize {
+        self.pending_joins
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.deadlines.clear();
         self.order.clear();
+        self.pending_joins = 0;
     }
 }
 

@@ -29,9 +29,9 @@ use crate::coordinator::group::record::codec::NAME_BYTES_MAX;
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::group::timers::TimerKind;
 
-/// So many ids of a group may be out whose owners have not joined: more than any honest group has at a time, for an id is redeemed at once, and
-/// few enough to be remembered. Kafka has no such limit, and counts them in none of its others. Who is one too many is told to try again:
-/// ids that nobody redeems expire with the session timeout.
+/// So many ids of a shard's groups may be out whose owners have not joined: more than honest groups have at a time, for an id is redeemed at once, and
+/// few enough to be remembered. A limit for each group would be none, for an id can begin a group. Kafka has no such limit, and counts them
+/// in none of its others. Who is one too many is told to try again: ids that nobody redeems expire with the session timeout.
 const PENDING_JOINS_MAX: usize = 10_000;
 
 /// A member's wish to join.
@@ -198,9 +198,9 @@ impl Work<'_, '_> {
             Some(old_id) => self.replace_static_member(&old_id, id, request, ticket),
             None if request.id_required
                 && request.instance_id.is_none()
-                && PENDING_JOINS_MAX <= self.group.pending_joins.len() =>
+                && PENDING_JOINS_MAX <= self.timers.pending_joins() =>
             {
-                let text = "too many members of the group were given ids and have not joined with them";
+                let text = "too many members were given ids and have not joined with them";
                 self.refuse_join(ticket, "", GroupError::NotAvailable(text.to_owned()));
             }
             None if request.id_required && request.instance_id.is_none() => {

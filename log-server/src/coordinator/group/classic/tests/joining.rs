@@ -284,3 +284,25 @@ fn ids_that_nobody_redeems_are_few_and_expire() {
         GroupError::MemberIdRequired
     );
 }
+
+#[test]
+fn ids_that_nobody_redeems_are_counted_over_all_groups() {
+    let mut scene = Scene::new();
+    let mut request = JoinRequest {
+        id_required: true,
+        ..joining("")
+    };
+    for number in 0..10_000 {
+        request.group = format!("group {number}").into();
+        let refused = scene.join(&request).unwrap_err();
+        assert_eq!(refused.error, GroupError::MemberIdRequired);
+    }
+    request.group = GROUP.into();
+    let refused = scene.join(&request).unwrap_err().error;
+    assert!(matches!(refused, GroupError::NotAvailable(_)), "{refused:?}");
+    assert!(!scene.world.shard.groups.contains_key(GROUP));
+    scene.world.advance(SESSION_MS);
+    assert!(scene.world.shard.groups.is_empty());
+    let refused = scene.join(&request).unwrap_err().error;
+    assert_eq!(refused, GroupError::MemberIdRequired);
+}
