@@ -188,7 +188,8 @@ impl Reading {
     fn new(arguments: &ConsumeArgs, plan: &Plan, formatter: Formatter, output: &Output) -> Self {
         let left = arguments.count.unwrap_or(u64::MAX);
         // Records on the same terminal say by themselves how far it is.
-        let is_shown = !arguments.follow && !output.is_quiet() && !io::stdout().is_terminal();
+        let is_shown =
+            !arguments.follow && !output.is_quiet() && !output.is_json() && !io::stdout().is_terminal();
         let progress = if is_shown {
             Progress::of_records(plan.records().min(left))
         } else {

@@ -173,7 +173,8 @@ async fn send_all(
     tally: &mut Tally,
     output: &Output,
 ) -> Outcome {
-    let mut progress = if output.is_quiet() || input.is_interactive() {
+    // With `--json` programs read standard error, whatever it is.
+    let mut progress = if output.is_quiet() || output.is_json() || input.is_interactive() {
         Progress::hidden()
     } else {
         Progress::of_bytes(input.bytes_total(), "record")
