@@ -98,7 +98,7 @@ pub(crate) fn controller_error(error: &ControllerError) -> ErrorCode {
 pub(crate) fn group_error(error: &GroupError) -> ErrorCode {
     match error {
         GroupError::LoadInProgress => ErrorCode::CoordinatorLoadInProgress,
-        GroupError::NotAvailable(_) => ErrorCode::CoordinatorNotAvailable,
+        GroupError::NotAvailable(_) | GroupError::Unreadable(_) => ErrorCode::CoordinatorNotAvailable,
         GroupError::NotCoordinator => ErrorCode::NotCoordinator,
         GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
         GroupError::GroupIdNotFound(_) => ErrorCode::GroupIdNotFound,

@@ -10,6 +10,9 @@ pub enum GroupError {
     /// The group's partition cannot be written or read now; ask again.
     #[error("the coordinator cannot serve the group now: {0}")]
     NotAvailable(String),
+    /// The group's partition cannot be read: its log is damaged, or its disk gone. That stays until somebody mends it.
+    #[error("the coordinator cannot read the group's state: {0}")]
+    Unreadable(String),
     /// The broker stops, or the group's partition was lost.
     #[error("this broker no longer coordinates the group")]
     NotCoordinator,

@@ -238,9 +238,11 @@ impl ShardHost {
                             Turn::Wait(None)
                         }
                     }
-                    Condition::Latched { error, .. }
-                    | Condition::Offline { error, .. }
-                    | Condition::Closed(error) => {
+                    Condition::Offline { error, .. } => {
+                        *state = State::Absent(GroupError::Unreadable(error.to_string()));
+                        Turn::Wait(None)
+                    }
+                    Condition::Latched { error, .. } | Condition::Closed(error) => {
                         *state = State::Absent(not_available(error));
                         Turn::Wait(None)
                     }

@@ -134,7 +134,7 @@ fn report_loaded(host: &ShardHost, loaded: &Loaded, took: Duration) {
 /// Logs a failure and says what clients are told. `None`: there is no use in trying again.
 fn report(host: &ShardHost, error: &LoadError, retry: Duration) -> Option<Duration> {
     let partition = host.partition().name();
-    host.set_absent(GroupError::NotAvailable(error.to_string()));
+    host.set_absent(GroupError::Unreadable(error.to_string()));
     if error.can_mend() {
         tracing::error!(%partition, operation = "load groups", %error, retry = ?retry, "its groups are not served yet");
         return Some(retry);

@@ -2,7 +2,8 @@
 //!
 //! - Version 4 (KIP-518) adds states and a filter by them, 5 (KIP-848) kinds. Filters are compared in whatever case; what no group can
 //!   be matches none, and an empty filter all.
-//! - While a part of the groups is being loaded the answer is its error and no group: a list with a hole would be believed.
+//! - While a part of the groups is being loaded, or waits for its log to be mended after a failed write or sync, the answer is its error
+//!   and no group: a list with a hole would be believed.
 //! - A part that cannot be read (its log is damaged, or its disk gone) is left out, as in Kafka: the others would not be seen for as long as
 //!   that lasts. The broker's log says which one it is, and requests that name one of its groups are refused.
 
@@ -58,7 +59,7 @@ fn of_all<T>(parts: Vec<Result<Vec<T>, GroupError>>) -> Result<Vec<T>, ErrorCode
     for part in parts {
         match part {
             Ok(listed) => groups.extend(listed),
-            Err(GroupError::NotAvailable(_)) if !all_are_lost => {}
+            Err(GroupError::Unreadable(_)) if !all_are_lost => {}
             // The broker stops, or a sync failed just now. There is no other coordinator to be looked for.
             Err(GroupError::NotCoordinator) => return Err(ErrorCode::CoordinatorNotAvailable),
             Err(error) => return Err(group_error(&error)),
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     fn lost() -> Result<Vec<u8>, GroupError> {
-        Err(GroupError::NotAvailable(
+        Err(GroupError::Unreadable(
             "the record at offset 7 cannot be read".to_owned(),
         ))
     }
@@ -93,6 +94,11 @@ mod tests {
         assert_eq!(
             of_all(vec![Ok(vec![1]), loading()]),
             Err(ErrorCode::CoordinatorLoadInProgress)
+        );
+        let failed = || Err(GroupError::NotAvailable("the last sync failed".to_owned()));
+        assert_eq!(
+            of_all(vec![Ok(vec![1]), failed()]),
+            Err(ErrorCode::CoordinatorNotAvailable)
         );
         let stopping = Err(GroupError::NotCoordinator);
         assert_eq!(

@@ -152,7 +152,9 @@ impl Broker {
             loop {
                 match self.commit(group, offset).await {
                     Ok(_) => return,
-                    Err(GroupError::LoadInProgress | GroupError::NotAvailable(_)) => {
+                    Err(
+                        GroupError::LoadInProgress | GroupError::NotAvailable(_) | GroupError::Unreadable(_),
+                    ) => {
                         tokio::task::yield_now().await;
                     }
                     Err(error) => panic!("{error:?}"),

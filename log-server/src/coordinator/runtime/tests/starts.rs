@@ -89,7 +89,7 @@ async fn a_record_that_cannot_be_read_ends_the_load_and_spares_the_others() {
             }
         }
     });
-    let Ok(Err(GroupError::NotAvailable(reason))) = refused.await else {
+    let Ok(Err(GroupError::Unreadable(reason))) = refused.await else {
         panic!("it must not be served")
     };
     assert!(reason.contains("offset 1"), "{reason}");
@@ -99,7 +99,7 @@ async fn a_record_that_cannot_be_read_ends_the_load_and_spares_the_others() {
     assert!(file.ends_with(&expected), "{file:?}, {expected}");
     assert_eq!(
         broker.groups.ready("g").await,
-        Err(GroupError::NotAvailable(reason))
+        Err(GroupError::Unreadable(reason))
     );
     broker.commit_when_served(&broker.neighbour_of("g"), 1).await;
 }
