@@ -40,6 +40,9 @@ pub(crate) fn comparison(group: &Group<'_>) -> String {
             escape(&first.name)
         ).ok();
     }
+    if !others.iter().all(|other| first.has_rounds_with(other)) {
+        html += "<p class=\"note\">Where the numbers of runs differ there are no ratios: nobody knows which round is missing.</p>\n";
+    }
     html
 }
 

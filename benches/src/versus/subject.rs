@@ -14,7 +14,7 @@ use crate::load::result::RunResult;
 use crate::report::Spread;
 
 /// What belongs to a run and not to what it was asked.
-const NOT_OF_THE_PLAN: [&str; 9] = [
+const NOT_OF_THE_PLAN: [&str; 8] = [
     "bootstrap",
     "command",
     "keep_topic",
@@ -22,7 +22,6 @@ const NOT_OF_THE_PLAN: [&str; 9] = [
     "seed",
     "timeout",
     "topic",
-    "topic_configs",
     "workload",
 ];
 
@@ -104,14 +103,28 @@ fn name_of(run: &RunResult, differing: &BTreeSet<String>) -> String {
         write!(name, ", acks={}", durability.acks).ok();
     }
     for key in differing.iter().filter(|key| key.as_str() != "acks") {
-        let value = match run.plan.get(key) {
-            None => continue,
-            Some(Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
+        let Some(value) = run.plan.get(key) else {
+            continue;
         };
-        write!(name, ", {} {value}", key.replace('_', " ")).ok();
+        write!(name, ", {} {}", key.replace('_', " "), shown(value)).ok();
     }
     name
+}
+
+/// A value of a plan; lists hold settings and their values.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(settings) if settings.is_empty() => "none".to_owned(),
+        Value::Array(settings) => {
+            let setting = |setting: &Value| match setting {
+                Value::Array(words) => words.iter().map(shown).collect::<Vec<_>>().join("="),
+                other => shown(other),
+            };
+            settings.iter().map(setting).collect::<Vec<_>>().join(" ")
+        }
+        value => value.to_string(),
+    }
 }
 
 impl Subject<'_> {
@@ -121,9 +134,18 @@ impl Subject<'_> {
         Spread::of(self.runs.iter().filter_map(|run| quantity.of(run)))
     }
 
-    /// How many times the other's, run by run of the same place.
+    /// Whether each run has one of the other's beside it. Where a run is missing, nobody knows which round it was of.
+    #[must_use]
+    pub fn has_rounds_with(&self, other: &Subject<'_>) -> bool {
+        self.runs.len() == other.runs.len()
+    }
+
+    /// How many times the other's, run by run of the same place; nothing where their counts differ.
     #[must_use]
     pub fn ratio_to(&self, other: &Subject<'_>, quantity: &Quantity) -> Option<Spread> {
+        if !self.has_rounds_with(other) {
+            return None;
+        }
         let pairs = self.runs.iter().zip(&other.runs);
         let ratios = pairs.filter_map(|(ours, theirs)| Some(quantity.of(ours)? / quantity.of(theirs)?));
         Spread::of(ratios.filter(|ratio| ratio.is_finite()))
@@ -181,6 +203,44 @@ mod tests {
         let ratio = ours.ratio_to(theirs, produced).unwrap();
         assert_eq!(ratio.to_string(), "2.00 (2.00–2.00)");
         assert_eq!(ours.spread(produced).unwrap().to_string(), "125 (50.0–200)");
+    }
+
+    #[test]
+    fn without_one_run_of_a_round_there_are_no_ratios() {
+        let runs = [
+            run("ours", 1, 200.0, 1),
+            run("theirs", 2, 100.0, 1),
+            run("ours", 3, 50.0, 1),
+        ];
+        let groups = Group::all(&runs);
+        let [ours, theirs] = groups[0].subjects.as_slice() else {
+            panic!("two subjects: {groups:?}");
+        };
+        let produced = named("produced");
+        assert!(ours.ratio_to(theirs, produced).is_none());
+        assert!(theirs.ratio_to(ours, produced).is_none());
+        let text = crate::versus::table::to_markdown(&groups);
+        assert!(text.contains("no ratios: 2 runs and 1"), "{text}");
+    }
+
+    #[test]
+    fn runs_with_other_settings_of_the_topic_do_not_repeat_each_other() {
+        let mut runs = [run("ours", 1, 1.0, 1), run("ours", 2, 2.0, 1)];
+        runs[0].plan["topic_configs"] = json!([]);
+        runs[1].plan["topic_configs"] = json!([["flush.messages", "1"], ["segment.bytes", "64"]]);
+        let groups = Group::all(&runs);
+        let names: Vec<_> = groups[0]
+            .subjects
+            .iter()
+            .map(|subject| subject.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "ours, unknown, topic configs none",
+                "ours, unknown, topic configs flush.messages=1 segment.bytes=64"
+            ]
+        );
     }
 
     #[test]

@@ -57,11 +57,17 @@ fn write_group(text: &mut String, group: &Group<'_>) {
     };
     let mut titles = vec![format!("{} ({} runs)", group.workload, first.runs.len())];
     titles.extend(group.subjects.iter().map(|subject| subject.name.clone()));
-    titles.extend(
-        others
-            .iter()
-            .map(|other| format!("{} / {}", first.name, other.name)),
-    );
+    titles.extend(others.iter().map(|other| {
+        let title = format!("{} / {}", first.name, other.name);
+        if first.has_rounds_with(other) {
+            return title;
+        }
+        format!(
+            "{title} (no ratios: {} runs and {})",
+            first.runs.len(),
+            other.runs.len()
+        )
+    }));
     titles.push("better is".to_owned());
     line(&titles);
     line(&vec!["---".to_owned(); titles.len()]);
