@@ -178,6 +178,14 @@ impl Partition {
         Ok(())
     }
 
+    /// Has everything that was appended synced, without waiting for it.
+    pub(crate) fn begin_sync(&self) {
+        if let Some(syncer) = &self.syncer {
+            // A wake-up that is still to be taken up will see this append as well.
+            syncer.wake.try_send(()).ok();
+        }
+    }
+
     fn sync(&self) -> io::Result<i64> {
         let log = self.log();
         let end_offset = log.end_offset;

@@ -78,7 +78,7 @@ impl Producing {
                 let length = request.length()?;
                 let batch = request.take(length)?;
                 request.end_of_structure()?;
-                let (error, base_offset) = self.append(topics, (key, is_by_id), index, batch);
+                let (error, base_offset) = self.append(topics, (key, is_by_id), index, batch, acks != 0);
                 answer.i32(index);
                 answer.i16(error);
                 answer.i64(base_offset);
@@ -111,6 +111,7 @@ impl Producing {
         (key, is_id): (&[u8], bool),
         index: i32,
         batch: &mut [u8],
+        is_answered: bool,
     ) -> (i16, i64) {
         let partition = self.topic(topics, key, is_id).and_then(|topic| {
             let index = usize::try_from(index).ok()?;
@@ -121,7 +122,12 @@ impl Producing {
         };
         match partition.append(batch) {
             Ok((base_offset, end_offset)) => {
-                self.wait_for(&partition, end_offset);
+                if is_answered {
+                    self.wait_for(&partition, end_offset);
+                } else {
+                    // Consumers see it when it is synced; nobody else waits.
+                    partition.begin_sync();
+                }
                 (0, base_offset)
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -129,5 +135,47 @@ impl Producing {
             }
             Err(_) => (ErrorCode::KafkaStorageError.code(), -1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use log_core::record::compression::Compression;
+
+    use super::super::{Send, Settings, Space, Store, Sync};
+    use super::*;
+    use crate::source;
+
+    #[tokio::test]
+    async fn who_wants_no_answer_waits_for_no_sync_and_is_read_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            directory: directory.path().to_path_buf(),
+            store: Store::Pwrite,
+            sync: Sync::Fdatasync,
+            space: Space::Allocated,
+            segment_bytes: 64 << 10,
+            send: Send::Sendfile,
+        };
+        let topics = Topics::new(settings).unwrap();
+        let topic = topics.create(b"t", 1, None).unwrap();
+        let mut batch = source::batch(4 << 10, 1000, Compression::None).to_vec();
+        let mut producing = Producing::default();
+        let mut append = |is_answered| {
+            let appended = producing.append(&topics, (b"t", false), 0, &mut batch, is_answered);
+            assert_eq!(appended.0, 0);
+            producing.waits_for.len()
+        };
+        assert_eq!(append(false), 0);
+        let synced = async {
+            while topic.partitions[0].high_watermark() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, synced).await.expect("it is synced");
+        assert_eq!(append(true), 1);
     }
 }
