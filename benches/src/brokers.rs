@@ -100,6 +100,19 @@ impl Broker {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(kind: Kind, programs: &Programs, data: &Path) -> anyhow::Result<(Self, Instant)> {
+        Self::start_with(kind, programs, data, &[])
+    }
+
+    /// The same with some settings that are not the defaults, under Kafka's names.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        kind: Kind,
+        programs: &Programs,
+        data: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<(Self, Instant)> {
         let (port, second_port) = free_ports()?;
         let address = format!("127.0.0.1:{port}");
         let mut command = match kind {
@@ -107,6 +120,9 @@ impl Broker {
                 let mut command = Command::new(&programs.stratalog);
                 command.arg("serve").arg("--data-dir").arg(data);
                 command.args(["--kafka-listen", &address, "--http-listen", "127.0.0.1:0"]);
+                for (name, value) in settings {
+                    command.arg(format!("--{}", name.replace('.', "-"))).arg(value);
+                }
                 command
             }
             Kind::Kafka => {
@@ -114,6 +130,8 @@ impl Broker {
                 command
                     .arg(data)
                     .args([port.to_string(), second_port.to_string()]);
+                let lines = settings.iter().map(|(name, value)| format!("{name}={value}\n"));
+                command.env("MORE_PROPERTIES", lines.collect::<String>());
                 command
             }
         };
@@ -216,6 +234,15 @@ impl Drop for Broker {
 /// When `/proc` is not there.
 pub fn children_cpu_seconds() -> anyhow::Result<f64> {
     let (user, system) = (16, 17);
+    cpu_fields("/proc/self/stat", &[user, system])
+}
+
+/// The CPU time of this process, in seconds.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn own_cpu_seconds() -> anyhow::Result<f64> {
+    let (user, system) = (14, 15);
     cpu_fields("/proc/self/stat", &[user, system])
 }
 

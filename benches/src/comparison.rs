@@ -1,15 +1,16 @@
 //! What the rounds of a comparison gave: one figure of each broker a round, their medians, and the ratio within a round.
 //! Rounds alternate which broker goes first; a ratio is taken within a round, so that it holds when the machine drifts.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::brokers::Kind;
 use crate::report::{Spread, figure};
 
 /// Which way is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
     /// Throughput.
@@ -19,17 +20,17 @@ pub enum Better {
 }
 
 /// A quantity that was measured on both brokers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantity {
     /// What was done, and what each broker promised meanwhile.
     pub load: String,
     /// What was counted, with its unit.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// Which way is good.
     pub better: Better,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Row {
     #[serde(flatten)]
     quantity: Quantity,
@@ -38,7 +39,7 @@ struct Row {
 }
 
 /// All rows of a comparison, in the order they were first measured.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Comparison {
     /// What was compared where; facts with their names.
     pub facts: Vec<(String, String)>,
@@ -63,6 +64,14 @@ impl Comparison {
                 Kind::Kafka => row.kafka.push(value),
             }
         }
+    }
+
+    /// What [`Self::to_json`] wrote, so that more rounds can be added.
+    ///
+    /// # Errors
+    /// The text is something else.
+    pub fn from_json(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
     }
 
     /// Every figure.
@@ -126,7 +135,7 @@ mod tests {
     fn a_row_keeps_both_brokers_rounds_and_their_ratio() {
         let quantity = Quantity {
             load: "produce".to_owned(),
-            unit: "MB/s",
+            unit: "MB/s".into(),
             better: Better::More,
         };
         let mut comparison = Comparison::default();
@@ -134,6 +143,8 @@ mod tests {
             comparison.add(Kind::Kafka, quantity.clone(), theirs);
             comparison.add(Kind::Stratalog, quantity.clone(), ours);
         }
+        // Rounds that are written and read again lose nothing.
+        let comparison = Comparison::from_json(&comparison.to_json().unwrap()).unwrap();
         let table = comparison.to_markdown();
         assert!(
             table.contains("| produce | MB/s | 100 (30.0–200) | 100 (10.0–100) | **2.00** | more |"),

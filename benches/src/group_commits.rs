@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use log_core::protocol::KafkaString;
 use log_core::protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -15,16 +16,14 @@ use log_core::protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup
 use log_core::protocol::messages::{
     FindCoordinatorRequestData, OffsetCommitRequestData, OffsetFetchRequestData,
 };
-use log_core::protocol::{KafkaString, Request, read_body, read_response_header, write_request_header};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use crate::raw::{Connection, decode, encode};
 
 /// Served by every Kafka since 2.4, and by 4.x; they name topics by name.
 const COMMIT_VERSION: i16 = 8;
 const FETCH_VERSION: i16 = 8;
 const FIND_VERSION: i16 = 4;
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 const PAUSE: Duration = Duration::from_millis(1);
 const GIVE_UP: Duration = Duration::from_mins(2);
 /// The topic whose offsets are committed.
@@ -81,10 +80,14 @@ fn group_name(number: usize) -> KafkaString {
 /// When a commit is refused, or a connection breaks.
 pub async fn commit(address: &str, load: CommitLoad, until: Until) -> anyhow::Result<CommitFigures> {
     find_coordinator(address).await?;
+    // All of them are there before the first speaks: a broker that is slow to accept would be measured at fewer otherwise.
+    let mut connections = Vec::with_capacity(load.connections);
+    for _ in 0..load.connections {
+        connections.push(Connection::open(address).await?);
+    }
     let mut consumers = JoinSet::new();
     let begun = Instant::now();
-    for first in 0..load.connections {
-        let mut connection = connect(address).await?;
+    for (first, mut connection) in connections.into_iter().enumerate() {
         consumers.spawn(async move {
             let mut latencies = Vec::new();
             let frames = (first..load.groups).step_by(load.connections);
@@ -102,7 +105,7 @@ pub async fn commit(address: &str, load: CommitLoad, until: Until) -> anyhow::Re
                         return anyhow::Ok(latencies);
                     }
                     let sent = Instant::now();
-                    let answer = exchange(&mut connection, frame).await?;
+                    let answer = connection.exchange(frame).await?;
                     latencies.push(sent.elapsed());
                     check_commit(answer)?;
                 }
@@ -158,8 +161,8 @@ pub async fn wait_until_served(address: &str, groups: usize) -> anyhow::Result<(
 }
 
 async fn all_served(address: &str, frame: &Bytes) -> anyhow::Result<()> {
-    let mut connection = connect(address).await?;
-    let answer = exchange(&mut connection, frame).await?;
+    let mut connection = Connection::open(address).await?;
+    let answer = connection.exchange(frame).await?;
     let answer = decode::<OffsetFetchRequestData>(answer, FETCH_VERSION)?;
     for group in &answer.groups {
         ensure!(group.error_code == 0, "error {}", group.error_code);
@@ -174,7 +177,11 @@ async fn all_served(address: &str, frame: &Bytes) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn find_coordinator(address: &str) -> anyhow::Result<()> {
+/// Returns when groups have a coordinator, and each partition of its topic takes commits.
+///
+/// # Errors
+/// When that takes longer than two minutes.
+pub async fn find_coordinator(address: &str) -> anyhow::Result<()> {
     let request = FindCoordinatorRequestData {
         coordinator_keys: vec![group_name(0)],
         ..FindCoordinatorRequestData::default()
@@ -182,8 +189,8 @@ async fn find_coordinator(address: &str) -> anyhow::Result<()> {
     let frame = encode(&request, FIND_VERSION)?;
     let until = Instant::now() + GIVE_UP;
     loop {
-        let mut connection = connect(address).await?;
-        let answer = exchange(&mut connection, &frame).await?;
+        let mut connection = Connection::open(address).await?;
+        let answer = connection.exchange(&frame).await?;
         let answer = decode::<FindCoordinatorRequestData>(answer, FIND_VERSION)?;
         let row = answer.coordinators.first().context("a row for the group")?;
         if row.error_code == 0 && can_commit(address).await? {
@@ -196,10 +203,10 @@ async fn find_coordinator(address: &str) -> anyhow::Result<()> {
 
 /// Whether every partition of the coordinator's topic takes commits.
 async fn can_commit(address: &str) -> anyhow::Result<bool> {
-    let mut connection = connect(address).await?;
+    let mut connection = Connection::open(address).await?;
     for number in 0..1000 {
         let frame = commit_frame(number, 1)?;
-        let answer = exchange(&mut connection, &frame).await?;
+        let answer = connection.exchange(&frame).await?;
         if check_commit(answer).is_err() {
             return Ok(false);
         }
@@ -234,35 +241,4 @@ fn check_commit(answer: Bytes) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn connect(address: &str) -> anyhow::Result<TcpStream> {
-    let connection = TcpStream::connect(address).await?;
-    connection.set_nodelay(true)?;
-    Ok(connection)
-}
-
-fn encode<R: Request>(request: &R, version: i16) -> anyhow::Result<Bytes> {
-    let mut frame = BytesMut::from(&[0; 4][..]);
-    let client = KafkaString::from("groups".to_owned());
-    write_request_header(&mut frame, R::API_KEY, version, 1, &client)?;
-    request.write_to(&mut frame, version)?;
-    let length = u32::try_from(frame.len().saturating_sub(4))?;
-    let (head, _) = frame.split_at_mut(4);
-    head.copy_from_slice(&length.to_be_bytes());
-    Ok(frame.freeze())
-}
-
-async fn exchange(connection: &mut TcpStream, frame: &Bytes) -> anyhow::Result<Bytes> {
-    connection.write_all(frame).await?;
-    let length = usize::try_from(connection.read_u32().await?)?;
-    ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes");
-    let mut answer = vec![0; length];
-    connection.read_exact(&mut answer).await?;
-    Ok(Bytes::from(answer))
-}
-
-fn decode<R: Request>(mut answer: Bytes, version: i16) -> anyhow::Result<R::Response> {
-    read_response_header(&mut answer, R::API_KEY, version)?;
-    Ok(read_body(answer, version)?)
 }

@@ -14,7 +14,10 @@
 //! | [`null_broker`] | the least a broker must do: the physical limit |
 //! | [`versus`] | several runs side by side |
 //! | [`page`] | one HTML page on them |
+//! | [`raw`] | connections without a client library |
 //! | [`group_commits`] | groups that commit offsets, and read them after a start |
+//! | [`group_members`] | the first member of a group, and when it has its partitions |
+//! | [`group_rebalance`] | a large group, and when everybody has its partitions |
 //!
 //! A machine that others use as well has no steady speed. So cases take turns within a round, a round's ratios are what
 //! counts, medians over the rounds are told with their extremes, and CPU time stands beside elapsed time. Figures come with
@@ -24,11 +27,14 @@ pub mod brokers;
 pub mod case;
 pub mod comparison;
 pub mod group_commits;
+pub mod group_members;
+pub mod group_rebalance;
 pub mod load;
 pub mod loads;
 pub mod null_broker;
 pub mod page;
 pub mod probe;
+pub mod raw;
 pub mod report;
 pub mod source;
 pub mod versus;

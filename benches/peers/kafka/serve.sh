@@ -4,7 +4,7 @@
 #
 # Everything is a default of Kafka's that one node allows, heap and collector included. Two settings differ: deleted
 # topics leave the disk after a second, not a minute, so that runs of a comparison do not pile up; and the
-# internal topics have one replica. The jars come from Maven Central (see ../README.md).
+# internal topics have one replica. MORE_PROPERTIES has lines to add. The jars come from Maven Central (see ../README.md).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 clients=$here/../../../log-server/tests/clients/kafka
@@ -27,6 +27,7 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 log.segment.delete.delay.ms=1000
+${MORE_PROPERTIES:-}
 PROPERTIES
 if [ ! -f "$data/logs/meta.properties" ]; then
   java "$log" -cp "$class_path" kafka.tools.StorageTool format -t c3RyYXRhbG9nLWJlbmNoZQ -c "$data/server.properties" >"$data/format.log" 2>&1

@@ -422,7 +422,7 @@ type Figure = (Quantity, f64);
 fn more(load: String, unit: &'static str) -> Quantity {
     Quantity {
         load,
-        unit,
+        unit: unit.into(),
         better: Better::More,
     }
 }
@@ -430,7 +430,7 @@ fn more(load: String, unit: &'static str) -> Quantity {
 fn less(load: String, unit: &'static str) -> Quantity {
     Quantity {
         load,
-        unit,
+        unit: unit.into(),
         better: Better::Less,
     }
 }

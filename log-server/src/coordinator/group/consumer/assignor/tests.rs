@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use log_core::model::TopicId;
 
@@ -250,47 +249,5 @@ fn assert_no_way_down(group: &Group) {
             .min()
             .unwrap();
         assert!(members[from].2.len() <= least + 1, "{:?}", group.loads());
-    }
-}
-
-/// Prints figures; nothing is asserted about them. `cargo test --release … -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints figures"]
-fn figures() {
-    for (members, topics, partitions, same) in [
-        (100, 10, 1_000, true),
-        (100, 10, 1_000, false),
-        (1_000, 100, 100, false),
-    ] {
-        let counts = vec![partitions; topics];
-        let mut group = Group::new(&counts);
-        let all: Vec<usize> = (0..topics).collect();
-        for member in 0..members {
-            let own = if same {
-                all.clone()
-            } else {
-                all.iter()
-                    .copied()
-                    .filter(|topic| (member + topic) % 3 != 0)
-                    .collect()
-            };
-            group.join(&format!("m{member:05}"), &own);
-        }
-        for assignor in [Assignor::Uniform, Assignor::Range] {
-            let mut first = Group {
-                topics: group.topics.clone(),
-                members: group.members.clone(),
-            };
-            let begun = Instant::now();
-            first.assign(assignor);
-            let fresh = begun.elapsed();
-            first.join("n", &all);
-            let begun = Instant::now();
-            let moved = first.assign(assignor);
-            println!(
-                "{assignor:?}: {members} members, {topics} x {partitions}, same {same}: first {fresh:?}, a join {:?} (moved {moved})",
-                begun.elapsed()
-            );
-        }
     }
 }
