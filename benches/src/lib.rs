@@ -12,6 +12,7 @@
 //! | [`probe`] | the time from a start to the first acknowledged record |
 //! | [`comparison`] | what both gave, and the ratios |
 //! | [`null_broker`] | the least a broker must do: the physical limit |
+//! | [`peers`] | the competition, and the same load on all of it |
 //! | [`versus`] | several runs side by side |
 //! | [`page`] | one HTML page on them |
 //! | [`raw`] | connections without a client library |
@@ -33,6 +34,7 @@ pub mod load;
 pub mod loads;
 pub mod null_broker;
 pub mod page;
+pub mod peers;
 pub mod probe;
 pub mod raw;
 pub mod report;
