@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::bench::{self, LoadArgs};
+use super::bench::{self, BenchCommand, LoadArgs};
 use super::connection::ConnectionArgs;
 use super::consume::{self, ConsumeArgs};
 use super::failure::{EXIT_CODES, Failure, Kind, Outcome};
@@ -64,12 +64,14 @@ enum Command {
         arguments: Box<ConsumeArgs>,
     },
     /// Put load on a broker of the Kafka protocol, verify what comes back, and tell what it gave
-    #[command(arg_required_else_help = true)]
+    #[command(arg_required_else_help = true, args_conflicts_with_subcommands = true)]
     Bench {
         #[command(flatten)]
         client: ClientArgs,
         #[command(flatten)]
         arguments: Box<LoadArgs>,
+        #[command(subcommand)]
+        command: Option<BenchCommand>,
     },
     /// Look into a broker's files, without a broker
     #[command(arg_required_else_help = true)]
@@ -127,7 +129,18 @@ pub fn main() -> ExitCode {
         Command::Consume { client, arguments } => client.run(arguments.quiet, async |connection, output| {
             consume::run(&arguments, connection, output).await
         }),
-        Command::Bench { client, arguments } => client.run(arguments.quiet, async |connection, output| {
+        Command::Bench {
+            client,
+            command: Some(command),
+            ..
+        } => {
+            let mut output = Output::new(client.json);
+            let outcome = command.run(&mut output);
+            end(outcome, &mut output)
+        }
+        Command::Bench {
+            client, arguments, ..
+        } => client.run(arguments.quiet, async |connection, output| {
             bench::run(&arguments, connection, output).await
         }),
         Command::Log { json, command } => {

@@ -42,7 +42,8 @@ fn describe(text: &mut String, command: &Command) {
     for verb in &verbs {
         describe(text, verb);
     }
-    if !verbs.is_empty() {
+    // A command with verbs does nothing of its own, unless it has arguments that no verb takes.
+    if !verbs.is_empty() && !command.is_args_conflicts_with_subcommands_set() {
         return;
     }
     let name = command.get_bin_name().unwrap();

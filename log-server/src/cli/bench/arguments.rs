@@ -169,6 +169,9 @@ pub(crate) struct LoadArgs {
     /// Also write the result to this file as JSON
     #[arg(long, short, value_name = "FILE", help_heading = "Result")]
     pub(crate) output: Option<PathBuf>,
+    /// Also write an HTML page on the result to this file
+    #[arg(long, value_name = "FILE", help_heading = "Result")]
+    pub(crate) report: Option<PathBuf>,
     /// Only the result, no progress and no remarks
     #[arg(long, short, help_heading = "Result")]
     pub(crate) quiet: bool,

@@ -2,6 +2,7 @@
 //! The load is log-bench's; here are its options, its progress line and its table.
 
 mod arguments;
+mod report;
 mod summary;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use log_bench::load::stage::{Live, Watcher};
 
 pub(crate) use arguments::LoadArgs;
 use parking_lot::Mutex;
+pub(crate) use report::BenchCommand;
 
 use super::connection::ConnectionArgs;
 use super::failure::{Failure, Kind, Outcome};
@@ -41,6 +43,13 @@ pub(crate) async fn run(arguments: &LoadArgs, connection: &ConnectionArgs, outpu
         let text = serde_json::to_string_pretty(&result).unwrap_or_default();
         std::fs::write(path, text + "\n")
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+    }
+    if let Some(path) = &arguments.report {
+        report::write_page(
+            path,
+            &format!("{} on {}", result.workload, result.label),
+            std::slice::from_ref(&result),
+        )?;
     }
     if output.is_json() {
         output.json(&result)?;
