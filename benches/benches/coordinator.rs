@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Parser as _;
 use log_bench::case::{Case, Options, Watch};
 use log_bench::source;
+use log_core::clock::SteadyMs;
 use log_core::model::TopicId;
 use log_server::coordinator::group::context::{Context, LogRange, TopicFacts, Topics};
 use log_server::coordinator::group::offsets::commit::{CommitPartition, CommitRequest, CommitTopic};
@@ -113,7 +114,13 @@ impl World {
             partition.offset += 1;
         }
         let mut random_id = || [7; 16];
-        let mut context = Context::new(source::TIMESTAMP, &self.settings, &self.topics, &mut random_id);
+        let mut context = Context::new(
+            source::TIMESTAMP,
+            SteadyMs::default(),
+            &self.settings,
+            &self.topics,
+            &mut random_id,
+        );
         let answer = self.shard.commit_offsets(&mut context, request);
         anyhow::ensure!(answer.iter().flatten().all(Result::is_ok), "{answer:?}");
         let records = context.records;

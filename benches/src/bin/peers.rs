@@ -120,7 +120,7 @@ fn rounds(options: &Options, places: &Places) -> anyhow::Result<Vec<RunResult>> 
         } else {
             options.peers.clone()
         };
-        let turn = round.checked_sub(1).unwrap_or_default() % order.len();
+        let turn = round.saturating_sub(1) % order.len();
         order.rotate_left(turn);
         for peer in order {
             let server = servers.iter().find(|server| server.program == peer.program());
