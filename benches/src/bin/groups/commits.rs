@@ -1,4 +1,5 @@
 //! Groups that commit as fast as they are answered.
+//! Committers are raw connections, all in one thread, so that the broker and not a client library is what is measured.
 
 use std::time::Duration;
 

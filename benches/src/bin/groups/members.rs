@@ -1,4 +1,5 @@
 //! Members that join and leave, on brokers that run side by side.
+//! A member is a raw connection without a client library; all of them stand in one thread.
 
 use log_bench::brokers::Kind;
 use log_bench::comparison::Better;

@@ -1,4 +1,5 @@
 //! Brokers that take turns, and where their figures go.
+//! Both brokers are asked by the same requests, so that what differs is the broker.
 
 use std::io::Write as _;
 use std::path::PathBuf;
