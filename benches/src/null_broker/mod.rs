@@ -5,14 +5,14 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`wire`] | reading and writing the two requests that matter, in place |
-//! | [`segment`] | a file of prepared space |
-//! | [`partition`] | appending, syncing in groups, finding batches |
-//! | [`topics`] | which topics there are |
-//! | [`produce`] | Produce, answered while it is read |
-//! | [`fetch`] | Fetch, from the file or from a map |
-//! | [`control`] | what clients ask before: versions, metadata, topics, offsets, settings |
-//! | [`connection`] | one connection, and the listener |
+//! | `wire` | reading and writing the two requests that matter, in place |
+//! | `segment` | a file of prepared space |
+//! | `partition` | appending, syncing in groups, finding batches |
+//! | `topics` | which topics there are |
+//! | `produce` | Produce, answered while it is read |
+//! | `fetch` | Fetch, from the file or from a map |
+//! | `control` | what clients ask before: versions, metadata, topics, offsets, settings |
+//! | `connection` | one connection, and the listener |
 
 mod connection;
 mod control;

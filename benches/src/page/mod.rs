@@ -2,13 +2,13 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`text`] | escaping, and how moments and commands are written |
-//! | [`scale`] | from values to places on an axis |
-//! | [`plot`] | lines over an axis |
-//! | [`bars`] | medians with their extremes, as bars |
-//! | [`table`] | groups as HTML tables |
-//! | [`charts`] | which plots a group gets |
-//! | [`truth`] | what was run, where, and whether the records came back |
+//! | `text` | escaping, and how moments and commands are written |
+//! | `scale` | from values to places on an axis |
+//! | `plot` | lines over an axis |
+//! | `bars` | medians with their extremes, as bars |
+//! | `table` | groups as HTML tables |
+//! | `charts` | which plots a group gets |
+//! | `truth` | what was run, where, and whether the records came back |
 //!
 //! The page loads nothing: its style is in it, its plots are SVG. It has no script, so it can be mailed, printed and
 //! archived, and it follows the reader's choice of light or dark.
