@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
-use log_core::model::{Offset, TimestampMs, TopicId};
+use log_core::model::{Offset, ProducerEpoch, ProducerId, TimestampMs, TopicId};
 
 use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::record::GroupRecord;
@@ -72,6 +72,15 @@ pub trait Topics {
     }
 }
 
+/// A producer within a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionalProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+}
+
 /// What a command sees, and where it puts its effects.
 ///
 /// A command must not change what records describe: it adds records here, and the runtime replays them as soon as they are
@@ -89,6 +98,8 @@ pub struct Context<'a> {
     pub random_id: &'a mut dyn FnMut() -> [u8; 16],
     /// To be written, in this order, as one batch: all of them survive, or none.
     pub records: Vec<GroupRecord>,
+    /// The producer whose transaction the records belong to, if they do.
+    pub transaction: Option<TransactionalProducer>,
     /// Answers for those who waited. They leave when the records are on the disk.
     pub replies: Vec<(Ticket, Reply)>,
 }
@@ -109,6 +120,7 @@ impl<'a> Context<'a> {
             topics,
             random_id,
             records: Vec::new(),
+            transaction: None,
             replies: Vec::new(),
         }
     }

@@ -21,6 +21,19 @@ pub(super) fn check_length(what: &str, text: &str) -> Result<(), GroupError> {
     )))
 }
 
+/// How offsets are committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitKind {
+    /// At once, by this version of the protocol's request. Below 9 it is written by clients of the classic protocol.
+    Plain {
+        /// The version.
+        request_version: i16,
+    },
+    /// When a transaction ends, and only if it is committed. The group's state does not matter then, and a client that is too old to
+    /// say who it is need not say it.
+    Transactional,
+}
+
 /// Who wants to commit offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committer<'a> {
@@ -30,8 +43,8 @@ pub struct Committer<'a> {
     pub instance_id: Option<&'a str>,
     /// Its generation or epoch; negative for somebody who is none.
     pub generation_or_epoch: i32,
-    /// The version of the protocol's request. Below 9 it is written by clients of the classic protocol.
-    pub request_version: i16,
+    /// How.
+    pub kind: CommitKind,
 }
 
 /// A group with or without members. A group that only commits offsets is an empty classic one.
@@ -80,14 +93,8 @@ impl Group {
         committer: &Committer<'_>,
         partitions: &mut dyn Iterator<Item = (TopicId, &str, i32)>,
     ) -> Result<(), GroupError> {
-        let Committer {
-            member_id,
-            instance_id,
-            generation_or_epoch,
-            ..
-        } = *committer;
         match self {
-            Self::Classic(group) => group.validate_offset_commit(member_id, instance_id, generation_or_epoch),
+            Self::Classic(group) => group.validate_offset_commit(committer),
             Self::Consumer(group) => group.validate_offset_commit(committer, partitions),
         }
     }

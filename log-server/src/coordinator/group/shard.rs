@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
+use log_core::model::ProducerId;
+use log_core::record::control::TransactionOutcome;
 
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::offsets::expiry::{Sweep, Sweeps};
+use crate::coordinator::group::offsets::pending::PendingOffsets;
 use crate::coordinator::group::offsets::store::OffsetStore;
 use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::timers::{TimerKind, Timers};
@@ -21,6 +24,7 @@ use crate::coordinator::group::timers::{TimerKind, Timers};
 pub struct GroupShard {
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) offsets: OffsetStore,
+    pub(super) pending: PendingOffsets,
     pub(super) sweeps: Sweeps,
     pub(super) timers: Timers,
     /// A KIP-848 group that this command ended to make room for a classic one.
@@ -46,6 +50,25 @@ impl GroupShard {
             | GroupRecord::ConsumerCurrentMember { .. }
             | GroupRecord::ConsumerRegex { .. } => self.replay_consumer_group(record),
         }
+    }
+
+    /// The same for a record that belongs to a producer's transaction: an offset waits for the transaction's end. Nothing else is
+    /// written that way; if it were, it would count at once, as in Kafka.
+    pub fn replay_in_transaction(&mut self, producer: ProducerId, record: &GroupRecord) {
+        match record {
+            GroupRecord::OffsetCommit {
+                group,
+                topic,
+                partition,
+                value: Some(value),
+            } => self.replay_pending_offset(producer, group, topic, *partition, value),
+            _ => self.replay(record),
+        }
+    }
+
+    /// A producer's transaction has ended, as its marker in the log says.
+    pub fn replay_marker(&mut self, producer: ProducerId, outcome: TransactionOutcome) {
+        self.replay_offsets_marker(producer, outcome);
     }
 
     /// Called once when the log has been replayed: sessions of all members begin now.

@@ -1,4 +1,4 @@
-//! A group is deleted with all that it has committed, if it has no members.
+//! A group is deleted with all that it has committed, decided or not, if it has no members.
 //! One batch of records holds all of it, so that no crash leaves half a group.
 
 use std::sync::Arc;
@@ -21,6 +21,12 @@ impl GroupShard {
         context
             .records
             .extend(offsets.map(|(topic, partition, _)| tombstone(group, topic, partition)));
+        let pending = self.pending.of_group(group);
+        let only_pending =
+            pending.filter(|(topic, partition)| self.offsets.get(group, topic, *partition).is_none());
+        context
+            .records
+            .extend(only_pending.map(|(topic, partition)| tombstone(group, topic, partition)));
         found.delete_records(group, &mut context.records);
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::coordinator::group::classic::reply::{Joined, JoinedMember};
 use crate::coordinator::group::classic::subscription::{self, CONSUMER};
 use crate::coordinator::group::context::Ticket;
 use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::group::{CommitKind, Committer};
 use crate::coordinator::group::record::{ClassicGroupValue, GroupRecord};
 
 /// How far a classic group's rebalance is.
@@ -402,24 +403,26 @@ impl ClassicGroup {
     ///
     /// # Errors
     /// What [`GroupError`] says.
-    pub fn validate_offset_commit(
-        &self,
-        member_id: &str,
-        instance_id: Option<&str>,
-        generation: i32,
-    ) -> Result<(), GroupError> {
+    pub fn validate_offset_commit(&self, committer: &Committer<'_>) -> Result<(), GroupError> {
+        let Committer {
+            member_id,
+            instance_id,
+            generation_or_epoch: generation,
+            kind,
+        } = *committer;
         if generation < 0 && self.state == ClassicState::Empty {
             return Ok(());
         }
+        let is_transactional = kind == CommitKind::Transactional;
         if 0 <= generation || !member_id.is_empty() || instance_id.is_some() {
             self.validate_member(member_id, instance_id)?;
             if generation != self.generation {
                 return Err(GroupError::IllegalGeneration);
             }
-        } else if self.state != ClassicState::Empty {
+        } else if !is_transactional && self.state != ClassicState::Empty {
             return Err(GroupError::UnknownMemberId(member_id.to_owned()));
         }
-        if self.state == ClassicState::CompletingRebalance {
+        if !is_transactional && self.state == ClassicState::CompletingRebalance {
             // The member knows of the generation, so it is not at fault: it has what is its own as soon as it syncs.
             return Err(GroupError::RebalanceInProgress);
         }

@@ -9,7 +9,7 @@ use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::leave::member_tombstones;
 use crate::coordinator::group::consumer::member::Member;
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::group::Committer;
+use crate::coordinator::group::group::{CommitKind, Committer};
 use crate::coordinator::group::record::GroupRecord;
 
 /// The version of `OffsetCommit` from which on a member can say its epoch.
@@ -51,7 +51,10 @@ impl ConsumerGroup {
             return Ok(());
         }
         let (_, member) = self.member(committer.member_id)?;
-        if !member.is_classic() && committer.request_version < EPOCH_SINCE {
+        if let CommitKind::Plain { request_version } = committer.kind
+            && request_version < EPOCH_SINCE
+            && !member.is_classic()
+        {
             return Err(GroupError::UnsupportedVersion(
                 "OffsetCommit version 9 or above must be used by members using the consumer group protocol"
                     .to_owned(),

@@ -1,15 +1,16 @@
 //! A group, or somebody in its name, says how far it has read.
 //!
 //! Anybody may commit for a group that has no members, and makes the group by it. A group with members takes commits of its
-//! members alone.
+//! members alone. In a transaction it may be done too: such an offset counts when the transaction is committed, and the coordinator of
+//! transactions has said before that there is one.
 
 use std::sync::Arc;
 
 use log_core::model::TopicId;
 
-use crate::coordinator::group::context::Context;
+use crate::coordinator::group::context::{Context, TransactionalProducer};
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::group::{Committer, Group};
+use crate::coordinator::group::group::{CommitKind, Committer};
 use crate::coordinator::group::offsets::topic_ref::TopicRef;
 use crate::coordinator::group::record::codec::NAME_BYTES_MAX;
 use crate::coordinator::group::record::{GroupRecord, OffsetCommitValue};
@@ -57,12 +58,64 @@ pub struct CommitPartition {
     pub metadata: Option<Arc<str>>,
 }
 
+/// Offsets to be committed by a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionalCommitRequest {
+    /// The producer, whose transaction is under way.
+    pub producer: TransactionalProducer,
+    /// The group; its name may not be empty.
+    pub group: Arc<str>,
+    /// The member; empty for somebody who is none, or too old to say.
+    pub member_id: Arc<str>,
+    /// Its static id.
+    pub instance_id: Option<Arc<str>>,
+    /// The member's generation or epoch; negative for somebody who is none.
+    pub generation_or_epoch: i32,
+    /// The offsets.
+    pub topics: Vec<CommitTopic>,
+}
+
 /// What became of each partition of each topic, in the order of the request.
 pub type CommitAnswer = Vec<Vec<Result<(), GroupError>>>;
 
 impl GroupShard {
     /// Commits offsets. What a group refuses, it refuses for all partitions; a partition that does not exist has its own error.
     pub fn commit_offsets(&mut self, context: &mut Context<'_>, request: &CommitRequest) -> CommitAnswer {
+        let kind = CommitKind::Plain {
+            request_version: request.request_version,
+        };
+        self.commit(context, request, kind)
+    }
+
+    /// The same in a transaction, whose end decides whether the offsets count.
+    pub fn commit_transactional_offsets(
+        &mut self,
+        context: &mut Context<'_>,
+        request: TransactionalCommitRequest,
+    ) -> CommitAnswer {
+        if request.group.is_empty() {
+            let refused = |topic: &CommitTopic| vec![Err(GroupError::InvalidGroupId); topic.partitions.len()];
+            return request.topics.iter().map(refused).collect();
+        }
+        context.transaction = Some(request.producer);
+        let commit = CommitRequest {
+            group: request.group,
+            member_id: request.member_id,
+            instance_id: request.instance_id,
+            generation_or_epoch: request.generation_or_epoch,
+            request_version: 0,
+            retention_ms: None,
+            topics: request.topics,
+        };
+        self.commit(context, &commit, CommitKind::Transactional)
+    }
+
+    fn commit(
+        &mut self,
+        context: &mut Context<'_>,
+        request: &CommitRequest,
+        kind: CommitKind,
+    ) -> CommitAnswer {
         let found: Vec<_> = request
             .topics
             .iter()
@@ -82,7 +135,7 @@ impl GroupShard {
         // Kafka does not ask the group when nothing is left to be committed.
         let refused = match known().next() {
             None => None,
-            Some(_) => self.check_committer(request, &mut known()).err(),
+            Some(_) => self.check_committer(request, kind, &mut known()).err(),
         };
         let expire_timestamp_ms = request
             .retention_ms
@@ -118,7 +171,7 @@ impl GroupShard {
             }
             answer.push(rows);
         }
-        if refused.is_none() {
+        if refused.is_none() && kind != CommitKind::Transactional {
             self.classic_member_committed(&request.group, &request.member_id, context);
         }
         answer
@@ -127,6 +180,7 @@ impl GroupShard {
     fn check_committer(
         &self,
         request: &CommitRequest,
+        kind: CommitKind,
         partitions: &mut dyn Iterator<Item = (TopicId, &str, i32)>,
     ) -> Result<(), GroupError> {
         if NAME_BYTES_MAX < request.group.len() {
@@ -137,24 +191,31 @@ impl GroupShard {
             if request.generation_or_epoch < 0 {
                 return Ok(());
             }
-            return Err(unknown_group(request));
+            return Err(unknown_group(&request.group, kind));
         };
         let committer = Committer {
             member_id: &request.member_id,
             instance_id: request.instance_id.as_deref(),
             generation_or_epoch: request.generation_or_epoch,
-            request_version: request.request_version,
+            kind,
         };
-        Group::validate_offset_commit(group, &committer, partitions)
+        group
+            .validate_offset_commit(&committer, partitions)
+            .map_err(|error| match (kind, error) {
+                // No version of that request has a word for it.
+                (CommitKind::Transactional, GroupError::StaleMemberEpoch(_)) => GroupError::IllegalGeneration,
+                (_, error) => error,
+            })
     }
 }
 
-/// Version 9 was the first that had a word for it.
-fn unknown_group(request: &CommitRequest) -> GroupError {
-    if request.request_version < 9 {
-        GroupError::IllegalGeneration
-    } else {
-        GroupError::GroupIdNotFound(format!("Group {} not found.", request.group))
+/// Version 9 was the first that had a word for it; the requests of transactions have none.
+fn unknown_group(group: &str, kind: CommitKind) -> GroupError {
+    match kind {
+        CommitKind::Plain { request_version: 9.. } => {
+            GroupError::GroupIdNotFound(format!("Group {group} not found."))
+        }
+        CommitKind::Plain { .. } | CommitKind::Transactional => GroupError::IllegalGeneration,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Committed offsets are deleted, by whoever manages the group.
-//! Those of topics that members read are not.
+//! Those of topics that members read are not. What a transaction has yet to decide on is deleted too: its end changes nothing then.
 
 use std::sync::Arc;
 
@@ -48,7 +48,9 @@ impl GroupShard {
                 } else if is_subscribed {
                     Err(GroupError::SubscribedToTopic)
                 } else {
-                    if self.offsets.get(group, topic, *partition).is_some() {
+                    if self.offsets.get(group, topic, *partition).is_some()
+                        || self.pending.contains(group, topic, *partition)
+                    {
                         context.records.push(tombstone(group, topic, *partition));
                     }
                     Ok(())

@@ -2,13 +2,14 @@
 //!
 //! | the offset | is forgotten |
 //! |---|---|
-//! | its topic was deleted | at once, whoever is in the group |
+//! | its topic was deleted | at once, whoever is in the group, also while a transaction has yet to decide on it |
+//! | a transaction has yet to decide on another one for the partition | never |
 //! | the group has members | never (Kafka forgets those of topics that no member reads) |
 //! | its client gave it an expiry | then |
 //! | its records are there: it lies within a log that is not empty | never (Kafka forgets it after `offsets.retention.minutes`) |
 //! | otherwise | `offsets.retention.minutes` after the group became empty, or after the commit where that is not known |
 //!
-//! A group without members and offsets goes with its last offset, or when it is next looked at.
+//! A group without members, offsets and open transactions goes with its last offset, or when it is next looked at.
 //! The shard is looked through in steps, so that no command waits for long.
 
 use std::ops::Bound;
@@ -79,7 +80,7 @@ impl GroupShard {
 
     /// The log has been replayed. Topics may have been deleted while nobody looked.
     pub(in crate::coordinator::group) fn offsets_loaded(&mut self, context: &mut Context<'_>) {
-        if 0 < self.offsets.count() {
+        if 0 < self.offsets.count() || !self.pending.is_empty() {
             // Loading itself writes nothing.
             self.timers.set(Sweep::OfDeletedTopics.timer(), context.steady);
         }
@@ -102,7 +103,11 @@ impl GroupShard {
             let mut kept = 0;
             for (topic, partition, committed) in self.offsets.of_group(name) {
                 looked_at += 1;
-                if may_go(sweep, context, group, topic, partition, committed) {
+                let may_go = is_gone(context, topic, committed.topic_id)
+                    || (sweep == Sweep::Expired
+                        && is_expired(context, group, topic, partition, committed)
+                        && !self.pending.contains(name, topic, partition));
+                if may_go {
                     context.records.push(tombstone(name, topic, partition));
                 } else {
                     kept += 1;
@@ -115,6 +120,15 @@ impl GroupShard {
             }
             if next.is_some() {
                 break;
+            }
+            for (topic, partition) in self.pending.of_group(name) {
+                looked_at += 1;
+                kept += 1;
+                if is_gone(context, topic, TopicId::ZERO)
+                    && self.offsets.get(name, topic, partition).is_none()
+                {
+                    context.records.push(tombstone(name, topic, partition));
+                }
             }
             if kept == 0 && sweep == Sweep::Expired && group.is_empty() {
                 group.delete_records(name, &mut context.records);
@@ -134,22 +148,20 @@ impl GroupShard {
     }
 }
 
-fn may_go(
-    sweep: Sweep,
+/// Whether the topic that was committed for is no more. A commit without an id is one of whichever topic has the name.
+fn is_gone(context: &Context<'_>, topic: &str, topic_id: TopicId) -> bool {
+    let facts = context.topics.by_name(topic);
+    facts.is_none_or(|facts| topic_id != TopicId::ZERO && topic_id != facts.id)
+}
+
+fn is_expired(
     context: &Context<'_>,
     group: &Group,
-    topic: &Arc<str>,
+    topic: &str,
     partition: i32,
     committed: CommittedOffset<'_>,
 ) -> bool {
-    let of_this_topic = context
-        .topics
-        .by_name(topic)
-        .is_some_and(|facts| committed.topic_id == TopicId::ZERO || committed.topic_id == facts.id);
-    if !of_this_topic {
-        return true;
-    }
-    if sweep == Sweep::OfDeletedTopics || !group.is_empty() {
+    if !group.is_empty() {
         return false;
     }
     let Some(base) = group.expiration_base_ms(committed.commit_timestamp_ms) else {

@@ -22,8 +22,7 @@ pub struct FetchOffsetsRequest {
     pub member_epoch: i32,
     /// Which partitions; `None` for all that the group has committed.
     pub topics: Option<Vec<FetchOffsetsTopic>>,
-    /// Whether an offset that a transaction is about to change is refused ([`GroupError::UnstableOffsetCommit`]). Without
-    /// transactions every offset is stable.
+    /// Whether an offset that a transaction is about to change is refused ([`GroupError::UnstableOffsetCommit`]).
     pub require_stable: bool,
 }
 
@@ -101,11 +100,11 @@ impl GroupShard {
             group.validate_offset_fetch(request.member_id.as_deref(), request.member_epoch)?;
         }
         let Some(topics) = &request.topics else {
-            return Ok(self.fetch_all_offsets(context, &request.group, named_by));
+            return Ok(self.fetch_all_offsets(context, request, named_by));
         };
         let fetched = topics
             .iter()
-            .map(|asked| self.fetch_of_topic(context, &request.group, asked));
+            .map(|asked| self.fetch_of_topic(context, request, asked));
         Ok(fetched.collect())
     }
 
@@ -122,7 +121,13 @@ impl GroupShard {
         Ok(rows.collect())
     }
 
-    fn fetch_of_topic(&self, context: &Context<'_>, group: &str, asked: &FetchOffsetsTopic) -> FetchedTopic {
+    fn fetch_of_topic(
+        &self,
+        context: &Context<'_>,
+        request: &FetchOffsetsRequest,
+        asked: &FetchOffsetsTopic,
+    ) -> FetchedTopic {
+        let group = &request.group;
         // Commits of a topic that is gone are told by its name until they are gone too.
         let topic = match (&asked.topic, asked.topic.resolve(context.topics)) {
             (_, Ok(topic)) => Ok((topic.name, topic.id)),
@@ -131,6 +136,7 @@ impl GroupShard {
         };
         let look_up = |partition| {
             let (name, id) = topic.as_ref().map_err(Clone::clone)?;
+            self.check_stable(request, name, partition)?;
             let committed = self.offsets.get(group, name, partition);
             let of_this_topic = committed.filter(|committed| is_same(committed.topic_id, *id));
             Ok(of_this_topic.map(FetchedOffset::new))
@@ -149,12 +155,29 @@ impl GroupShard {
         }
     }
 
+    fn check_stable(
+        &self,
+        request: &FetchOffsetsRequest,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), GroupError> {
+        if request.require_stable && self.pending.contains(&request.group, topic, partition) {
+            return Err(GroupError::UnstableOffsetCommit);
+        }
+        Ok(())
+    }
+
     /// Topics that no longer exist have no id to be named by.
-    fn fetch_all_offsets(&self, context: &Context<'_>, group: &str, named_by: NamedBy) -> Vec<FetchedTopic> {
+    fn fetch_all_offsets(
+        &self,
+        context: &Context<'_>,
+        request: &FetchOffsetsRequest,
+        named_by: NamedBy,
+    ) -> Vec<FetchedTopic> {
         let mut fetched: Vec<FetchedTopic> = Vec::new();
         let mut last: Option<&Arc<str>> = None;
         let mut is_named = true;
-        for (name, partition, committed) in self.offsets.of_group(group) {
+        for (name, partition, committed) in self.offsets.of_group(&request.group) {
             if last != Some(name) {
                 last = Some(name);
                 let topic = match named_by {
@@ -169,9 +192,10 @@ impl GroupShard {
                 }));
             }
             if let Some(topic) = fetched.last_mut().filter(|_| is_named) {
+                let stable = self.check_stable(request, name, partition);
                 topic.partitions.push(FetchedPartition {
                     partition,
-                    committed: Ok(Some(FetchedOffset::new(committed))),
+                    committed: stable.map(|()| Some(FetchedOffset::new(committed))),
                 });
             }
         }

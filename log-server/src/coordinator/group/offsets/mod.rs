@@ -5,6 +5,7 @@ pub mod commit;
 pub mod delete;
 pub(super) mod expiry;
 pub mod fetch;
+pub(super) mod pending;
 mod replay;
 pub mod store;
 pub mod topic_ref;

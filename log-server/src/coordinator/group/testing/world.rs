@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
-use log_core::model::{Offset, TimestampMs, TopicId};
+use log_core::model::{Offset, ProducerId, TimestampMs, TopicId};
+use log_core::record::control::TransactionOutcome;
 
 use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::context::{Context, LogRange, Ticket, TopicFacts, Topics};
@@ -82,6 +83,14 @@ pub(crate) enum Told {
     Failed(GroupError),
 }
 
+/// What an entry of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stamp {
+    Plain,
+    InTransaction(ProducerId),
+    Marker(ProducerId, TransactionOutcome),
+}
+
 /// A shard and all that is around it.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -91,8 +100,10 @@ pub(crate) struct World {
     /// The time of day; a test may set it.
     pub(crate) now: TimestampMs,
     steady: SteadyMs,
-    /// Each command's records, in order.
+    /// Each command's records, in order; a marker of a transaction has none.
     pub(crate) log: Vec<Vec<GroupRecord>>,
+    /// What each entry of the log is.
+    stamps: Vec<Stamp>,
     /// This much of the log survives a crash in any case.
     synced: usize,
     /// Whether every command is synced at once.
@@ -107,6 +118,18 @@ pub(crate) struct World {
     held: Vec<(usize, Ticket, Told)>,
 }
 
+impl Stamp {
+    fn replay(self, shard: &mut GroupShard, records: &[GroupRecord]) {
+        match self {
+            Self::Plain => records.iter().for_each(|record| shard.replay(record)),
+            Self::InTransaction(producer) => records
+                .iter()
+                .for_each(|record| shard.replay_in_transaction(producer, record)),
+            Self::Marker(producer, outcome) => shard.replay_marker(producer, outcome),
+        }
+    }
+}
+
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
@@ -116,6 +139,7 @@ impl World {
             now: TimestampMs::new(1_700_000_000_000),
             steady: SteadyMs::default(),
             log: Vec::new(),
+            stamps: Vec::new(),
             synced: 0,
             sync_at_once: true,
             refuse_writes: false,
@@ -174,10 +198,11 @@ impl World {
                 assert!(context.records.is_empty(), "what is taken back writes nothing");
                 refused = Some(GroupError::NotAvailable("the disk is full".to_owned()));
             } else {
-                for record in &records {
-                    self.shard.replay(record);
-                }
+                let producer = context.transaction.map(|transaction| transaction.id);
+                let stamp = producer.map_or(Stamp::Plain, Stamp::InTransaction);
+                stamp.replay(&mut self.shard, &records);
                 self.log.push(records);
+                self.stamps.push(stamp);
             }
         }
         let answered = context
@@ -195,6 +220,17 @@ impl World {
             self.sync();
         }
         (result, refused)
+    }
+
+    /// The marker of a producer's transaction is written.
+    pub(crate) fn end_transaction(&mut self, producer: ProducerId, outcome: TransactionOutcome) {
+        let stamp = Stamp::Marker(producer, outcome);
+        stamp.replay(&mut self.shard, &[]);
+        self.log.push(Vec::new());
+        self.stamps.push(stamp);
+        if self.sync_at_once {
+            self.sync();
+        }
     }
 
     /// The disk has all of the log; answers that waited for it leave.
@@ -239,6 +275,7 @@ impl World {
         self.held.clear();
         self.log
             .truncate(self.synced.saturating_add(kept).max(self.synced));
+        self.stamps.truncate(self.log.len());
         self.synced = self.log.len();
         for told in self.waiting.values_mut() {
             told.get_or_insert(Told::Failed(GroupError::NotCoordinator));
@@ -251,8 +288,8 @@ impl World {
     /// What the log makes, and nothing else.
     pub(crate) fn replayed(&self) -> GroupShard {
         let mut shard = GroupShard::default();
-        for record in self.log.iter().flatten() {
-            shard.replay(record);
+        for (records, stamp) in self.log.iter().zip(&self.stamps) {
+            stamp.replay(&mut shard, records);
         }
         shard
     }

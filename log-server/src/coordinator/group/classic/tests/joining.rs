@@ -20,8 +20,14 @@ fn the_first_member_is_answered_at_once() {
     assert_eq!((&joined.leader, joined.members.len()), (&joined.member_id, 1));
     assert_eq!(scene.state(), "CompletingRebalance");
     assert_eq!(scene.heartbeat(&joined.member_id, 1), Ok(()));
-    let commit = |scene: &Scene| scene.group().validate_offset_commit(&joined.member_id, None, 1);
+    let commit_as = |scene: &Scene, kind| {
+        let committer = committer(&joined.member_id, None, kind);
+        scene.group().validate_offset_commit(&committer)
+    };
+    let commit = |scene: &Scene| commit_as(scene, PLAIN);
     assert_eq!(commit(&scene), Err(GroupError::RebalanceInProgress));
+    // A transaction's commit counts when it ends; until then the group's state is its own business.
+    assert_eq!(commit_as(&scene, CommitKind::Transactional), Ok(()));
     assert_eq!(
         scene
             .sync(&joined.member_id, 1, &[(&joined.member_id, b"all")])

@@ -160,7 +160,9 @@ fn a_static_member_that_comes_back_goes_on() {
     assert_eq!((back.generation, &back.leader), (1, &back.member_id));
     assert_ne!(back.member_id, old);
     assert_eq!(scene.sync(&back.member_id, 1, &[]).unwrap(), "all");
-    let fenced = scene.group().validate_offset_commit(&old, Some("a"), 1);
+    let fenced = scene
+        .group()
+        .validate_offset_commit(&committer(&old, Some("a"), PLAIN));
     assert_eq!(fenced, Err(GroupError::FencedInstanceId));
     assert!(is_unknown(&scene.heartbeat(&old, 1)));
     // A client that does not know how to skip is told that somebody else leads.

@@ -20,7 +20,7 @@ use crate::coordinator::group::classic::reply::{JoinRefused, Joined, Reply, Sync
 use crate::coordinator::group::classic::sync::SyncRequest;
 use crate::coordinator::group::context::Ticket;
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::group::Group;
+use crate::coordinator::group::group::{CommitKind, Committer, Group};
 use crate::coordinator::group::testing::world::{Told, World};
 
 const GROUP: &str = "group";
@@ -49,6 +49,18 @@ fn joining(id: &str) -> JoinRequest {
         may_skip_assignment: true,
     }
 }
+
+/// A member that commits offsets.
+fn committer<'a>(member_id: &'a str, instance_id: Option<&'a str>, kind: CommitKind) -> Committer<'a> {
+    Committer {
+        member_id,
+        instance_id,
+        generation_or_epoch: 1,
+        kind,
+    }
+}
+
+const PLAIN: CommitKind = CommitKind::Plain { request_version: 8 };
 
 fn protocols(named: &[(&str, &'static [u8])]) -> Protocols {
     let named = named.iter();

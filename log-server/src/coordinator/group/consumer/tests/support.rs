@@ -11,7 +11,7 @@ use crate::coordinator::group::classic::reply::Reply;
 use crate::coordinator::group::consumer::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::coordinator::group::context::{Context, LogRange, Ticket, TopicFacts, Topics};
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::group::{Committer, Group};
+use crate::coordinator::group::group::{CommitKind, Committer, Group};
 use crate::coordinator::group::record::{GroupRecord, TopicPartitions};
 use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
@@ -299,7 +299,9 @@ impl Broker {
             member_id: member,
             instance_id: None,
             generation_or_epoch: epoch,
-            request_version: version,
+            kind: CommitKind::Plain {
+                request_version: version,
+            },
         };
         group.validate_offset_commit(&committer, &mut partitions)
     }

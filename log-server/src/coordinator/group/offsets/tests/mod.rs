@@ -1,16 +1,20 @@
 //! Commits, their way back, and their end, through the commands that handlers call and the log behind them.
 
+mod transactions;
+
 use std::sync::Arc;
 
 use log_core::model::TopicId;
 
-use super::commit::{CommitPartition, CommitRequest, CommitTopic};
-use super::delete::DeleteOffsetsTopic;
-use super::fetch::{FetchOffsetsRequest, FetchOffsetsTopic, FetchedOffset, NamedBy};
-use super::store::OffsetStore;
-use super::topic_ref::TopicRef;
 use crate::coordinator::group::context::Topics as _;
 use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::offsets::commit::{CommitPartition, CommitRequest, CommitTopic};
+use crate::coordinator::group::offsets::delete::DeleteOffsetsTopic;
+use crate::coordinator::group::offsets::fetch::{
+    FetchOffsetsRequest, FetchOffsetsTopic, FetchedOffset, NamedBy,
+};
+use crate::coordinator::group::offsets::store::OffsetStore;
+use crate::coordinator::group::offsets::topic_ref::TopicRef;
 use crate::coordinator::group::record::{
     ClassicGroupValue, ClassicMemberValue, GroupRecord, OffsetCommitValue,
 };
