@@ -115,6 +115,17 @@ number! {
 impl ProducerEpoch {
     /// A batch from a producer that is not idempotent.
     pub const NONE: Self = Self(-1);
+    /// The last that there is. No producer writes with it: it fences the one before.
+    pub const LAST: Self = Self(i16::MAX);
+}
+
+/// Which rules a transaction follows: Kafka's feature `transaction.version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TransactionVersion {
+    /// A producer keeps its epoch from transaction to transaction, and adds partitions before it writes to them.
+    V1,
+    /// The epoch rises with each transaction, and what is written to is added on the way (KIP-890).
+    V2,
 }
 
 number! {

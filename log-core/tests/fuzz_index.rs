@@ -30,6 +30,7 @@ use log_core::model::{
 };
 use log_core::producer_state::manager::ProducerStateManager;
 use log_core::producer_state::snapshot::Snapshot;
+use log_core::producer_state::verification::TransactionProof;
 use log_core::record::batch::{Attributes, BatchHeader};
 use log_core::record::crc32c;
 
@@ -386,7 +387,7 @@ fn parse_snapshot(bytes: &[u8]) -> bool {
     for base_offset in (0..20_000).step_by(1000) {
         let header = header(&mut random, base_offset);
         manager.backfill(&header);
-        manager.check(&header).ok();
+        manager.check(&header, &TransactionProof::Ongoing).ok();
         manager.update(&header);
     }
     assert!(manager.first_unstable_offset() <= manager.first_undecided_offset());

@@ -10,11 +10,23 @@ use crate::fs::FsError;
 use crate::log::error::AppendError;
 use crate::log::log::{Log, segment_settings};
 use crate::log::offsets::Place;
+use crate::log::transactions;
 use crate::model::{Offset, TimestampMs};
 use crate::producer_state::manager::Verdict;
+use crate::producer_state::verification::TransactionProof;
 use crate::record::batch::BatchHeader;
+use crate::record::control::EndTransactionMarker;
 use crate::record::validator::ValidatedBatch;
 use crate::segment::segment::{Segment, SegmentAppendError, StampedBatch};
+
+/// Who made a batch: it decides what of it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOrigin {
+    /// A client.
+    Client,
+    /// A coordinator; where it writes in a producer's name, such batches have no sequence.
+    Coordinator,
+}
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,17 +70,37 @@ impl Log {
         batches.iter().map(|batch| self.append_one(batch)).collect()
     }
 
-    /// Appends one batch.
+    /// Appends one batch of a client. It may belong to a transaction that is open.
     ///
     /// # Errors
     /// As [`Self::append`].
     pub fn append_one(&mut self, batch: &ValidatedBatch) -> Result<AppendOutcome, AppendError> {
+        self.append_proved(batch, AppendOrigin::Client, &TransactionProof::Ongoing)
+    }
+
+    /// Appends one batch, which may begin a transaction if `proof` says that it belongs to one.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_proved(
+        &mut self,
+        batch: &ValidatedBatch,
+        origin: AppendOrigin,
+        proof: &TransactionProof,
+    ) -> Result<AppendOutcome, AppendError> {
         self.check_latch()?;
+        let verdict = match origin {
+            AppendOrigin::Client => self.producers.check(batch.header(), proof)?,
+            AppendOrigin::Coordinator => {
+                self.producers.check_unsequenced(batch.header(), proof)?;
+                Verdict::New
+            }
+        };
         if let Verdict::Duplicate {
             base_offset,
             last_offset,
             timestamp,
-        } = self.producers.check(batch.header())?
+        } = verdict
         {
             return Ok(AppendOutcome::Duplicate {
                 base_offset,
@@ -76,7 +108,15 @@ impl Log {
                 log_append_time: Some(timestamp),
             });
         }
+        self.append_checked(batch, None)
+    }
 
+    /// Appends a batch that passed the checks; `marker` is what it says, if it ends a transaction.
+    pub(super) fn append_checked(
+        &mut self,
+        batch: &ValidatedBatch,
+        marker: Option<EndTransactionMarker>,
+    ) -> Result<AppendOutcome, AppendError> {
         let base_offset = self.shared.positions().log_end().offset;
         let header = stamped(batch, base_offset, self)?;
         self.roll_if_needed(&header)?;
@@ -85,7 +125,7 @@ impl Log {
             stamp: batch.stamp(base_offset, header.leader_epoch),
             body: batch.body(),
         };
-        self.write(&stamped)?;
+        self.write(&stamped, marker)?;
         let last_offset = header.last_offset();
         let is_brokers_time = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
         let log_append_time = is_brokers_time.then(|| batch.max_timestamp());
@@ -168,7 +208,11 @@ impl Log {
         self.config.segment_ms.saturating_sub(self.roll_jitter_ms) < age
     }
 
-    fn write(&mut self, batch: &StampedBatch<'_>) -> Result<(), AppendError> {
+    fn write(
+        &mut self,
+        batch: &StampedBatch<'_>,
+        marker: Option<EndTransactionMarker>,
+    ) -> Result<(), AppendError> {
         // Space may be taken even if nothing is written.
         self.is_touched = true;
         let segments = self.shared.segments();
@@ -185,8 +229,16 @@ impl Log {
             segment: active.base_offset(),
             position: active.size(),
         };
-        // Before anybody sees the batch: it may open a transaction.
-        self.producers.update(&batch.header);
+        // Before anybody sees the batch: it may open a transaction, or end one.
+        match marker {
+            None => self.producers.update(&batch.header),
+            Some(marker) => {
+                if let Some(aborted) = transactions::apply_marker(&mut self.producers, &batch.header, marker)
+                {
+                    active.note_aborted(aborted);
+                }
+            }
+        }
         self.shared.positions.write().extend(end);
         if !self.config.durable {
             self.expose(end);

@@ -39,6 +39,7 @@ impl CheckpointTask {
     /// The file system's; the former checkpoint is still there.
     pub fn run(&self) -> Result<(), FsError> {
         let _turn = self.storing.lock();
+        // First the index of aborted transactions, which is among them: what lies before a snapshot is not replayed any more.
         self.active.store_indexes()?;
         let path = segment_file(&self.directory, self.offset, FileKind::ProducerSnapshot);
         self.file_system.replace(&path, &self.snapshot)?;

@@ -172,6 +172,8 @@ impl SealTask {
     /// The file system's.
     pub fn run(&self) -> Result<(), FsError> {
         let _turn = self.storing.lock();
+        // What lies before a snapshot is not replayed any more.
+        self.segment.store_aborted()?;
         let settings = self.segment.settings();
         let path = segment_file(
             &settings.directory,

@@ -9,6 +9,8 @@
 //! | segment that ends before the recovery point | trusted, not opened | it was synced and trimmed before the point moved past its end |
 //! | segment that ends at the recovery point | scanned | it may have been the active one when the point was taken |
 //! | index missing, damaged, or at odds with the log | made again from the log | it is a hint |
+//! | aborted transactions before the snapshot | taken from the index | it was stored before the snapshot |
+//! | aborted transactions behind it | found by the replay | the index may tell of markers that did not survive |
 //! | index entry at or behind the recovery point | ignored | it may have reached the disk before its records |
 //! | batch behind the recovery point, in order, checksum right | kept, and synced before anybody sees it | it may have been acknowledged |
 //! | zeros behind the last good batch | cut quietly | prepared space |
@@ -91,6 +93,15 @@ pub struct LoadReport {
     pub missing_before: Option<Offset>,
 }
 
+/// A segment's files as they are listed.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    /// Of the log file.
+    length: u64,
+    /// Whether there is an index of aborted transactions.
+    has_aborted: bool,
+}
+
 /// Opens logs; has what they are made with.
 pub(crate) struct Loader<'a> {
     pub(super) context: &'a LogContext,
@@ -156,12 +167,12 @@ pub fn load(
         .filter(|one| recovered.contains(&one.base_offset()))
     {
         if segment.base_offset() != active.base_offset() {
-            let state = loader.replay_producers(&below, &segments, segment.next_offset())?;
+            let state = loader.replay_to_end_of(segment, &below, &segments)?;
             segment.seal();
             unsealed.push((Arc::clone(segment), state.snapshot()));
         }
     }
-    let producers = loader.replay_producers(&below, &segments, end.offset)?;
+    let producers = loader.replay_to_end_of(active, &below, &segments)?;
     loader.reclaim(&below, &segments)?;
     report.segments_reclaimed = below.len();
     let may_have_lost = !config.durable || !recovered.is_empty() || hints.cut_to.is_some();
@@ -192,7 +203,7 @@ pub fn load(
         epochs: RwLock::new(epochs),
     };
     let directory = Arc::clone(&loader.directory);
-    let log = Log {
+    let mut log = Log {
         shared: Arc::new(shared),
         context: context.clone(),
         directory,
@@ -221,14 +232,25 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Removes what interrupted operations left, and lists the segments with their file sizes.
-    fn tidy(&self) -> Result<BTreeMap<Offset, u64>, FsError> {
+    /// Removes what interrupted operations left, and lists the segments.
+    fn tidy(&self) -> Result<BTreeMap<Offset, Listed>, FsError> {
         let file_system = &self.context.file_system;
         let entries = file_system.list(&self.directory)?;
         let mut segments = BTreeMap::new();
         for entry in &entries {
             if let Some((base, FileKind::Log)) = parse_segment_file(&entry.name) {
-                segments.insert(base, entry.length);
+                let listed = Listed {
+                    length: entry.length,
+                    has_aborted: false,
+                };
+                segments.insert(base, listed);
+            }
+        }
+        for entry in &entries {
+            if let Some((base, FileKind::TransactionIndex)) = parse_segment_file(&entry.name)
+                && let Some(listed) = segments.get_mut(&base)
+            {
+                listed.has_aborted = true;
             }
         }
         for entry in &entries {
@@ -247,21 +269,22 @@ impl<'a> Loader<'a> {
     }
 
     /// Takes out the segments wholly below the log start, which an interrupted deletion left.
-    fn take_below(&self, found: &mut BTreeMap<Offset, u64>, log_start: Offset) -> Vec<Arc<Segment>> {
+    fn take_below(&self, found: &mut BTreeMap<Offset, Listed>, log_start: Offset) -> Vec<Arc<Segment>> {
         let bases: Vec<Offset> = found.keys().copied().collect();
         let mut below = Vec::new();
         for (base, next) in bases.iter().zip(bases.iter().skip(1)) {
-            if *next <= log_start {
-                let length = found.remove(base).unwrap_or_default();
-                below.push(Arc::new(Segment::sealed(
-                    self.settings.clone(),
-                    *base,
-                    length,
-                    *next,
-                )));
+            if *next <= log_start
+                && let Some(Listed { length, has_aborted }) = found.remove(base)
+            {
+                below.push(self.sealed(*base, length, *next, has_aborted));
             }
         }
         below
+    }
+
+    fn sealed(&self, base: Offset, length: u64, next: Offset, has_aborted: bool) -> Arc<Segment> {
+        let settings = self.settings.clone();
+        Arc::new(Segment::sealed(settings, base, length, next, has_aborted))
     }
 
     /// Ends the interrupted deletion. What the producers did in those segments is stored first, as it stood
@@ -271,9 +294,10 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         let start = kept.first().base_offset();
-        let producers = self.replay_producers(below, kept, start)?;
+        let replayed = self.replay_producers(below, kept, start, start)?;
         let path = segment_file(&self.directory, start, FileKind::ProducerSnapshot);
-        self.context.file_system.replace(&path, &producers.snapshot())?;
+        let snapshot = replayed.producers.snapshot();
+        self.context.file_system.replace(&path, &snapshot)?;
         for segment in below {
             self.remove_files(segment.base_offset())?;
         }
@@ -284,23 +308,20 @@ impl<'a> Loader<'a> {
     /// behind the recovery point, or were cut.
     fn open_segments(
         &self,
-        mut found: BTreeMap<Offset, u64>,
+        mut found: BTreeMap<Offset, Listed>,
         hints: LoadHints,
         report: &mut LoadReport,
     ) -> Result<(Vec<Arc<Segment>>, Vec<Offset>), LogError> {
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         let mut recovered = Vec::new();
-        while let Some((base, length)) = found.pop_first() {
-            let next = found.first_key_value().map(|(next, length)| (*next, *length));
+        while let Some((base, Listed { length, has_aborted })) = found.pop_first() {
+            let next = found
+                .first_key_value()
+                .map(|(next, listed)| (*next, listed.length));
             if let Some((next, next_length)) = next.filter(|(next, _)| *next < hints.recovery_point)
                 && 0 < length.min(next_length)
             {
-                segments.push(Arc::new(Segment::sealed(
-                    self.settings.clone(),
-                    base,
-                    length,
-                    next,
-                )));
+                segments.push(self.sealed(base, length, next, has_aborted));
                 continue;
             }
             let scanned = self.scan(base, length, hints)?;
@@ -374,14 +395,14 @@ impl<'a> Loader<'a> {
     /// before.
     fn remove_half_made(
         &self,
-        found: &mut BTreeMap<Offset, u64>,
+        found: &mut BTreeMap<Offset, Listed>,
         base: Offset,
         end: Offset,
         recovery_point: Offset,
     ) -> Result<(), LogError> {
         while let Some(next) = found.first_entry().filter(|next| *next.key() < end) {
             let path = segment_file(&self.directory, *next.key(), FileKind::Log);
-            if *next.get() != 0 {
+            if next.get().length != 0 {
                 return Err(LogError::Damaged(Damage {
                     file: path,
                     position: FilePosition::ZERO,

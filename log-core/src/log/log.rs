@@ -170,10 +170,12 @@ impl Log {
         self.latch.clone().map_or(Ok(()), Err)
     }
 
-    /// Raises the high watermark to `place`.
-    pub(crate) fn expose(&self, place: Place) {
-        let unstable = self.producers.first_unstable_offset();
-        self.shared.positions.write().expose(place, unstable);
+    /// Raises the high watermark to `place`, and the last stable offset as far as the transactions allow.
+    pub(crate) fn expose(&mut self, place: Place) {
+        let mut positions = self.shared.positions.write();
+        let high_watermark = positions.high_watermark().offset.max(place.offset);
+        self.producers.advance_high_watermark(high_watermark);
+        positions.expose(place, self.producers.first_unstable_offset());
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `read.rs` | [`LogReader`]: records by offset, look-up by time |
 //! | `retention.rs` | what may go, and how it goes |
 //! | `truncate.rs` | cutting off the end |
+//! | `transactions.rs` | how they begin and end, and which were aborted |
 //! | `checkpoint.rs` | what makes the next recovery short, and closing |
 //! | `loader.rs` | opening and recovery, by a decision table |
 //! | `recovery_scan.rs` | the look at one segment |
@@ -30,9 +31,10 @@ mod producer_replay;
 pub mod read;
 mod recovery_scan;
 pub mod retention;
+mod transactions;
 pub mod truncate;
 
-pub use append::AppendOutcome;
+pub use append::{AppendOrigin, AppendOutcome};
 pub use error::{AppendError, Damage, LatchReason, LogError, ReadError};
 pub use flush::{FlushDone, FlushTask, PrepareTask, SealTask, WriteOutTask};
 pub use loader::{LoadHints, LoadReport};

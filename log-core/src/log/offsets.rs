@@ -130,8 +130,9 @@ impl Positions {
         self.offsets.check();
     }
 
-    /// The end was cut off.
-    pub fn cut(&mut self, end: Place) {
+    /// The end was cut off; `first_unstable` is where the oldest transaction begins that is undecided now.
+    pub fn cut(&mut self, end: Place, first_unstable: Option<Offset>) {
         *self = Self::new(self.offsets.log_start.min(end.offset), end);
+        self.expose(end, first_unstable);
     }
 }

@@ -1,24 +1,73 @@
 //! What the producers of a log did, when it is opened: the newest usable snapshot, and the batches behind it.
 //!
-//! A snapshot is a hint: without one everything that is still there is replayed.
+//! A snapshot is a hint: without one everything that is still there is replayed. The replay also gives the transactions that were
+//! aborted behind the snapshot; those before it stand in the indexes that were stored before it.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fs::{FsError, FsErrorKind};
+use crate::index::transaction_index::{AbortedTransaction, TransactionIndex};
 use crate::log::error::LogError;
 use crate::log::loader::{Loader, SMALL_FILE_BYTES_MAX};
 use crate::log::recovery_scan::damage;
+use crate::log::transactions::apply_marker;
 use crate::model::{FilePosition, Offset};
 use crate::producer_state::manager::ProducerStateManager;
 use crate::producer_state::snapshot::Snapshot;
+use crate::record::batch::BatchHeader;
+use crate::record::control::EndTransactionMarker;
+use crate::segment::aborted::read_before;
 use crate::segment::file_name::{FileKind, parse_segment_file, segment_file};
 use crate::segment::scan::{ScanError, Walk};
 use crate::segment::segment::Segment;
 use crate::segment::segments::Segments;
 
+/// What a replay gave.
+pub(crate) struct Replayed {
+    /// The producers' state at its end.
+    pub(crate) producers: ProducerStateManager,
+    /// The transactions that were aborted by markers behind `from`.
+    aborted: Vec<AbortedTransaction>,
+    /// Where it began.
+    from: Offset,
+}
+
 impl Loader<'_> {
-    /// The producers' state at `end`, from the newest snapshot that can be used and the batches behind it.
+    /// Replays up to the end of a segment that is appended to or not sealed yet, and makes its index of aborted transactions
+    /// again.
+    pub(crate) fn replay_to_end_of(
+        &self,
+        segment: &Segment,
+        below: &[Arc<Segment>],
+        segments: &Segments,
+    ) -> Result<ProducerStateManager, LogError> {
+        let (base, end) = (segment.base_offset(), segment.next_offset());
+        let mut replayed = self.replay_producers(below, segments, end, end)?;
+        let stored = if replayed.from <= base {
+            Some(TransactionIndex::new(base))
+        } else {
+            read_before(segment, replayed.from)?
+        };
+        let mut index = if let Some(index) = stored {
+            index
+        } else {
+            // Damaged: all of it is made again.
+            replayed = self.replay_producers(below, segments, end, base)?;
+            TransactionIndex::new(base)
+        };
+        let behind = replayed.aborted.iter().filter(|one| base <= one.last_offset);
+        for transaction in behind {
+            index
+                .append(*transaction)
+                .expect("markers are replayed in order, behind those that were stored");
+        }
+        segment.restore_aborted(index);
+        Ok(replayed.producers)
+    }
+
+    /// The producers' state at `end`, from the newest snapshot at or before `snapshot_max` that can be used and the batches
+    /// behind it.
     ///
     /// Without a snapshot everything that is still there is replayed, records `below` the log start included:
     /// their producers may send them again. Those may be incomplete.
@@ -27,14 +76,20 @@ impl Loader<'_> {
         below: &[Arc<Segment>],
         segments: &Segments,
         end: Offset,
-    ) -> Result<ProducerStateManager, LogError> {
+        snapshot_max: Offset,
+    ) -> Result<Replayed, LogError> {
         let first = below.first().unwrap_or(segments.first()).base_offset();
-        let snapshot = self.newest_snapshot(segments.active().next_offset(), end)?;
-        let mut manager = snapshot.unwrap_or_else(|| ProducerStateManager::new(first));
-        let from = manager.map_end_offset();
+        let snapshot = self.newest_snapshot(segments.active().next_offset(), snapshot_max)?;
+        let producers = snapshot.unwrap_or_else(|| ProducerStateManager::new(first));
+        let mut replayed = Replayed {
+            from: producers.map_end_offset(),
+            producers,
+            aborted: Vec::new(),
+        };
+        let from = replayed.from;
         for segment in below {
             // From its beginning: it may never have been sealed, and its indexes are not to be relied on.
-            match replay_segment(segment, FilePosition::ZERO, from..end, &mut manager) {
+            match replay_segment(segment, FilePosition::ZERO, from..end, &mut replayed) {
                 Ok(()) | Err(ScanError::Malformed { .. } | ScanError::Incomplete { .. }) => {}
                 Err(ScanError::Storage(error)) if error.kind == FsErrorKind::NotFound => {}
                 Err(ScanError::Storage(error)) => return Err(error.into()),
@@ -44,10 +99,10 @@ impl Loader<'_> {
             let path = segment_file(&self.directory, segment.base_offset(), FileKind::Log);
             segment
                 .place_before(from)
-                .and_then(|start| replay_segment(segment, start, from..end, &mut manager))
+                .and_then(|start| replay_segment(segment, start, from..end, &mut replayed))
                 .map_err(|error| damage(path, &error, from, end))?;
         }
-        Ok(manager)
+        Ok(replayed)
     }
 
     /// The newest usable snapshot at or before `end`. Those behind the log's end are removed.
@@ -92,12 +147,24 @@ impl Loader<'_> {
     }
 }
 
+impl Replayed {
+    fn take(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
+        let Some(marker) = marker else {
+            return self.producers.update(header);
+        };
+        self.aborted
+            .extend(apply_marker(&mut self.producers, header, marker));
+        // What is read back is on the disk.
+        self.producers.advance_high_watermark(header.next_offset());
+    }
+}
+
 /// Takes the batches of `offsets` into the producers' state, from position `start` on.
 fn replay_segment(
     segment: &Segment,
     start: FilePosition,
     offsets: Range<Offset>,
-    manager: &mut ProducerStateManager,
+    replayed: &mut Replayed,
 ) -> Result<(), ScanError> {
     let outside = offsets.end <= segment.base_offset() || segment.next_offset() <= offsets.start;
     if outside || segment.size() == 0 {
@@ -105,10 +172,16 @@ fn replay_segment(
     }
     let open = segment.open()?;
     let mut walk = Walk::scan(open.view(), start, segment.size());
-    while let Some((_, header)) = walk.next_header()? {
-        if offsets.start <= header.base_offset && header.last_offset() < offsets.end {
-            manager.update(&header);
+    while let Some((position, header)) = walk.next_header()? {
+        if header.base_offset < offsets.start || offsets.end <= header.last_offset() {
+            continue;
         }
+        let marker = if header.attributes.is_control() {
+            EndTransactionMarker::in_batch(&walk.batch_bytes(position, &header)?)
+        } else {
+            None
+        };
+        replayed.take(&header, marker);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::index::transaction_index::AbortedTransaction;
 use crate::log::error::ReadError;
 use crate::log::log::LogShared;
 use crate::log::offsets::{LogOffsets, Place};
@@ -54,6 +55,8 @@ pub struct ReadSlice {
     pub records: Bytes,
     /// The offsets at the time of the read.
     pub offsets: LogOffsets,
+    /// Transactions whose records a reader of committed ones has to pass over, among these; empty for other readers.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 /// A record found by its time.
@@ -70,7 +73,7 @@ pub struct OffsetAndTimestamp {
 /// Reads one log. Cheap to clone; stays valid while the writer appends, rolls and deletes.
 #[derive(Debug, Clone)]
 pub struct LogReader {
-    shared: Arc<LogShared>,
+    pub(super) shared: Arc<LogShared>,
 }
 
 impl LogReader {
@@ -111,6 +114,7 @@ impl LogReader {
         let nothing = ReadSlice {
             records: Bytes::new(),
             offsets,
+            aborted: Vec::new(),
         };
         if bound.offset <= request.offset {
             return Ok(nothing);
@@ -131,7 +135,15 @@ impl LogReader {
             };
             if let Some(first) = find(segment, request.offset, end, request.patience)? {
                 let records = slice(segment, first, end, &request)?;
-                return Ok(ReadSlice { records, offsets });
+                let aborted = match request.bound {
+                    ReadBound::LastStable => self.aborted_among(&records, segment, &request)?,
+                    ReadBound::HighWatermark | ReadBound::LogEnd => Vec::new(),
+                };
+                return Ok(ReadSlice {
+                    records,
+                    offsets,
+                    aborted,
+                });
             }
         }
         Ok(nothing)

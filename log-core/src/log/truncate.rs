@@ -103,7 +103,7 @@ impl Log {
         let active = Arc::new(loader.resume_at(last.base_offset(), position, end)?);
         kept.push(Arc::clone(&active));
         let segments = Segments::new(kept);
-        self.producers = loader.replay_producers(&[], &segments, end)?;
+        self.producers = loader.replay_to_end_of(&active, &[], &segments)?;
         {
             // What was cut may have been seen: what follows is of another epoch.
             let next = self.leader_epoch().next();
@@ -113,7 +113,8 @@ impl Log {
             store_epochs(&self.context, &self.directory, &epochs)?;
         }
         *self.shared.segments.write() = segments;
-        self.shared.positions.write().cut(place);
+        let first_unstable = self.producers.first_unstable_offset();
+        self.shared.positions.write().cut(place, first_unstable);
         self.is_touched = true;
         Ok(end)
     }

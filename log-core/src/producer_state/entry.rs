@@ -96,6 +96,12 @@ impl ProducerStateEntry {
         self.batches.last().and_then(Option::as_ref)
     }
 
+    /// Whether a transaction of this epoch is open.
+    #[must_use]
+    pub fn has_open_transaction(&self, epoch: ProducerEpoch) -> bool {
+        self.transaction_first_offset.is_some() && self.producer_epoch == epoch
+    }
+
     /// The sequence of the last record; [`Sequence::NONE`] when no batch of this epoch is known.
     #[must_use]
     pub fn last_sequence(&self) -> Sequence {

@@ -1,4 +1,4 @@
-//! All producers of one partition: what is checked before a batch is appended, and what changes after it.
+//! All producers of one partition: what changes after a batch was appended. What is checked before stands in `check`.
 //!
 //! The order of calls, under the log's one writer: [`ProducerStateManager::check`], then the write, then
 //! [`ProducerStateManager::update`] with the header as it was written. Replay at the opening of a log only updates: what
@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::entry::{BatchMetadata, CompletedTransaction, ProducerStateEntry};
 use super::snapshot::{self, Snapshot};
+use super::verification::{TransactionProof, TransactionalBatch, Verifications};
 use crate::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use crate::record::batch::BatchHeader;
 use crate::record::control::{EndTransactionMarker, TransactionOutcome};
@@ -74,6 +75,13 @@ pub enum ProducerStateError {
         /// Where the transaction began.
         first_offset: Offset,
     },
+    /// A batch of a transaction that is not open on this partition, and that the coordinator was not asked about, or too
+    /// long ago. Kafka's `INVALID_TXN_STATE`.
+    #[error("producer {producer_id} has no transaction open here that the batch is known to belong to")]
+    UnverifiedTransaction {
+        /// Whose batch it is.
+        producer_id: ProducerId,
+    },
     /// The transaction marker comes from a coordinator that was replaced. Kafka's `TRANSACTION_COORDINATOR_FENCED`.
     #[error("producer {producer_id}: coordinator epoch {found} is older than {current}")]
     CoordinatorFenced {
@@ -98,12 +106,13 @@ pub enum Truncation {
 /// The producers of one partition.
 #[derive(Debug, Clone)]
 pub struct ProducerStateManager {
-    producers: HashMap<ProducerId, ProducerStateEntry>,
+    pub(super) producers: HashMap<ProducerId, ProducerStateEntry>,
     producers_max: usize,
     /// First offset → producer.
     ongoing: BTreeMap<Offset, ProducerId>,
     /// First offset → marker, of transactions whose marker is not below the high watermark yet.
     completed: BTreeMap<Offset, Offset>,
+    pub(super) verifications: Verifications,
     map_end_offset: Offset,
 }
 
@@ -116,6 +125,7 @@ impl ProducerStateManager {
             producers_max: PRODUCERS_MAX,
             ongoing: BTreeMap::new(),
             completed: BTreeMap::new(),
+            verifications: Verifications::default(),
             map_end_offset: start_offset,
         }
     }
@@ -151,76 +161,29 @@ impl ProducerStateManager {
         snapshot::to_bytes(&producers)
     }
 
-    /// Checks a client's batch before it is written.
-    ///
-    /// | epoch of the batch | sequence | verdict |
-    /// |---|---|---|
-    /// | no producer id | | new |
-    /// | no state, or the state has no epoch | any | new |
-    /// | the present one | first and last as one of the last five batches | duplicate |
-    /// | older | | invalid producer epoch |
-    /// | newer | 0 | new |
-    /// | newer | other | out of order |
-    /// | the present one | the next, or 0 when no batch of the epoch is known | new |
-    /// | the present one | other | out of order |
-    ///
-    /// What is new must moreover belong to the transaction, if the producer has one open.
+    /// Says what a batch needs that wants to be part of a transaction: nothing where its producer has one open here,
+    /// otherwise a guard, which counts once the coordinator has been asked.
     ///
     /// # Errors
-    /// [`ProducerStateError`], all but the one of markers.
-    pub fn check(&self, header: &BatchHeader) -> Result<Verdict, ProducerStateError> {
-        if !header.has_producer_id() {
-            return Ok(Verdict::New);
+    /// An older epoch.
+    pub fn start_verification(
+        &mut self,
+        batch: &TransactionalBatch,
+        now: TimestampMs,
+    ) -> Result<TransactionProof, ProducerStateError> {
+        if let Some(entry) = self.producers.get(&batch.producer_id) {
+            if batch.producer_epoch < entry.producer_epoch {
+                return Err(ProducerStateError::InvalidProducerEpoch {
+                    producer_id: batch.producer_id,
+                    current: entry.producer_epoch,
+                    found: batch.producer_epoch,
+                });
+            }
+            if entry.has_open_transaction(batch.producer_epoch) {
+                return Ok(TransactionProof::Ongoing);
+            }
         }
-        let unknown = ProducerStateEntry::new();
-        let entry = self.producers.get(&header.producer_id).unwrap_or(&unknown);
-        if let Some(batch) = entry.duplicate_of(header) {
-            return Ok(Verdict::Duplicate {
-                base_offset: batch.base_offset(),
-                last_offset: batch.last_offset,
-                timestamp: batch.timestamp,
-            });
-        }
-        check_epoch(entry, header)?;
-        check_sequence(entry, header)?;
-        check_transaction(entry, header)?;
-        Ok(Verdict::New)
-    }
-
-    /// Checks a batch that a coordinator writes in a producer's name (offsets within a transaction): such batches have
-    /// no sequence.
-    ///
-    /// # Errors
-    /// An older epoch, or a batch outside the producer's transaction.
-    pub fn check_unsequenced(&self, header: &BatchHeader) -> Result<(), ProducerStateError> {
-        let Some(entry) = self.producers.get(&header.producer_id) else {
-            return Ok(());
-        };
-        check_epoch(entry, header)?;
-        check_transaction(entry, header)
-    }
-
-    /// Checks the batch of a transaction marker before it is written.
-    ///
-    /// # Errors
-    /// An older epoch of the producer, or of the coordinator.
-    pub fn check_marker(
-        &self,
-        header: &BatchHeader,
-        marker: EndTransactionMarker,
-    ) -> Result<(), ProducerStateError> {
-        let Some(entry) = self.producers.get(&header.producer_id) else {
-            return Ok(());
-        };
-        check_epoch(entry, header)?;
-        if marker.coordinator_epoch < entry.coordinator_epoch {
-            return Err(ProducerStateError::CoordinatorFenced {
-                producer_id: header.producer_id,
-                current: entry.coordinator_epoch,
-                found: marker.coordinator_epoch,
-            });
-        }
-        Ok(())
+        Ok(TransactionProof::Verified(self.verifications.begin(batch, now)))
     }
 
     /// Takes in a batch that was appended, or is read back, with its final offsets.
@@ -238,9 +201,12 @@ impl ProducerStateManager {
             return;
         }
         entry.add_batch(BatchMetadata::of(header));
-        if header.attributes.is_transactional() && entry.transaction_first_offset.is_none() {
-            entry.transaction_first_offset = Some(header.base_offset);
-            self.ongoing.insert(header.base_offset, header.producer_id);
+        if header.attributes.is_transactional() {
+            if entry.transaction_first_offset.is_none() {
+                entry.transaction_first_offset = Some(header.base_offset);
+                self.ongoing.insert(header.base_offset, header.producer_id);
+            }
+            self.verifications.end(header.producer_id);
         }
     }
 
@@ -258,6 +224,8 @@ impl ProducerStateManager {
         if !header.has_producer_id() {
             return None;
         }
+        // Whoever was told before it that a batch belongs to the transaction was told too early.
+        self.verifications.end(header.producer_id);
         let entry = self.entry_mut(header.producer_id);
         entry.set_epoch(header.producer_epoch);
         entry.coordinator_epoch = marker.coordinator_epoch;
@@ -324,8 +292,10 @@ impl ProducerStateManager {
 
     /// The high watermark has come this far: transactions with markers below it are stable.
     pub fn advance_high_watermark(&mut self, high_watermark: Offset) {
-        self.completed
-            .retain(|_, last_offset| high_watermark <= *last_offset);
+        if !self.completed.is_empty() {
+            self.completed
+                .retain(|_, last_offset| high_watermark <= *last_offset);
+        }
     }
 
     /// Adds a batch from before an incomplete snapshot, in any order, so that duplicates of it are known: a snapshot
@@ -345,7 +315,10 @@ impl ProducerStateManager {
     /// Idleness is measured by this clock, from the first call that finds a producer without a batch since the
     /// call before. (Kafka compares with the timestamps of batches; a producer that sends years-old events is
     /// forgotten by it between two of its batches.) Call it every few minutes.
+    ///
+    /// Verifications that led to no batch go as late.
     pub fn expire(&mut self, now: TimestampMs, expiration_ms: i64) -> usize {
+        self.verifications.expire(now, expiration_ms);
         let count_before = self.producers.len();
         self.producers.retain(|_, entry| {
             // A clock that was ahead for a while, and was set right, counts from now.
@@ -378,6 +351,7 @@ impl ProducerStateManager {
         self.producers.clear();
         self.ongoing.clear();
         self.completed.clear();
+        self.verifications.clear();
         self.map_end_offset = start_offset;
     }
 
@@ -430,53 +404,5 @@ impl ProducerStateManager {
         for (_, producer_id) in by_age.into_iter().take(count) {
             self.producers.remove(&producer_id);
         }
-    }
-}
-
-fn check_epoch(entry: &ProducerStateEntry, header: &BatchHeader) -> Result<(), ProducerStateError> {
-    let (current, found) = (entry.producer_epoch, header.producer_epoch);
-    if found < current || found < ProducerEpoch::new(0) {
-        return Err(ProducerStateError::InvalidProducerEpoch {
-            producer_id: header.producer_id,
-            current,
-            found,
-        });
-    }
-    Ok(())
-}
-
-fn check_sequence(entry: &ProducerStateEntry, header: &BatchHeader) -> Result<(), ProducerStateError> {
-    let is_same_epoch = entry.producer_epoch == header.producer_epoch;
-    let last = if is_same_epoch {
-        entry.last_sequence()
-    } else {
-        Sequence::NONE
-    };
-    let found = header.base_sequence;
-    if entry.producer_epoch == ProducerEpoch::NONE || follows(last, found) {
-        return Ok(());
-    }
-    Err(ProducerStateError::OutOfOrderSequence {
-        producer_id: header.producer_id,
-        epoch: header.producer_epoch,
-        last,
-        found,
-    })
-}
-
-/// Whether `next` is the sequence after `last`; 0 is the one after the last of all, and after none.
-fn follows(last: Sequence, next: Sequence) -> bool {
-    next.get() == last.get().checked_add(1).unwrap_or(0)
-}
-
-fn check_transaction(entry: &ProducerStateEntry, header: &BatchHeader) -> Result<(), ProducerStateError> {
-    match entry.transaction_first_offset {
-        Some(first_offset) if !header.attributes.is_transactional() => {
-            Err(ProducerStateError::InvalidTransactionState {
-                producer_id: header.producer_id,
-                first_offset,
-            })
-        }
-        _ => Ok(()),
     }
 }

@@ -9,13 +9,18 @@
 
 use bytes::Bytes;
 
+use super::batch::Batch;
 use super::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use super::record::Record;
-use crate::model::{ProducerEpoch, ProducerId, Sequence, TimestampMs};
+use super::validator::{ValidatedBatch, trust_own};
+use crate::config::TimestampType;
+use crate::model::{ProducerEpoch, ProducerId, Sequence, TimestampMs, TransactionVersion};
 
 const VERSION: i16 = 0;
 const TYPE_ABORT: i16 = 0;
 const TYPE_COMMIT: i16 = 1;
+/// Control batches are never compressed, and hold a few numbers.
+const CONTROL_BYTES_MAX: usize = 4 << 10;
 
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,26 @@ pub struct EndTransactionMarker {
     pub outcome: TransactionOutcome,
     /// The epoch of the coordinator that decided; an older one is fenced.
     pub coordinator_epoch: i32,
+}
+
+/// The end of a transaction, as its coordinator wants it written into a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionEnd {
+    /// Whose transaction it is.
+    pub producer_id: ProducerId,
+    /// The epoch that counts from then on: that of the transaction, or by version 2 the next.
+    pub producer_epoch: ProducerEpoch,
+    /// Which rules the transaction follows.
+    pub version: TransactionVersion,
+    /// What is written.
+    pub marker: EndTransactionMarker,
+}
+
+/// The batch of a transaction marker, ready to be appended.
+#[derive(Debug, Clone)]
+pub struct MarkerBatch {
+    end: TransactionEnd,
+    batch: ValidatedBatch,
 }
 
 /// A record of a control batch.
@@ -109,7 +134,57 @@ fn versioned<const N: usize>(
     Ok(*field)
 }
 
+impl TransactionEnd {
+    /// The batch for a topic whose timestamps mean `timestamp_type`.
+    ///
+    /// # Panics
+    /// Never: a batch that was just built is sound.
+    #[must_use]
+    pub fn to_batch(self, now: TimestampMs, timestamp_type: TimestampType) -> MarkerBatch {
+        let bytes = self.marker.to_batch(self.producer_id, self.producer_epoch, now);
+        let batch = trust_own(bytes).expect("a batch that was just built is sound");
+        MarkerBatch {
+            end: self,
+            batch: batch.with_timestamp_type(timestamp_type),
+        }
+    }
+}
+
+impl MarkerBatch {
+    /// What it says.
+    #[must_use]
+    pub fn end(&self) -> &TransactionEnd {
+        &self.end
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn batch(&self) -> &ValidatedBatch {
+        &self.batch
+    }
+}
+
 impl EndTransactionMarker {
+    /// The marker in a batch; `None` where there is none: compaction leaves control batches without records, and others are of
+    /// no use here.
+    #[must_use]
+    pub fn in_batch(bytes: &[u8]) -> Option<Self> {
+        let batch = Batch::parse(bytes).ok()?;
+        if !batch.header().attributes.is_control() {
+            return None;
+        }
+        let mut scratch = Vec::new();
+        let record = batch
+            .records(&mut scratch, CONTROL_BYTES_MAX)
+            .ok()?
+            .next()?
+            .ok()?;
+        match ControlRecord::parse(&record).ok()? {
+            ControlRecord::EndTransaction(marker) => Some(marker),
+            ControlRecord::Other { .. } => None,
+        }
+    }
+
     /// The control batch that carries this marker, its offset yet to be assigned.
     ///
     /// # Panics

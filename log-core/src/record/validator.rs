@@ -269,6 +269,13 @@ impl ValidatedBatch {
         self.header.max_timestamp
     }
 
+    /// The same for a topic whose timestamps mean something else.
+    #[must_use]
+    pub fn with_timestamp_type(self, timestamp_type: TimestampType) -> Self {
+        let max_timestamp = self.header.max_timestamp;
+        Self::new(self.header, self.bytes, timestamp_type, max_timestamp)
+    }
+
     /// Sets what the broker decides, and the checksum if that changes anything under it.
     fn new(arrived: BatchHeader, bytes: Bytes, timestamp_type: TimestampType, max: TimestampMs) -> Self {
         let mut header = BatchHeader {

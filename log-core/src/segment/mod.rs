@@ -1,6 +1,7 @@
 //! Segments: a partition's log is a row of them, each a stretch of records in a file of its own with two
 //! indexes beside it. Only the last one is appended to.
 
+pub mod aborted;
 pub mod file_name;
 pub mod indexes;
 mod lookup;

@@ -1,6 +1,6 @@
 //! One stretch of a partition's log: its file, its indexes, and how they are appended to and read.
 //!
-//! Owns the `.log`, `.index` and `.timeindex` files of one base offset. One writer appends; any number of
+//! Owns the `.log`, `.index`, `.timeindex` and `.txnindex` files of one base offset. One writer appends; any number of
 //! readers read below the published size, which is raised only after the bytes are in the file. It decides
 //! nothing: when to roll, flush, delete or cut is the log's business.
 //!
@@ -20,6 +20,7 @@ use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
 use crate::model::{FilePosition, Offset, TimestampMs};
 use crate::record::batch::{BatchHeader, HEADER_LENGTH};
+use crate::segment::aborted::{self, AbortedIndex};
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::space::TailSpace;
@@ -137,6 +138,7 @@ pub struct Segment {
     pub(super) touched: AtomicBool,
     open: RwLock<Option<Arc<OpenSegment>>>,
     pub(super) indexes: RwLock<Indexes>,
+    pub(super) aborted: RwLock<AbortedIndex>,
 }
 
 impl Segment {
@@ -165,13 +167,20 @@ impl Segment {
             settings.index_bytes_max,
             settings.index_interval_bytes,
         );
-        let segment = Self::assemble(settings, base_offset, 0, base_offset, Indexes::Building(indexes));
+        let segment = Self::assemble(
+            settings,
+            base_offset,
+            0,
+            base_offset,
+            Indexes::Building(indexes),
+            false,
+        );
         *segment.open.write() = Some(Arc::new(OpenSegment { file, view, capacity }));
         Ok(segment)
     }
 
     /// An existing segment that is appended to: its records end at `size` and `next_offset`, and `indexes`
-    /// cover them.
+    /// cover them. Its index of aborted transactions is to be [restored](Self::restore_aborted).
     #[must_use]
     pub fn resume(
         settings: SegmentSettings,
@@ -187,6 +196,7 @@ impl Segment {
             size,
             next_offset,
             Indexes::Building(indexes),
+            true,
         );
         segment
             .first_timestamp
@@ -194,10 +204,18 @@ impl Segment {
         segment
     }
 
-    /// An existing segment that is complete: nothing is opened until it is read.
+    /// An existing segment that is complete: nothing is opened until it is read. `has_aborted`: it has a file for aborted
+    /// transactions.
     #[must_use]
-    pub fn sealed(settings: SegmentSettings, base_offset: Offset, size: u64, next_offset: Offset) -> Self {
-        let segment = Self::assemble(settings, base_offset, size, next_offset, Indexes::Stored(None));
+    pub fn sealed(
+        settings: SegmentSettings,
+        base_offset: Offset,
+        size: u64,
+        next_offset: Offset,
+        has_aborted: bool,
+    ) -> Self {
+        let indexes = Indexes::Stored(None);
+        let segment = Self::assemble(settings, base_offset, size, next_offset, indexes, has_aborted);
         segment.sealed.store(true, Ordering::Relaxed);
         segment
     }
@@ -208,6 +226,7 @@ impl Segment {
         size: u64,
         next_offset: Offset,
         indexes: Indexes,
+        has_aborted: bool,
     ) -> Self {
         Self {
             base_offset,
@@ -220,6 +239,7 @@ impl Segment {
             touched: AtomicBool::new(true),
             open: RwLock::new(None),
             indexes: RwLock::new(indexes),
+            aborted: aborted::of_file(has_aborted),
             settings,
         }
     }
@@ -370,6 +390,7 @@ impl Segment {
     /// # Errors
     /// The file system's; the indexes stay in memory.
     pub fn store_indexes(&self) -> Result<(), FsError> {
+        self.store_aborted()?;
         let files = match &*self.indexes.read() {
             Indexes::Building(indexes) => indexes.encode(),
             Indexes::Stored(_) => return Ok(()),
@@ -438,6 +459,7 @@ impl Segment {
         *self.open.write() = None;
         if let Indexes::Stored(stored) = &mut *self.indexes.write() {
             *stored = None;
+            self.release_aborted();
         }
     }
 

@@ -9,10 +9,14 @@ use log_core::fs::mem::fault::FaultPlan;
 use log_core::model::ProducerId;
 use log_core::record::compression::Compression;
 
-/// Appends, group commits, rolls, seals, checkpoints, retries, deletions, retention and an orderly restart.
+/// Appends, group commits, rolls, seals, checkpoints, transactions, retries, deletions, retention and an orderly restart.
 fn workload(world: &mut World) -> Result<(), String> {
     let producer = Some(ProducerId::new(7));
+    let (first, second) = (ProducerId::new(10), ProducerId::new(11));
     for round in 0..4 {
+        // One transaction within each round, one over two rounds, aborted in turns.
+        world.append_in_transaction(first, 2)?;
+        world.append_in_transaction(second, 1)?;
         for batch in 0..6 {
             let codec = if batch % 2 == 0 {
                 Compression::None
@@ -24,6 +28,11 @@ fn workload(world: &mut World) -> Result<(), String> {
                 world.flush()?;
             }
             world.append(2, 300, Compression::None, None)?;
+        }
+        world.end_transaction(first, round % 2 == 0)?;
+        world.append_in_transaction(second, 1)?;
+        if round % 2 == 1 {
+            world.end_transaction(second, round == 1)?;
         }
         world.flush()?;
         world.seal()?;
@@ -62,6 +71,10 @@ fn live_on(world: &mut World) {
     world
         .append(2, 64, Compression::None, Some(producer))
         .expect("append after a crash");
+    world
+        .append_in_transaction(ProducerId::new(11), 1)
+        .expect("a transaction after a crash");
+    world.end_transaction(ProducerId::new(11), true).expect("its end");
     world.flush().expect("flush after a crash");
     let image = world.files.crash(CrashMode::SyncedOnly);
     world.recover_on(image);

@@ -17,3 +17,4 @@ mod hooked;
 mod model;
 mod regressions;
 mod support;
+mod transactions;

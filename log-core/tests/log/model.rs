@@ -50,7 +50,15 @@ fn recover_from_fault(world: &mut World, outcome: Result<(), String>) {
 
 fn step(world: &mut World, random: &mut fastrand::Rng) {
     let outcome = match random.u8(0..100) {
-        0..40 => {
+        0..16 => {
+            let producer = ProducerId::new(random.i64(10..14));
+            if random.u8(0..3) == 0 {
+                world.end_transaction(producer, random.bool())
+            } else {
+                world.append_in_transaction(producer, random.usize(1..4))
+            }
+        }
+        16..40 => {
             let producer = random.bool().then(|| ProducerId::new(random.i64(1..4)));
             let codec = CODECS[random.usize(..CODECS.len())];
             world.append(random.usize(1..6), random.usize(8..160), codec, producer)
@@ -85,6 +93,7 @@ fn step(world: &mut World, random: &mut fastrand::Rng) {
         77..86 => {
             let offset = random.i64(world.log_start - 2..=world.end() + 2).max(0);
             world.probe(offset, random.usize(0..2000), random.bool());
+            world.check_committed(offset, random.usize(0..2000));
             Ok(())
         }
         86..91 => {

@@ -13,10 +13,12 @@ use log_core::fs::mem::MemFileSystem;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use log_core::log::{
-    AppendOutcome, LoadReport, Log, LogContext, LogError, LogReader, ReadBound, ReadError, ReadRequest,
+    AppendOrigin, AppendOutcome, LoadReport, Log, LogContext, LogError, LogReader, ReadBound, ReadError,
+    ReadRequest,
 };
 use log_core::log_manager::{CheckpointEntry, LogManager};
-use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TransactionVersion};
+use log_core::producer_state::verification::TransactionalBatch;
 use log_core::record::batch::batches;
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use log_core::record::validator::{ValidatedBatch, trust_own};
@@ -313,7 +315,15 @@ fn a_relaxed_log_shows_no_open_transaction_to_committed_readers() {
         },
         ..BatchOptions::default()
     };
-    log.append_one(&built(b"open", TIME.get(), options)).unwrap();
+    let first = TransactionalBatch {
+        producer_id: options.producer.id,
+        producer_epoch: options.producer.epoch,
+        base_sequence: options.producer.base_sequence,
+        version: TransactionVersion::V1,
+    };
+    let proof = log.start_verification(&first).unwrap();
+    let batch = built(b"open", TIME.get(), options);
+    log.append_proved(&batch, AppendOrigin::Client, &proof).unwrap();
     let offsets = log.offsets();
     assert_eq!(offsets.high_watermark, Offset::new(2));
     assert_eq!(offsets.last_stable, Offset::new(1));

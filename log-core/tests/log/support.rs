@@ -22,6 +22,8 @@ use log_core::record::compression::Compression;
 use log_core::record::validator::{ProduceRules, ValidatedBatch, validate_produce};
 use log_core::segment::segment::Patience;
 
+use crate::transactions::Transactions;
+
 pub(crate) const TOPIC_ID: TopicId = TopicId::from_bytes(*b"one life a topic");
 
 /// What the model knows of one record.
@@ -57,6 +59,7 @@ pub(crate) struct World {
     pub(crate) attempted_log_start: i64,
     pub(crate) sent: Vec<Sent>,
     pub(crate) next_sequence: BTreeMap<ProducerId, i32>,
+    pub(crate) transactions: Transactions,
     pub(crate) fault_planned: bool,
     pub(crate) log_of_deeds: Vec<String>,
     next_value: u64,
@@ -102,6 +105,7 @@ impl World {
             attempted_log_start: 0,
             sent: Vec::new(),
             next_sequence: BTreeMap::new(),
+            transactions: Transactions::default(),
             fault_planned: false,
             log_of_deeds: Vec::new(),
             next_value: 0,
@@ -143,8 +147,34 @@ impl World {
         codec: Compression,
         producer: Option<(ProducerId, i32)>,
     ) -> (Vec<ModelRecord>, ValidatedBatch) {
+        let records = self.make_records(count, value_bytes);
+        let batch = self.validate(&records, codec, producer);
+        (records, batch)
+    }
+
+    /// A batch of a transaction, by a producer of this epoch at this sequence.
+    pub(crate) fn build_of_transaction(
+        &mut self,
+        count: usize,
+        (id, epoch, sequence): (ProducerId, i16, i32),
+    ) -> (Vec<ModelRecord>, ValidatedBatch) {
+        let records = self.make_records(count, 24);
+        let options = BatchOptions {
+            producer: BatchProducer {
+                id,
+                epoch: ProducerEpoch::new(epoch),
+                base_sequence: Sequence::new(sequence),
+            },
+            transactional: true,
+            ..BatchOptions::default()
+        };
+        let batch = self.validate_with(&records, options);
+        (records, batch)
+    }
+
+    fn make_records(&mut self, count: usize, value_bytes: usize) -> Vec<ModelRecord> {
         let now = self.clock.now().get();
-        let records: Vec<ModelRecord> = (0..count)
+        (0..count)
             .map(|index| {
                 self.next_value += 1;
                 let mut value = self.next_value.to_be_bytes().to_vec();
@@ -156,9 +186,7 @@ impl World {
                     value,
                 }
             })
-            .collect();
-        let batch = self.validate(&records, codec, producer);
-        (records, batch)
+            .collect()
     }
 
     fn validate(
@@ -177,6 +205,10 @@ impl World {
             producer,
             ..BatchOptions::default()
         };
+        self.validate_with(records, options)
+    }
+
+    fn validate_with(&self, records: &[ModelRecord], options: BatchOptions) -> ValidatedBatch {
         let mut builder = BatchBuilder::new(options);
         for record in records {
             builder
@@ -383,6 +415,7 @@ impl World {
 
     /// Batches from `end` on are not in the log, and nobody will send them again.
     pub(crate) fn forget_sent(&mut self, end: i64) {
+        self.transactions.cut(end);
         self.sent.retain(|sent| sent.base_offset < end);
         self.next_sequence.clear();
         for sent in &self.sent {
@@ -551,6 +584,7 @@ impl World {
             "records differ: {}\n{story}",
             difference(&found, &expected)
         );
+        self.check_committed(self.log_start, 1000);
     }
 
     /// Looks at one offset with odd limits, as a client might ask.

@@ -2,7 +2,7 @@
 //!
 //! | API | carried out | answered |
 //! |---|---|---|
-//! | Produce | at once | when its records are on the disk, beside later requests |
+//! | Produce | at once; of a transaction, when its coordinator knows | when its records are on the disk, beside later requests |
 //! | Fetch | at once | at once, or when records come, beside later requests |
 //! | all others | before the next request begins | when done |
 
@@ -66,7 +66,15 @@ impl Dispatcher {
         match api {
             ApiKey::Produce => {
                 let body: ProduceRequestData = decode(&request.context, request.body)?;
-                Ok(h::produce::handle(&self.services, &request.context, body))
+                let memory = request.memory;
+                Ok(match h::produce::handle(&self.services, &request.context, body) {
+                    Dispatched::Begun(rest) => Dispatched::Begun(Box::pin(async move {
+                        let dispatched = rest.await;
+                        drop(memory);
+                        dispatched
+                    })),
+                    dispatched => dispatched,
+                })
             }
             ApiKey::Fetch => {
                 let body: FetchRequestData = decode(&request.context, request.body)?;

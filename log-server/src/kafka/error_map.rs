@@ -54,7 +54,8 @@ fn producer_refusal(error: &ProducerStateError) -> ErrorCode {
     match error {
         ProducerStateError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         ProducerStateError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-        ProducerStateError::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+        ProducerStateError::InvalidTransactionState { .. }
+        | ProducerStateError::UnverifiedTransaction { .. } => ErrorCode::InvalidTxnState,
         ProducerStateError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
     }
 }

@@ -12,11 +12,13 @@
 //! | `handlers` | one file per API |
 //! | `request_context`, `services` | what a handler knows about a request, and what it uses |
 //! | `error_map` | errors become codes, here and nowhere else |
+//! | `admission` | what is asked of the transaction coordinator before a batch is appended |
 //! | `topic_view`, `config_resource`, `alteration` | what several handlers share |
 //! | `request_guard` | the structure of large requests against their size |
 //! | `fetch_session` | what clients fetch again and again |
 //! | `response`, `fetch_response` | responses as slices; Fetch without copying records |
 
+pub(crate) mod admission;
 pub(crate) mod alteration;
 pub(crate) mod apis;
 pub(crate) mod config_resource;

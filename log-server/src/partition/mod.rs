@@ -13,6 +13,7 @@
 //! | `registry` | all partitions: found, loaded, made, deleted, closed |
 //! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
+//! | `transactions` | first batches, markers, open transactions |
 //! | `upkeep` | flush, latch, reopen, retention, checkpoints, end |
 //! | `writer` | the log behind its lock |
 
@@ -27,6 +28,7 @@ pub mod partition;
 pub mod registry;
 pub(crate) mod reserve;
 pub(crate) mod throttle;
+pub mod transactions;
 mod upkeep;
 pub(crate) mod writer;
 

@@ -17,7 +17,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use log_core::clock::Clock;
 use log_core::config::LogConfig;
-use log_core::log::{AppendOutcome, Log, LogOffsets, LogReader, ReadBound, ReadError, ReadRequest};
+use log_core::index::transaction_index::AbortedTransaction;
+use log_core::log::{
+    AppendError, AppendOutcome, Log, LogOffsets, LogReader, ReadBound, ReadError, ReadRequest,
+};
 use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use log_core::record::batch::BatchHeader;
 use log_core::record::compression::Compression;
@@ -114,17 +117,8 @@ pub struct PartitionSlice {
     pub records: Bytes,
     /// The offsets at the time of the read.
     pub offsets: LogOffsets,
-    /// Aborted transactions among the records; empty until there are transactions.
+    /// Aborted transactions among the records, for a reader of committed ones.
     pub aborted: Vec<AbortedTransaction>,
-}
-
-/// A transaction whose records a committed reader has to skip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AbortedTransaction {
-    /// Whose.
-    pub producer_id: log_core::model::ProducerId,
-    /// From where on.
-    pub first_offset: Offset,
 }
 
 /// How a partition is.
@@ -320,9 +314,14 @@ impl Partition {
     /// # Errors
     /// The batch or the producer's state is wrong, or the log refuses.
     pub fn append(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
+        let batch = self.validated(records)?;
+        self.append_with(&batch, acks, None, |log| log.append_one(&batch))
+    }
+
+    /// A producer's batch after all checks that need no lock.
+    pub(super) fn validated(&self, records: &Bytes) -> Result<ValidatedBatch, PartitionError> {
         let rules = produce_rules(&self.config.load(), self.context.clock.now());
-        let batch = validate(records, &rules).map_err(|error| PartitionError::Invalid(error.into()))?;
-        self.append_batch(&batch, acks, None)
+        validate(records, &rules).map_err(|error| PartitionError::Invalid(error.into()))
     }
 
     /// Appends a batch that the broker built itself, to be answered when it is on the disk.
@@ -330,7 +329,7 @@ impl Partition {
     /// # Errors
     /// The log refuses.
     pub fn append_own(&self, batch: &ValidatedBatch) -> Result<Appended, PartitionError> {
-        self.append_batch(batch, Acks::All, None)
+        self.append_with(batch, Acks::All, None, |log| log.append_one(batch))
     }
 
     /// The same, but only if the log ends at `end`: whoever decided on the batch by what stands below has seen all of it.
@@ -338,7 +337,7 @@ impl Partition {
     /// # Errors
     /// [`PartitionError::LogEndMoved`], and nothing was written; or the log refuses.
     pub fn append_own_at(&self, batch: &ValidatedBatch, end: Offset) -> Result<Appended, PartitionError> {
-        self.append_batch(batch, Acks::All, Some(end))
+        self.append_with(batch, Acks::All, Some(end), |log| log.append_one(batch))
     }
 
     /// Says when everything below `end` is on the disk.
@@ -371,16 +370,18 @@ impl Partition {
         })
     }
 
-    fn append_batch(
+    /// Appends `batch` in the way that `append` says, if the log ends at `end`, and queues the answer in the same breath.
+    pub(super) fn append_with(
         &self,
         batch: &ValidatedBatch,
         acks: Acks,
         end: Option<Offset>,
+        append: impl FnOnce(&mut Log) -> Result<AppendOutcome, AppendError>,
     ) -> Result<Appended, PartitionError> {
         let (result, follow_up) = self.writer.with_runtime(
             |writer| writer.log().is_ok_and(|log| log.append_will_roll(batch)),
             |writer| {
-                let result = check_end(writer, end).and_then(|()| append_locked(writer, batch, acks));
+                let result = check_end(writer, end).and_then(|()| append_locked(writer, acks, append));
                 let follow_up = match &result {
                     Ok(_) => self.after_append(writer),
                     Err(error) => self.after_refusal(writer, error),
@@ -413,7 +414,7 @@ impl Partition {
         Ok(PartitionSlice {
             records: slice.records,
             offsets: slice.offsets,
-            aborted: Vec::new(),
+            aborted: slice.aborted,
         })
     }
 
@@ -460,11 +461,11 @@ fn check_end(writer: &mut Writer, expected: Option<Offset>) -> Result<(), Partit
 /// Appends under the lock, and queues the answer in the same breath.
 fn append_locked(
     writer: &mut Writer,
-    batch: &ValidatedBatch,
     acks: Acks,
+    append: impl FnOnce(&mut Log) -> Result<AppendOutcome, AppendError>,
 ) -> Result<Appended, PartitionError> {
     let log = writer.log()?;
-    let outcome = log.append_one(batch).map_err(PartitionError::from_append)?;
+    let outcome = append(log).map_err(PartitionError::from_append)?;
     let (is_durable, offsets) = (log.config().durable, log.offsets());
     let end = outcome.end_offset();
     let ack = if acks == Acks::All && is_durable && offsets.high_watermark < end {

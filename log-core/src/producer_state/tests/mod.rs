@@ -3,13 +3,17 @@
 
 mod model;
 mod snapshot;
+mod verification;
 
 use std::collections::BTreeMap;
 
 use super::entry::{BatchMetadata, CompletedTransaction, ProducerStateEntry};
 use super::manager::{ProducerStateError, ProducerStateManager, Truncation, Verdict};
 use super::snapshot::Snapshot;
-use crate::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+use super::verification::{TransactionProof, TransactionalBatch};
+use crate::model::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TransactionVersion,
+};
 use crate::record::batch::{Attributes, BatchHeader};
 use crate::record::control::{EndTransactionMarker, TransactionOutcome};
 
@@ -82,37 +86,67 @@ fn out_of_order(epoch: i16, last: i32, found: i32) -> ProducerStateError {
 
 const NEW: Result<Verdict, ProducerStateError> = Ok(Verdict::New);
 
+/// The verdict on a batch; on one of a transaction after the coordinator was asked.
+fn check(state: &ProducerStateManager, header: &BatchHeader) -> Result<Verdict, ProducerStateError> {
+    let mut state = state.clone();
+    let proof = verified(&mut state, header, TransactionVersion::V1)?;
+    state.check(header, &proof)
+}
+
+fn check_unsequenced(state: &ProducerStateManager, header: &BatchHeader) -> Result<(), ProducerStateError> {
+    let mut state = state.clone();
+    let proof = verified(&mut state, header, TransactionVersion::V1)?;
+    state.check_unsequenced(header, &proof)
+}
+
+fn verified(
+    state: &mut ProducerStateManager,
+    header: &BatchHeader,
+    version: TransactionVersion,
+) -> Result<TransactionProof, ProducerStateError> {
+    if !header.attributes.is_transactional() {
+        return Ok(TransactionProof::Ongoing);
+    }
+    let wanted = TransactionalBatch {
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        version,
+    };
+    state.start_verification(&wanted, TimestampMs::new(0))
+}
+
 #[test]
 fn a_producer_without_state_may_start_anywhere() {
     let manager = manager(&[batch(-1, -1, -1, 0, 5)]);
     assert_eq!(manager.map_end_offset(), Offset::new(5));
     for (epoch, sequence) in [(0, 0), (0, 17), (5, i32::MAX), (i16::MAX, 1)] {
-        assert_eq!(manager.check(&batch(7, epoch, sequence, 0, 3)), NEW);
+        assert_eq!(check(&manager, &batch(7, epoch, sequence, 0, 3)), NEW);
     }
-    assert_eq!(manager.check(&batch(-1, -1, -1, 0, 3)), NEW);
+    assert_eq!(check(&manager, &batch(-1, -1, -1, 0, 3)), NEW);
     assert_eq!(manager.producer_count(), 0);
 }
 
 #[test]
 fn sequences_follow_each_other_and_wrap() {
     let state = manager(&[batch(7, 0, 0, 0, 10)]);
-    assert_eq!(state.check(&batch(7, 0, 10, 0, 1)), NEW);
-    assert_eq!(state.check(&batch(7, 0, 11, 0, 1)), Err(out_of_order(0, 9, 11)));
-    assert_eq!(state.check(&batch(7, 0, 9, 0, 1)), Err(out_of_order(0, 9, 9)));
-    assert_eq!(state.check(&batch(7, 0, -1, 0, 1)), Err(out_of_order(0, 9, -1)));
+    assert_eq!(check(&state, &batch(7, 0, 10, 0, 1)), NEW);
+    assert_eq!(check(&state, &batch(7, 0, 11, 0, 1)), Err(out_of_order(0, 9, 11)));
+    assert_eq!(check(&state, &batch(7, 0, 9, 0, 1)), Err(out_of_order(0, 9, 9)));
+    assert_eq!(check(&state, &batch(7, 0, -1, 0, 1)), Err(out_of_order(0, 9, -1)));
 
     let state = manager(&[batch(7, 0, i32::MAX - 1, 0, 2)]);
-    assert_eq!(state.check(&batch(7, 0, 0, 0, 1)), NEW);
+    assert_eq!(check(&state, &batch(7, 0, 0, 0, 1)), NEW);
     assert_eq!(
-        state.check(&batch(7, 0, 1, 0, 1)),
+        check(&state, &batch(7, 0, 1, 0, 1)),
         Err(out_of_order(0, i32::MAX, 1))
     );
 
     // A batch that itself goes over the end: 2³¹−2, 2³¹−1, 0, 1.
     let over = batch(7, 0, i32::MAX - 1, 100, 4);
     let state = manager(&[over]);
-    assert_eq!(state.check(&batch(7, 0, 2, 0, 1)), NEW);
-    assert_eq!(state.check(&over), Ok(duplicate(100, 103)));
+    assert_eq!(check(&state, &batch(7, 0, 2, 0, 1)), NEW);
+    assert_eq!(check(&state, &over), Ok(duplicate(100, 103)));
     let entry = state.entry(ProducerId::new(7)).unwrap();
     assert_eq!(
         entry.last_batch().unwrap().first_sequence(),
@@ -126,7 +160,7 @@ fn the_last_five_batches_are_known_and_no_more() {
     let state = manager(&headers);
     for header in &headers[..2] {
         assert_eq!(
-            state.check(header),
+            check(&state, header),
             Err(out_of_order(0, 20, header.base_sequence.get()))
         );
     }
@@ -136,17 +170,23 @@ fn the_last_five_batches_are_known_and_no_more() {
             base_offset: Offset::ZERO,
             ..*header
         };
-        assert_eq!(state.check(&retry), Ok(duplicate(base_offset, base_offset + 2)));
+        assert_eq!(check(&state, &retry), Ok(duplicate(base_offset, base_offset + 2)));
     }
     // The same beginning with another end is no duplicate.
-    assert_eq!(state.check(&batch(7, 0, 18, 0, 2)), Err(out_of_order(0, 20, 18)));
+    assert_eq!(
+        check(&state, &batch(7, 0, 18, 0, 2)),
+        Err(out_of_order(0, 20, 18))
+    );
 }
 
 #[test]
 fn a_newer_epoch_begins_with_zero_and_fences_the_older() {
     let mut state = manager(&[batch(7, 1, 0, 0, 10)]);
-    assert_eq!(state.check(&batch(7, 2, 0, 0, 1)), NEW);
-    assert_eq!(state.check(&batch(7, 2, 10, 0, 1)), Err(out_of_order(2, -1, 10)));
+    assert_eq!(check(&state, &batch(7, 2, 0, 0, 1)), NEW);
+    assert_eq!(
+        check(&state, &batch(7, 2, 10, 0, 1)),
+        Err(out_of_order(2, -1, 10))
+    );
     let fenced = |current, found| {
         Err(ProducerStateError::InvalidProducerEpoch {
             producer_id: ProducerId::new(7),
@@ -154,16 +194,16 @@ fn a_newer_epoch_begins_with_zero_and_fences_the_older() {
             found: ProducerEpoch::new(found),
         })
     };
-    assert_eq!(state.check(&batch(7, 0, 0, 0, 10)), fenced(1, 0));
-    assert_eq!(state.check(&batch(7, -1, 10, 0, 1)), fenced(1, -1));
+    assert_eq!(check(&state, &batch(7, 0, 0, 0, 10)), fenced(1, 0));
+    assert_eq!(check(&state, &batch(7, -1, 10, 0, 1)), fenced(1, -1));
     assert_eq!(
-        state.check(&batch(8, -1, 10, 0, 1)).unwrap_err().to_string(),
+        check(&state, &batch(8, -1, 10, 0, 1)).unwrap_err().to_string(),
         "producer 8: epoch -1 is older than -1"
     );
     state.update(&batch(7, 2, 0, 10, 1));
     // The batches of the old epoch are no longer duplicates.
-    assert_eq!(state.check(&batch(7, 1, 0, 0, 10)), fenced(2, 1));
-    assert_eq!(state.check(&batch(7, 2, 1, 0, 1)), NEW);
+    assert_eq!(check(&state, &batch(7, 1, 0, 0, 10)), fenced(2, 1));
+    assert_eq!(check(&state, &batch(7, 2, 1, 0, 1)), NEW);
 }
 
 #[test]
@@ -172,24 +212,27 @@ fn a_marker_of_a_newer_epoch_makes_the_next_batch_begin_with_zero() {
     let completed = state.end_transaction(&control(7, 2, 10), ABORT).unwrap();
     state.complete_transaction(&completed);
     assert_eq!(state.map_end_offset(), Offset::new(11));
-    assert_eq!(state.check(&batch(7, 2, 10, 0, 1)), Err(out_of_order(2, -1, 10)));
-    assert_eq!(state.check(&batch(7, 2, 0, 0, 1)), NEW);
-    assert!(state.check(&batch(7, 1, 0, 0, 10)).is_err());
+    assert_eq!(
+        check(&state, &batch(7, 2, 10, 0, 1)),
+        Err(out_of_order(2, -1, 10))
+    );
+    assert_eq!(check(&state, &batch(7, 2, 0, 0, 1)), NEW);
+    assert!(check(&state, &batch(7, 1, 0, 0, 10)).is_err());
 
     // A marker of the same epoch leaves the sequences as they are.
     let mut state = manager(&[transactional(batch(7, 1, 0, 0, 10))]);
     let completed = state.end_transaction(&control(7, 1, 10), COMMIT).unwrap();
     state.complete_transaction(&completed);
-    assert_eq!(state.check(&batch(7, 1, 10, 0, 1)), NEW);
+    assert_eq!(check(&state, &batch(7, 1, 10, 0, 1)), NEW);
     assert_eq!(
-        state.check(&transactional(batch(7, 1, 0, 0, 10))),
+        check(&state, &transactional(batch(7, 1, 0, 0, 10))),
         Ok(duplicate(0, 9))
     );
 
     // A control batch whose marker compaction took still raises the epoch.
     state.update(&control(7, 4, 11));
-    assert_eq!(state.check(&batch(7, 4, 0, 0, 1)), NEW);
-    assert!(state.check(&batch(7, 3, 10, 0, 1)).is_err());
+    assert_eq!(check(&state, &batch(7, 4, 0, 0, 1)), NEW);
+    assert!(check(&state, &batch(7, 3, 10, 0, 1)).is_err());
 }
 
 #[test]
@@ -199,38 +242,37 @@ fn a_plain_batch_within_a_transaction_is_refused() {
         producer_id: ProducerId::new(7),
         first_offset: Offset::new(10),
     };
-    assert_eq!(state.check(&batch(7, 0, 15, 0, 1)), Err(refused));
-    assert_eq!(state.check_unsequenced(&batch(7, 0, -1, 0, 1)), Err(refused));
-    assert_eq!(state.check(&transactional(batch(7, 0, 15, 0, 1))), NEW);
+    assert_eq!(check(&state, &batch(7, 0, 15, 0, 1)), Err(refused));
+    assert_eq!(check_unsequenced(&state, &batch(7, 0, -1, 0, 1)), Err(refused));
+    assert_eq!(check(&state, &transactional(batch(7, 0, 15, 0, 1))), NEW);
     // A retry of an earlier plain batch is still a duplicate, and what is out of order is that first.
-    assert_eq!(state.check(&batch(7, 0, 0, 0, 10)), Ok(duplicate(0, 9)));
-    assert_eq!(state.check(&batch(7, 0, 99, 0, 1)), Err(out_of_order(0, 14, 99)));
+    assert_eq!(check(&state, &batch(7, 0, 0, 0, 10)), Ok(duplicate(0, 9)));
+    assert_eq!(
+        check(&state, &batch(7, 0, 99, 0, 1)),
+        Err(out_of_order(0, 14, 99))
+    );
     let completed = state.end_transaction(&control(7, 0, 15), COMMIT).unwrap();
     state.complete_transaction(&completed);
-    assert_eq!(state.check(&batch(7, 0, 15, 0, 1)), NEW);
+    assert_eq!(check(&state, &batch(7, 0, 15, 0, 1)), NEW);
 }
 
 #[test]
 fn batches_without_a_sequence_are_checked_for_their_epoch_alone() {
     let written = transactional(batch(7, 3, -1, 0, 2));
     let state = manager(&[written]);
-    assert_eq!(state.check_unsequenced(&written), Ok(()));
+    assert_eq!(check_unsequenced(&state, &written), Ok(()));
     assert_eq!(
-        state.check_unsequenced(&transactional(batch(7, 4, -1, 0, 2))),
+        check_unsequenced(&state, &transactional(batch(7, 4, -1, 0, 2))),
         Ok(())
     );
     assert_eq!(
-        state.check_unsequenced(&transactional(batch(8, 0, -1, 0, 2))),
+        check_unsequenced(&state, &transactional(batch(8, 0, -1, 0, 2))),
         Ok(())
     );
-    assert!(
-        state
-            .check_unsequenced(&transactional(batch(7, 2, -1, 0, 2)))
-            .is_err()
-    );
+    assert!(check_unsequenced(&state, &transactional(batch(7, 2, -1, 0, 2))).is_err());
     // Nor are they ever taken for duplicates.
-    assert_eq!(state.check(&written), Err(out_of_order(3, -1, -1)));
-    assert_eq!(state.check(&transactional(batch(7, 3, 0, 0, 2))), NEW);
+    assert_eq!(check(&state, &written), Err(out_of_order(3, -1, -1)));
+    assert_eq!(check(&state, &transactional(batch(7, 3, 0, 0, 2))), NEW);
 }
 
 #[test]
@@ -242,15 +284,28 @@ fn markers_are_checked_for_both_epochs() {
         coordinator_epoch: 2,
         ..COMMIT
     };
-    assert_eq!(state.check_marker(&control(7, 2, 0), COMMIT), Ok(()));
-    assert_eq!(state.check_marker(&control(9, 0, 0), older), Ok(()));
-    assert!(state.check_marker(&control(7, 1, 0), COMMIT).is_err());
+    assert_eq!(
+        state.check_marker(&control(7, 2, 0), COMMIT, TransactionVersion::V1),
+        Ok(())
+    );
+    assert_eq!(
+        state.check_marker(&control(9, 0, 0), older, TransactionVersion::V1),
+        Ok(())
+    );
+    assert!(
+        state
+            .check_marker(&control(7, 1, 0), COMMIT, TransactionVersion::V1)
+            .is_err()
+    );
     let fenced = ProducerStateError::CoordinatorFenced {
         producer_id: ProducerId::new(7),
         current: 3,
         found: 2,
     };
-    assert_eq!(state.check_marker(&control(7, 2, 0), older), Err(fenced));
+    assert_eq!(
+        state.check_marker(&control(7, 2, 0), older, TransactionVersion::V1),
+        Err(fenced)
+    );
 }
 
 #[test]
@@ -392,7 +447,7 @@ fn a_flood_of_producer_ids_is_bounded() {
     for id in [997, 998, 999, 1000] {
         assert!(state.entry(ProducerId::new(id)).is_some(), "{id}");
     }
-    assert_eq!(state.check(&batch(998, 0, 0, 0, 1)), Ok(duplicate(998, 998)));
+    assert_eq!(check(&state, &batch(998, 0, 0, 0, 1)), Ok(duplicate(998, 998)));
 }
 
 fn assert_same(left: &ProducerStateManager, right: &ProducerStateManager) {

@@ -50,6 +50,7 @@ fn verdict_name(verdict: Result<Verdict, ProducerStateError>) -> &'static str {
         Err(ProducerStateError::OutOfOrderSequence { .. }) => "out of order",
         Err(ProducerStateError::InvalidTransactionState { .. }) => "outside the transaction",
         Err(ProducerStateError::CoordinatorFenced { .. }) => "coordinator fenced",
+        Err(ProducerStateError::UnverifiedTransaction { .. }) => "unverified",
     }
 }
 
@@ -100,7 +101,7 @@ fn run_against_model(seed: u64) -> BTreeMap<&'static str, u32> {
         let history = histories.entry(producer_id).or_default();
         let header = random_batch(&mut random, producer_id, history, end_offset);
         let expected = history.expect(&header);
-        let found = state.check(&header);
+        let found = check(&state, &header);
         assert_eq!(verdict_name(found), expected, "{header:?} after {history:?}");
         *counts.entry(expected).or_default() += 1;
         if let Ok(Verdict::Duplicate {

@@ -110,7 +110,7 @@ fn a_file_that_kafka_wrote() {
     let loaded = ProducerStateManager::from_snapshot(snapshot);
     assert_eq!(loaded.snapshot()[6..6 + 4 + 3 * 46], KAFKAS[6..]);
     let retry = transactional(batch(8, 0, i32::MAX - 1, 0, 3));
-    assert!(matches!(loaded.check(&retry), Ok(Verdict::Duplicate { .. })));
+    assert!(matches!(check(&loaded, &retry), Ok(Verdict::Duplicate { .. })));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_snapshot_of_ours_gives_back_the_whole_state() {
     let loaded = ProducerStateManager::from_snapshot(snapshot);
     assert_same(&loaded, &state);
     assert_eq!(
-        loaded.check(&transactional(batch(0x0102, 3, i32::MAX, 0, 2))),
+        check(&loaded, &transactional(batch(0x0102, 3, i32::MAX, 0, 2))),
         Ok(duplicate(0x10, 0x11))
     );
     assert_eq!(loaded.first_unstable_offset(), Some(Offset::new(0x10)));
@@ -138,8 +138,8 @@ fn a_snapshot_of_kafkas_has_the_last_batches_and_the_log_gives_the_others() {
         transactional(batch(0x0102, 3, i32::MAX, 0x10, 2)),
         transactional(batch(0x0102, 3, 1, 0x12, 3)),
     );
-    assert_eq!(loaded.check(&last), Ok(duplicate(0x12, 0x14)));
-    assert!(loaded.check(&earlier).is_err());
+    assert_eq!(check(&loaded, &last), Ok(duplicate(0x12, 0x14)));
+    assert!(check(&loaded, &earlier).is_err());
 
     let unrelated = [
         batch(0x0102, 2, 0, 1, 3),

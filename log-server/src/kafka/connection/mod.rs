@@ -71,6 +71,9 @@ pub(crate) enum Dispatched {
     Later(AnswerFuture),
     /// Under way; the next request must not begin before the end.
     Barrier(AnswerFuture),
+    /// Has to wait for something before it is carried out; the next request must not begin before that is known, and then
+    /// it goes on as that says.
+    Begun(Pin<Box<dyn Future<Output = Dispatched> + Send>>),
 }
 
 /// How a request ends.
@@ -224,9 +227,14 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
                 Ok(frame) => frame,
                 Err(end) => return end,
             };
-            let answer = match self.dispatch.dispatch(self.connection, frame) {
+            let mut dispatched = self.dispatch.dispatch(self.connection, frame);
+            while let Dispatched::Begun(future) = dispatched {
+                dispatched = future.await;
+            }
+            let answer = match dispatched {
                 Dispatched::Now(answer) => answer,
                 Dispatched::Barrier(future) => future.await,
+                Dispatched::Begun(_) => unreachable!("was waited for above"),
                 Dispatched::Later(future) => {
                     self.in_flight.fetch_add(1, Ordering::Relaxed);
                     place.send(Queued::Waiting(future));

@@ -70,6 +70,7 @@ async fn measure(broker: &Broker, request: &[u8]) -> (usize, usize, Vec<u8>) {
     let answer = match under_way {
         Dispatched::Now(answer) => answer,
         Dispatched::Later(future) | Dispatched::Barrier(future) => future.await,
+        Dispatched::Begun(_) => panic!("a plain request waits for nobody"),
     };
     let end = here();
     let Answer::Respond(response) = answer else {

@@ -9,24 +9,28 @@
 //!   because in Kafka one broker never makes its producers wait.
 //! - Differs from Kafka: refusals carry a message where Kafka's carry none; null instead of records is `INVALID_RECORD`, where
 //!   Kafka never answers; a partition named twice gets both batches.
-//! - Gap: transactions. A transactional batch is `INVALID_TXN_STATE`, or without a transactional id
-//!   `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
+//! - A transactional batch may have to wait for the coordinator's word first (KIP-890, `transaction`); the connection's next request
+//!   waits with it. Without a transactional id it is `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
+
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use log_core::model::{TimestampMs, TopicId};
-use log_core::protocol::messages::produce_request::TopicProduceData;
+use log_core::producer_state::verification::TransactionProof;
+use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use log_core::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use log_core::protocol::messages::{ProduceRequestData, ProduceResponseData};
-use log_core::protocol::{ErrorCode, KafkaString};
+use log_core::protocol::{ErrorCode, KafkaString, RequestPrefix};
 use log_core::record::validator::ProduceError;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use self::transaction::Proofs;
 use crate::kafka::connection::{Answer, CloseReason, Dispatched};
 use crate::kafka::error_map::{partition_error, record_errors};
 use crate::kafka::request_context::RequestContext;
@@ -47,16 +51,38 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// Appends everything, and answers when it may.
 pub(crate) fn handle(
-    services: &Services,
+    services: &Arc<Services>,
     context: &RequestContext,
     request: ProduceRequestData,
+) -> Dispatched {
+    let prefix = context.prefix;
+    let refusal = refuse_all(&request);
+    if refusal.is_some() || !transaction::is_transactional(&request) {
+        return append(services, prefix, request, refusal, &Proofs::default());
+    }
+    let services = Arc::clone(services);
+    Dispatched::Begun(Box::pin(async move {
+        match transaction::prove(&services, prefix.api_version, &request).await {
+            Ok(proofs) => append(&services, prefix, request, None, &proofs),
+            Err(error) => append(&services, prefix, request, Some(error), &Proofs::default()),
+        }
+    }))
+}
+
+fn append(
+    services: &Services,
+    prefix: RequestPrefix,
+    request: ProduceRequestData,
+    all_refused: Option<ErrorCode>,
+    proofs: &Proofs,
 ) -> Dispatched {
     let wait = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).max(WAIT_MIN);
     let mut append = Append {
         services,
-        version: context.version(),
+        version: prefix.api_version,
         acks: acks(request.acks),
-        all_refused: refuse_all(&request),
+        all_refused,
+        proofs,
         waiting: Vec::new(),
         failures: Vec::new(),
     };
@@ -66,7 +92,6 @@ pub(crate) fn handle(
         ..ProduceResponseData::default()
     };
     let (waiting, failures, acks) = (append.waiting, append.failures, append.acks);
-    let prefix = context.prefix;
     if acks == Some(Acks::None) {
         return Dispatched::Now(unacknowledged(&failures));
     }
@@ -122,6 +147,7 @@ struct Append<'a> {
     /// `None`: a value that does not exist.
     acks: Option<Acks>,
     all_refused: Option<ErrorCode>,
+    proofs: &'a Proofs,
     waiting: Vec<Waiting>,
     /// For a client that gets no answer: the first few.
     failures: Vec<String>,
@@ -155,7 +181,8 @@ impl Append<'_> {
         let id = TopicId::from(topic_id);
         let rows = (0..).zip(&partition_data).map(|(row, data)| {
             let index = data.index;
-            match self.partition(name.as_str(), id, index, data.records.as_ref()) {
+            let proof = self.proofs.at((place, row));
+            match proof.and_then(|proof| self.partition(name.as_str(), id, data, proof)) {
                 Ok((partition_row, ack)) => {
                     if let Ack::WhenDurable(durable) = ack {
                         self.waiting.push(Waiting {
@@ -187,14 +214,17 @@ impl Append<'_> {
         &self,
         name: &str,
         id: TopicId,
-        index: i32,
-        records: Option<&Bytes>,
+        data: &PartitionProduceData,
+        proof: &TransactionProof,
     ) -> Result<(PartitionProduceResponse, Ack), Refusal> {
         if let Some(error) = self.all_refused {
             return Err(error.into());
         }
-        let partition = self.find(name, id, index)?;
-        let records = records
+        let index = data.index;
+        let partition = find(self.services, self.version, name, id, index)?;
+        let records = data
+            .records
+            .as_ref()
             .filter(|records| !records.is_empty())
             .ok_or(ErrorCode::InvalidRecord)?;
         let attributes = BatchAttributes::peek(records);
@@ -205,10 +235,7 @@ impl Append<'_> {
         if topic_name::is_internal(&partition.name().topic) {
             return Err(ErrorCode::InvalidTopicException.into());
         }
-        if attributes.is_some_and(BatchAttributes::is_transactional) {
-            return Err(ErrorCode::InvalidTxnState.into());
-        }
-        match partition.append(records, acks) {
+        match partition.append_in_transaction(records, acks, proof) {
             Ok(appended) => {
                 let row = PartitionProduceResponse {
                     index,
@@ -225,22 +252,6 @@ impl Append<'_> {
                 cause: Some(error),
             }),
         }
-    }
-
-    fn find(&self, name: &str, id: TopicId, index: i32) -> Result<Arc<Partition>, ErrorCode> {
-        if self.version < BY_ID {
-            return self
-                .services
-                .partition(name, index)
-                .ok_or(ErrorCode::UnknownTopicOrPartition);
-        }
-        self.services.partition_by_id(id, index).ok_or_else(|| {
-            // The topic is known, and has fewer partitions.
-            match self.services.partition_by_id(id, 0) {
-                Some(_) => ErrorCode::UnknownTopicOrPartition,
-                None => ErrorCode::UnknownTopicId,
-            }
-        })
     }
 
     fn refused(&mut self, name: &str, index: i32, refusal: Refusal) -> PartitionProduceResponse {
@@ -277,6 +288,27 @@ impl Append<'_> {
             ..PartitionProduceResponse::default()
         }
     }
+}
+
+fn find(
+    services: &Services,
+    version: i16,
+    name: &str,
+    id: TopicId,
+    index: i32,
+) -> Result<Arc<Partition>, ErrorCode> {
+    if version < BY_ID {
+        return services
+            .partition(name, index)
+            .ok_or(ErrorCode::UnknownTopicOrPartition);
+    }
+    services.partition_by_id(id, index).ok_or_else(|| {
+        // The topic is known, and has fewer partitions.
+        match services.partition_by_id(id, 0) {
+            Some(_) => ErrorCode::UnknownTopicOrPartition,
+            None => ErrorCode::UnknownTopicId,
+        }
+    })
 }
 
 /// Kafka tells the log start beside what the log itself refused, and −1 beside what it never saw.

@@ -1,0 +1,329 @@
+//! Transactions beside a model of them: what a reader of committed records sees, and up to where.
+//!
+//! The model is the list of what producers wrote within transactions and of the markers, by offset. From that list alone it says
+//! which transactions were aborted, and where the last stable offset must be. The reader drops records as Kafka's consumer
+//! does, by the list of aborted transactions that came with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use log_core::index::transaction_index::AbortedTransaction;
+use log_core::log::{AppendOrigin, ReadBound, ReadRequest};
+use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TransactionVersion};
+use log_core::producer_state::verification::{TransactionProof, TransactionalBatch};
+use log_core::record::batch::batches;
+use log_core::record::control::{EndTransactionMarker, TransactionEnd, TransactionOutcome};
+use log_core::segment::segment::Patience;
+
+use crate::support::{ModelRecord, World};
+
+/// What stands at an offset.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// A batch of a transaction.
+    Data {
+        producer: ProducerId,
+        epoch: i16,
+        last_sequence: i32,
+        last_offset: i64,
+    },
+    Marker {
+        producer: ProducerId,
+        epoch: i16,
+        is_abort: bool,
+    },
+}
+
+impl Event {
+    fn producer(self) -> ProducerId {
+        match self {
+            Self::Data { producer, .. } | Self::Marker { producer, .. } => producer,
+        }
+    }
+}
+
+/// A transaction that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ended {
+    producer: ProducerId,
+    first: i64,
+    marker: i64,
+    is_abort: bool,
+}
+
+/// Everything of transactions, by offset.
+#[derive(Debug, Default)]
+pub(crate) struct Transactions {
+    events: BTreeMap<i64, Event>,
+}
+
+/// Every other producer follows version 2 of the protocol.
+fn version(producer: ProducerId) -> TransactionVersion {
+    if producer.get() % 2 == 0 {
+        TransactionVersion::V1
+    } else {
+        TransactionVersion::V2
+    }
+}
+
+impl Transactions {
+    pub(crate) fn cut(&mut self, end: i64) {
+        self.events.split_off(&end);
+    }
+
+    /// The epoch and sequence of a producer's next batch.
+    fn next(&self, producer: ProducerId) -> (i16, i32) {
+        let mut next = (0, 0);
+        for event in self.events.values().filter(|event| event.producer() == producer) {
+            next = match *event {
+                Event::Data {
+                    epoch, last_sequence, ..
+                } => (epoch, last_sequence + 1),
+                Event::Marker { epoch, .. } if next.0 == epoch => next,
+                Event::Marker { epoch, .. } => (epoch, 0),
+            };
+        }
+        next
+    }
+
+    /// What is open, by producer, and what has ended.
+    fn replay(&self) -> (BTreeMap<ProducerId, i64>, Vec<Ended>) {
+        let mut open = BTreeMap::new();
+        let mut ended = Vec::new();
+        for (&offset, event) in &self.events {
+            match *event {
+                Event::Data { producer, .. } => {
+                    open.entry(producer).or_insert(offset);
+                }
+                Event::Marker {
+                    producer, is_abort, ..
+                } => {
+                    if let Some(first) = open.remove(&producer) {
+                        ended.push(Ended {
+                            producer,
+                            first,
+                            marker: offset,
+                            is_abort,
+                        });
+                    }
+                }
+            }
+        }
+        (open, ended)
+    }
+
+    /// Where the last stable offset must be.
+    fn last_stable(&self, log_start: i64, high_watermark: i64) -> i64 {
+        let (open, ended) = self.replay();
+        let undecided = ended
+            .iter()
+            .filter(|one| high_watermark <= one.marker)
+            .map(|one| one.first);
+        let unstable = open.into_values().chain(undecided).min();
+        unstable
+            .unwrap_or(high_watermark)
+            .min(high_watermark)
+            .max(log_start)
+    }
+
+    /// The offsets whose records an aborted transaction wrote, and those of markers.
+    fn dropped(&self) -> BTreeSet<i64> {
+        let (_, ended) = self.replay();
+        let mut dropped = BTreeSet::new();
+        for (&offset, event) in &self.events {
+            match *event {
+                Event::Marker { .. } => {
+                    dropped.insert(offset);
+                }
+                Event::Data {
+                    producer,
+                    last_offset,
+                    ..
+                } => {
+                    let is_aborted = ended.iter().any(|one| {
+                        one.is_abort && one.producer == producer && (one.first..one.marker).contains(&offset)
+                    });
+                    if is_aborted {
+                        dropped.extend(offset..=last_offset);
+                    }
+                }
+            }
+        }
+        dropped
+    }
+}
+
+impl World {
+    /// Appends a batch to a producer's transaction, which begins with it if it has none open.
+    pub(crate) fn append_in_transaction(&mut self, producer: ProducerId, count: usize) -> Result<(), String> {
+        let (epoch, sequence) = self.transactions.next(producer);
+        let wanted = TransactionalBatch {
+            producer_id: producer,
+            producer_epoch: ProducerEpoch::new(epoch),
+            base_sequence: Sequence::new(sequence),
+            version: version(producer),
+        };
+        let is_open = self.transactions.replay().0.contains_key(&producer);
+        let (records, batch) = self.build_of_transaction(count, (producer, epoch, sequence));
+        let base = self.end();
+        self.deed(format!(
+            "append {count} at {base} in a transaction of {producer:?} {epoch}/{sequence}"
+        ));
+        let story = self.story();
+        let proof = match self.log().start_verification(&wanted) {
+            Ok(proof) => proof,
+            Err(error) => panic!("{error}\n{story}"),
+        };
+        assert_eq!(proof == TransactionProof::Ongoing, is_open, "{story}");
+        if !is_open && self.log().latch_reason().is_none() {
+            let refused = self.log().append_one(&batch);
+            assert!(refused.is_err(), "began a transaction without a proof\n{story}");
+        }
+        for (index, record) in records.iter().enumerate() {
+            self.records.insert(base + index as i64, record.clone());
+        }
+        let end = base + count as i64;
+        self.boundaries.push(end);
+        let event = Event::Data {
+            producer,
+            epoch,
+            last_sequence: sequence + count as i32 - 1,
+            last_offset: end - 1,
+        };
+        self.transactions.events.insert(base, event);
+        self.log()
+            .append_proved(&batch, AppendOrigin::Client, &proof)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Writes the marker that ends a producer's transaction, or one more where it has none open.
+    pub(crate) fn end_transaction(&mut self, producer: ProducerId, is_abort: bool) -> Result<(), String> {
+        let (epoch, _) = self.transactions.next(producer);
+        let is_open = self.transactions.replay().0.contains_key(&producer);
+        let epoch = match version(producer) {
+            TransactionVersion::V2 if is_open => epoch + 1,
+            _ => epoch,
+        };
+        let base = self.end();
+        self.deed(format!(
+            "end the transaction of {producer:?} {epoch} at {base}, abort: {is_abort}"
+        ));
+        let outcome = if is_abort {
+            TransactionOutcome::Abort
+        } else {
+            TransactionOutcome::Commit
+        };
+        let end = TransactionEnd {
+            producer_id: producer,
+            producer_epoch: ProducerEpoch::new(epoch),
+            version: version(producer),
+            marker: EndTransactionMarker {
+                outcome,
+                coordinator_epoch: 0,
+            },
+        };
+        let now = log_core::clock::Clock::now(self.clock.as_ref());
+        let record = ModelRecord {
+            timestamp: now.get(),
+            value: vec![0; 6],
+        };
+        self.records.insert(base, record);
+        self.boundaries.push(base + 1);
+        let event = Event::Marker {
+            producer,
+            epoch,
+            is_abort,
+        };
+        self.transactions.events.insert(base, event);
+        let marker = end.to_batch(now, self.config.timestamp_type);
+        self.log()
+            .append_marker(&marker)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Reads all committed records from an offset on, in pieces, and compares them with the model.
+    pub(crate) fn check_committed(&mut self, from: i64, bytes_max: usize) {
+        let story = self.story();
+        let reader = self.log().reader();
+        let offsets = reader.offsets();
+        let last_stable = offsets.last_stable.get();
+        let expected_stable = self
+            .transactions
+            .last_stable(offsets.log_start.get(), offsets.high_watermark.get());
+        assert_eq!(
+            last_stable, expected_stable,
+            "last stable offset of {offsets:?}\n{story}"
+        );
+        let mut found = BTreeSet::new();
+        let mut next = from.max(self.log_start);
+        let start = next;
+        while next < last_stable {
+            let slice = reader
+                .read(ReadRequest {
+                    offset: Offset::new(next),
+                    bytes_max,
+                    at_least_one_batch: true,
+                    bound: ReadBound::LastStable,
+                    patience: Patience::MayBlock,
+                })
+                .unwrap_or_else(|error| panic!("read at {next}: {error}\n{story}"));
+            let end = take_committed(&slice.records, &slice.aborted, next, &mut found);
+            assert!(
+                next < end && end <= last_stable,
+                "{next}..{end} of {last_stable}\n{story}"
+            );
+            next = end;
+        }
+        let dropped = self.transactions.dropped();
+        let expected: BTreeSet<i64> = self
+            .records
+            .range(start..last_stable.max(start))
+            .map(|(offset, _)| *offset)
+            .filter(|offset| !dropped.contains(offset))
+            .collect();
+        assert_eq!(
+            found, expected,
+            "committed records from {start} to {last_stable}\n{story}"
+        );
+    }
+}
+
+/// Reads as Kafka's consumer does: aborted transactions begin at their first offsets and end with their markers.
+fn take_committed(
+    records: &[u8],
+    aborted: &[AbortedTransaction],
+    from: i64,
+    found: &mut BTreeSet<i64>,
+) -> i64 {
+    let mut waiting: BTreeSet<(Offset, ProducerId)> = aborted
+        .iter()
+        .map(|one| (one.first_offset, one.producer_id))
+        .collect();
+    let mut active = BTreeSet::new();
+    let mut next = from;
+    for batch in batches(records) {
+        let Ok(batch) = batch else { break };
+        let header = *batch.header();
+        while let Some(first) = waiting.first().copied()
+            && first.0 <= header.last_offset()
+        {
+            waiting.remove(&first);
+            active.insert(first.1);
+        }
+        next = header.next_offset().get();
+        if header.attributes.is_control() {
+            let marker = EndTransactionMarker::in_batch(batch.bytes());
+            if marker.is_some_and(|marker| marker.outcome == TransactionOutcome::Abort) {
+                active.remove(&header.producer_id);
+            }
+            continue;
+        }
+        if header.attributes.is_transactional() && active.contains(&header.producer_id) {
+            continue;
+        }
+        let offsets = header.base_offset.get()..=header.last_offset().get();
+        found.extend(offsets.filter(|offset| from <= *offset));
+    }
+    next
+}

@@ -1,0 +1,48 @@
+//! What is asked of the transaction coordinator before a batch may begin a transaction on a partition (KIP-890).
+//!
+//! | the producer | asks for | the coordinator |
+//! |---|---|---|
+//! | added its partitions before (`AddPartitionsToTxn`) | [`AdmissionMode::Verify`] | says whether the partition is part of the transaction |
+//! | writes by transaction version 2 | [`AdmissionMode::Add`] | makes it part, durably, before it answers |
+
+use log_core::model::{ProducerEpoch, ProducerId, TopicPartition};
+use log_core::protocol::ErrorCode;
+
+use crate::kafka::services::Services;
+
+/// What the coordinator is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdmissionMode {
+    /// To look.
+    Verify,
+    /// To add.
+    Add,
+}
+
+/// Which partitions a producer wants to write to in its transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdmissionRequest<'a> {
+    /// The producer's name.
+    pub(crate) transactional_id: &'a str,
+    /// Its id.
+    pub(crate) producer_id: ProducerId,
+    /// Its epoch.
+    pub(crate) producer_epoch: ProducerEpoch,
+    /// Where it wants to write.
+    pub(crate) partitions: &'a [TopicPartition],
+    /// What the coordinator shall do.
+    pub(crate) mode: AdmissionMode,
+}
+
+/// Asks the coordinator; the answers stand in the order of the partitions.
+pub(crate) async fn admit(
+    _services: &Services,
+    request: &AdmissionRequest<'_>,
+) -> Vec<Result<(), ErrorCode>> {
+    // Until there is a coordinator, no transaction begins.
+    let answers = request
+        .partitions
+        .iter()
+        .map(|_| Err(ErrorCode::CoordinatorNotAvailable));
+    std::future::ready(answers.collect()).await
+}
