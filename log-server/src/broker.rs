@@ -25,14 +25,15 @@ use tokio::task::JoinHandle;
 use crate::banner::Banner;
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
-use crate::http;
+use crate::http::{self, health::HealthSource};
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
 use crate::kafka::services::Services;
 use crate::metadata::controller::{Controller, remove_leftovers};
 use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning};
 use crate::metadata::topic_name;
-use crate::monitor::Monitor;
+use crate::metrics::http_front::HttpMetrics;
+use crate::monitor::{Monitor, Parts};
 use crate::partition::flusher::Flusher;
 use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
 use crate::partition::partition::Partition;
@@ -103,6 +104,7 @@ pub struct Broker {
     http_address: SocketAddr,
     kafka: JoinHandle<()>,
     http: JoinHandle<io::Result<()>>,
+    watch: JoinHandle<()>,
 }
 
 /// Everything below the fronts.
@@ -115,6 +117,7 @@ struct Storage {
     housekeeping: Rounds,
     watch: Rounds,
     space: Arc<SpaceGauge>,
+    maps: MapBudget,
     summary: LoadSummary,
 }
 
@@ -180,13 +183,6 @@ impl Broker {
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
 
-        let monitor = Monitor::new(
-            Arc::clone(&storage.registry),
-            Arc::clone(&storage.space),
-            shutdown.signal(),
-            Arc::clone(storage.controller.image().cluster_id()),
-            started,
-        );
         let groups = GroupCoordinator::start(
             Arc::clone(&storage.controller),
             Arc::clone(&storage.registry),
@@ -199,7 +195,26 @@ impl Broker {
             Arc::clone(&storage.manager),
             shutdown.signal(),
         );
-        let http = tokio::spawn(http::serve(http, Arc::new(monitor), shutdown.signal()));
+        let http_metrics: Arc<HttpMetrics> = Arc::default();
+        let monitor = Monitor::new(Parts {
+            registry: Arc::clone(&storage.registry),
+            space: Arc::clone(&storage.space),
+            maps: storage.maps.clone(),
+            groups: Arc::clone(&groups),
+            front: kafka.metrics(),
+            http: Arc::clone(&http_metrics),
+            shutdown: shutdown.signal(),
+            cluster_id: Arc::clone(storage.controller.image().cluster_id()),
+            started,
+            topics_max: config.metrics_topics_max,
+        });
+        let watch = tokio::spawn(Arc::clone(&monitor).watch(config.lag_interval));
+        let sources = http::Sources {
+            health: Arc::clone(&monitor) as Arc<dyn HealthSource>,
+            metrics: monitor,
+            front: http_metrics,
+        };
+        let http = tokio::spawn(http::serve(http, sources, shutdown.signal()));
         let kafka = tokio::spawn(kafka.serve(Arc::new(services)));
         let broker = Self {
             config,
@@ -210,6 +225,7 @@ impl Broker {
             http_address,
             kafka,
             http,
+            watch,
         };
         match broker.write_ready_file() {
             Ok(()) => Ok(broker),
@@ -247,14 +263,16 @@ impl Broker {
         self.shutdown.request(StopReason::Asked);
         // Members that wait for their group would keep their connections open.
         self.groups.close();
-        let aborts = [self.kafka.abort_handle(), self.http.abort_handle()];
+        let tasks = [&self.kafka, &self.watch].map(JoinHandle::abort_handle);
+        let aborts = tasks.into_iter().chain([self.http.abort_handle()]);
         let fronts = async {
             report_panic("the Kafka front", self.kafka.await.map(Ok));
             report_panic("the HTTP front", self.http.await);
+            report_panic("the task that takes samples", self.watch.await.map(Ok));
         };
         if tokio::time::timeout(timeout / CLOSE_SHARE, fronts).await.is_err() {
             tracing::warn!("some connections did not end in time and are dropped");
-            aborts.iter().for_each(tokio::task::AbortHandle::abort);
+            aborts.for_each(|task| task.abort());
         }
         let left = timeout.saturating_sub(began.elapsed());
         if tokio::time::timeout(left, self.groups.closed()).await.is_err() {
@@ -311,7 +329,8 @@ impl Storage {
     /// Opens the data directory and all that is in it. Blocks.
     fn open(config: &Arc<BrokerConfig>) -> Result<Self, StartError> {
         let began = Instant::now();
-        let (manager, mut found) = open_data_directory(config)?;
+        let maps = map_budget(config);
+        let (manager, mut found) = open_data_directory(config, maps.clone())?;
         SpaceReserve::new(&manager).give_up_if_full(manager.space());
         let tuning = Tuning::new(config.metadata_snapshot_records);
         let (metadata, image) = MetadataLog::open(Arc::clone(&manager), &found, tuning)
@@ -340,6 +359,7 @@ impl Storage {
             controller: Arc::new(controller),
             flusher,
             space,
+            maps,
             summary,
         })
     }
@@ -379,14 +399,18 @@ fn intervals(config: &BrokerConfig) -> Intervals {
     }
 }
 
-fn open_data_directory(
-    config: &BrokerConfig,
-) -> Result<(Arc<LogManager>, log_core::log_manager::Found), StartError> {
+fn map_budget(config: &BrokerConfig) -> MapBudget {
     // The rest of the process needs maps too: libraries, stacks, the allocator.
     let kernel_share = SystemFacts::read()
         .maps_max
         .map_or(usize::MAX, |maps| usize::try_from(maps / 2).unwrap_or(usize::MAX));
-    let maps = MapBudget::new(config.maps_max.min(kernel_share));
+    MapBudget::new(config.maps_max.min(kernel_share))
+}
+
+fn open_data_directory(
+    config: &BrokerConfig,
+    maps: MapBudget,
+) -> Result<(Arc<LogManager>, log_core::log_manager::Found), StartError> {
     let context = LogContext {
         file_system: Arc::new(OsFileSystem::with_map_budget(maps)),
         clock: Arc::new(SystemClock) as Arc<dyn Clock>,

@@ -11,6 +11,7 @@
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
 //! | [`metadata`] | topics, settings and producer ids |
+//! | [`metrics`] | what is counted, and the text that Prometheus reads |
 //! | [`monitor`] | how the broker is |
 //! | [`offline`] | data directories that no broker uses: dump and verify |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
@@ -30,6 +31,7 @@ pub mod http;
 pub mod kafka;
 pub mod logging;
 pub mod metadata;
+pub mod metrics;
 pub mod monitor;
 pub mod offline;
 pub mod partition;

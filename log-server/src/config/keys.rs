@@ -296,6 +296,8 @@ broker_keys! {
         fetch_max_bytes: usize = "fetch.max.bytes", Int, Rule::AtLeast(1024), Some("57671680");
         /// Incremental fetch sessions that are remembered; 0 refuses them, and clients send whole fetches.
         max_incremental_fetch_session_cache_slots: usize = "max.incremental.fetch.session.cache.slots", Int, Rule::AtLeast(0), Some("1000");
+        /// Topics that `/metrics` shows one by one: those with the most traffic since the start, then the largest.
+        metrics_topics_max: usize = "metrics-topics-max", Int, Rule::Between(0, 5_000), Some("200");
         /// Partitions in one answer to `DescribeTopicPartitions`.
         max_request_partition_size_limit: usize = "max.request.partition.size.limit", Int, Rule::AtLeast(1), Some("2000");
     }
@@ -366,6 +368,8 @@ broker_keys! {
         group_consumer_assignors: Vec<String> = "group.consumer.assignors", List, Rule::ListOf(&["uniform", "range"]), Some("uniform,range");
         /// Which groups with members may change their protocol; empty ones always may.
         group_consumer_migration_policy: String = "group.consumer.migration.policy", String, Rule::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]), Some("bidirectional");
+        /// How often the lag of all groups is looked at for `/metrics` and the console.
+        lag_interval: Duration = "lag-interval-ms", Long, Rule::AtLeast(100), Some("5000");
         /// Accepted for Kafka's sake: here a pattern is looked up again whenever topics come or go.
         group_consumer_regex_refresh_interval_ms: i64 = "group.consumer.regex.refresh.interval.ms", Int, Rule::AtLeast(10_000), Some("600000");
     }

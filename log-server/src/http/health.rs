@@ -1,12 +1,15 @@
-//! `GET /healthz`: 200 as long as the process serves, with a few words on how it is.
+//! `GET /healthz`: 200 as long as the process serves, with a few words on how it is. `GET /readyz`: 200 when clients should be sent here.
 //!
 //! A disk that fails for one partition is told in `status` and `partitions`, not in the status code: restarting the broker,
-//! which is what an orchestrator does on anything else than 200, would not mend it and would stop the others.
+//! which is what an orchestrator does on anything else than 200, would not mend it and would stop the others. For the same reason a part
+//! of the group coordinator whose log failed does not make the broker unready: it is said, and counted.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Serialize;
 
 /// How the broker is.
@@ -51,10 +54,62 @@ pub struct PartitionCounts {
     pub offline: usize,
 }
 
+/// Parts of the group coordinator by how they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct ShardStates {
+    /// Those that answer.
+    pub serving: usize,
+    /// Those whose log is being read.
+    pub loading: usize,
+    /// Those whose log failed.
+    pub absent: usize,
+}
+
+/// Whether clients should be sent here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// In one word.
+    pub ready: bool,
+    /// What is waited for.
+    pub waiting_for: Vec<&'static str>,
+    /// The group coordinator.
+    pub group_coordinator: ShardStates,
+}
+
+impl Readiness {
+    /// As the parts say. Topics and partitions are open before this port is served.
+    #[must_use]
+    pub fn new(is_stopping: bool, group_coordinator: ShardStates) -> Self {
+        let reasons = [
+            (is_stopping, "the broker is stopping"),
+            (0 < group_coordinator.loading, "the state of groups is being read"),
+        ];
+        let waiting_for: Vec<_> = reasons.into_iter().filter(|(is_so, _)| *is_so).collect();
+        Self {
+            ready: waiting_for.is_empty(),
+            waiting_for: waiting_for.into_iter().map(|(_, reason)| reason).collect(),
+            group_coordinator,
+        }
+    }
+}
+
 /// Who knows how the broker is.
-pub trait HealthSource: Send + Sync + 'static {
+pub trait HealthSource: fmt::Debug + Send + Sync + 'static {
     /// Looks without waiting for a disk.
     fn health(&self) -> Health;
+
+    /// The same about clients.
+    fn readiness(&self) -> Readiness;
+}
+
+pub(super) async fn ready(State(source): State<Arc<dyn HealthSource>>) -> (StatusCode, Json<Readiness>) {
+    let readiness = source.readiness();
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(readiness))
 }
 
 pub(super) async fn answer(State(source): State<Arc<dyn HealthSource>>) -> Json<Health> {

@@ -16,6 +16,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::metrics::counter::Held;
+use crate::metrics::http_front::HttpMetrics;
+
 /// Health checks need a handful; the API that comes later will make this a setting.
 const CONNECTIONS_MAX: usize = 256;
 /// Longer than the interval of most health checks, so that they may keep their connection.
@@ -28,13 +31,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct LimitedListener {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    metrics: Arc<HttpMetrics>,
 }
 
 impl LimitedListener {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    pub(super) fn new(listener: TcpListener, metrics: Arc<HttpMetrics>) -> Self {
         Self {
             listener,
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            metrics,
         }
     }
 }
@@ -50,7 +55,11 @@ impl Listener for LimitedListener {
             .expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) => return (LimitedStream::new(stream, permit, SILENCE_MAX), address),
+                Ok((stream, address)) => {
+                    self.metrics.accepted.add(1);
+                    let place = (permit, self.metrics.connections.hold());
+                    return (LimitedStream::new(stream, place, SILENCE_MAX), address);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -70,16 +79,16 @@ pub(super) struct LimitedStream {
     stream: TcpStream,
     silence_max: Duration,
     deadline: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Held),
 }
 
 impl LimitedStream {
-    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, silence_max: Duration) -> Self {
+    fn new(stream: TcpStream, place: (OwnedSemaphorePermit, Held), silence_max: Duration) -> Self {
         Self {
             stream,
             silence_max,
             deadline: Box::pin(sleep(silence_max)),
-            _permit: permit,
+            _place: place,
         }
     }
 }
@@ -125,6 +134,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::metrics::counter::Level;
 
     #[tokio::test]
     async fn a_silent_connection_ends() {
@@ -133,10 +143,13 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let permits = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
-        let mut limited = LimitedStream::new(stream, permit, Duration::from_millis(1));
+        let level = Arc::new(Level::default());
+        let mut limited = LimitedStream::new(stream, (permit, level.hold()), Duration::from_millis(1));
         let error = limited.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(level.get(), 1);
         drop((limited, client));
+        assert_eq!(level.get(), 0);
         assert_eq!(permits.available_permits(), 1);
     }
 }

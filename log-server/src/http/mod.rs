@@ -1,9 +1,11 @@
-//! The HTTP front. For now one route: `/healthz`. Everything else is a 404 that says what is coming.
+//! The HTTP front. For now health, metrics and the numbers of the console. Everything else is a 404 that says what is coming.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `health` | the answer of `/healthz` |
+//! | `health` | the answers of `/healthz` and `/readyz` |
 //! | `limits` | how many connections, and how long one may be silent |
+//! | `stats` | `/metrics`, and the numbers that the console plots |
+//! | `timing` | how long requests take |
 
 use std::io;
 use std::sync::Arc;
@@ -11,32 +13,59 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::metrics::http_front::HttpMetrics;
 use crate::shutdown::ShutdownSignal;
 
 pub mod health;
 mod limits;
+pub mod stats;
+mod timing;
 
 use health::HealthSource;
+use stats::MetricsSource;
+
+/// What the front shows.
+#[derive(Debug)]
+pub struct Sources {
+    /// How the broker is.
+    pub health: Arc<dyn HealthSource>,
+    /// What it does.
+    pub metrics: Arc<dyn MetricsSource>,
+    /// What the front itself counts.
+    pub front: Arc<HttpMetrics>,
+}
 
 /// Serves until "stop" is said, then finishes the requests that are being answered.
 ///
 /// # Errors
 /// Never in practice: errors of accepting are waited out.
-pub async fn serve(
-    listener: TcpListener,
-    health: Arc<dyn HealthSource>,
-    mut shutdown: ShutdownSignal,
-) -> io::Result<()> {
-    let router = Router::new()
+pub async fn serve(listener: TcpListener, sources: Sources, mut shutdown: ShutdownSignal) -> io::Result<()> {
+    let Sources {
+        health,
+        metrics,
+        front,
+    } = sources;
+    let healths = Router::new()
         .route("/healthz", get(health::answer))
-        .fallback(not_found)
+        .route("/readyz", get(health::ready))
         .with_state(health);
-    axum::serve(limits::LimitedListener::new(listener), router)
+    let numbers = Router::new()
+        .route("/metrics", get(stats::metrics))
+        .route("/v1/stats", get(stats::stats))
+        .route("/v1/stats/groups", get(stats::lags))
+        .route("/v1/stats/groups/{group}", get(stats::lag_history))
+        .with_state(metrics);
+    let router = healths
+        .merge(numbers)
+        .fallback(not_found)
+        .layer(from_fn_with_state(Arc::clone(&front), timing::time));
+    axum::serve(limits::LimitedListener::new(listener, front), router)
         .with_graceful_shutdown(async move {
             shutdown.requested().await;
         })
@@ -54,7 +83,7 @@ async fn not_found(uri: Uri) -> Response {
     let refusal = Refusal {
         error: "not_found",
         message: format!(
-            "there is nothing at {}: this port serves /healthz, the HTTP API comes with a later release; \
+            "there is nothing at {}: this port serves /healthz, /readyz and /metrics, the HTTP API comes with a later release; \
              produce and fetch speak the Kafka protocol on the Kafka port",
             uri.path()
         ),

@@ -1,4 +1,4 @@
-//! The HTTP port answers `/healthz` and refuses the rest in plain words, and it stops when it is told to.
+//! The HTTP port answers about health and numbers and refuses the rest in plain words, and it stops when it is told to.
 //! Over a real socket, on a port that the system chooses.
 
 use std::net::SocketAddr;
@@ -7,10 +7,12 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::health::{Health, PartitionCounts, Status};
+use super::health::{Health, PartitionCounts, Readiness, ShardStates, Status};
+use super::stats::{LagHistory, Lags, Stats};
 use super::*;
 use crate::shutdown::{Shutdown, StopReason};
 
+#[derive(Debug)]
 struct Fixed;
 
 impl HealthSource for Fixed {
@@ -28,6 +30,67 @@ impl HealthSource for Fixed {
             disk_available_bytes: Some(1),
             resident_bytes: None,
         }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let shards = ShardStates {
+            serving: 3,
+            loading: 1,
+            absent: 0,
+        };
+        Readiness::new(false, shards)
+    }
+}
+
+impl MetricsSource for Fixed {
+    fn metrics(&self) -> String {
+        "up 1\n".to_owned()
+    }
+
+    fn stats(&self, since_ms: u64) -> Stats {
+        Stats {
+            interval_ms: 1000,
+            columns: &["at_ms"],
+            rows: [1.0, 2.0]
+                .into_iter()
+                .filter(|at| 2 != since_ms || 2.0 < *at)
+                .map(|at| vec![Some(at)])
+                .collect(),
+            busiest: Vec::new(),
+            health: self.health(),
+            topics: 0,
+            disk_total_bytes: None,
+            disk_full_in_hours: None,
+            kafka_connections: 0,
+            http_connections: 0,
+            http_streams: 0,
+            waiting_fetches: 0,
+            memory_maps: 0,
+            memory_maps_max: 0,
+        }
+    }
+
+    fn lags(&self, count_max: usize) -> Lags {
+        Lags {
+            at: None,
+            groups: Vec::new(),
+            total: count_max,
+        }
+    }
+
+    fn lag_history(&self, group: &str) -> LagHistory {
+        LagHistory {
+            group: group.to_owned(),
+            points: Vec::new(),
+        }
+    }
+}
+
+fn sources() -> Sources {
+    Sources {
+        health: Arc::new(Fixed),
+        metrics: Arc::new(Fixed),
+        front: Arc::default(),
     }
 }
 
@@ -47,12 +110,32 @@ async fn health_is_served_and_the_rest_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
-    let server = tokio::spawn(serve(listener, Arc::new(Fixed), shutdown.signal()));
+    let sources = sources();
+    let front = Arc::clone(&sources.front);
+    let server = tokio::spawn(serve(listener, sources, shutdown.signal()));
 
     let (status, body) = request(address, "GET /healthz").await;
     assert_eq!(status, 200);
     assert_eq!(body["status"], "degraded");
     assert_eq!(body["partitions"]["latched"], 1);
+
+    let (status, body) = request(address, "GET /readyz").await;
+    assert_eq!((status, &body["ready"]), (503, &Value::Bool(false)));
+    assert_eq!(body["waiting_for"][0], "the state of groups is being read");
+    assert_eq!(request(address, "GET /metrics").await.0, 200);
+    let (_, lags) = request(address, "GET /v1/stats/groups?limit=7").await;
+    assert_eq!(lags["total"], 7);
+    let (_, lags) = request(address, "GET /v1/stats/groups").await;
+    assert_eq!(lags["total"], 100);
+    assert_eq!(request(address, "GET /v1/stats").await.1["rows"][1][0], 2.0);
+    assert_eq!(
+        request(address, "GET /v1/stats?since_ms=2").await.1["rows"][0],
+        Value::Null
+    );
+    assert_eq!(
+        request(address, "GET /v1/stats/groups/a%20b").await.1["group"],
+        "a b"
+    );
 
     let (status, body) = request(address, "GET /v1/topics").await;
     assert_eq!(status, 404);
@@ -64,6 +147,24 @@ async fn health_is_served_and_the_rest_is_refused() {
         "{body}"
     );
     assert_eq!(request(address, "POST /healthz").await.0, 405);
+
+    let mut rows = Vec::new();
+    front.for_each(|route, method, status, counts| {
+        rows.push(format!("{method} {route} {status} {}", counts.count()));
+    });
+    assert_eq!(
+        rows,
+        [
+            "GET /healthz 2xx 1",
+            "POST /healthz 4xx 1",
+            "GET /metrics 2xx 1",
+            "GET /readyz 5xx 1",
+            "GET /v1/stats 2xx 2",
+            "GET /v1/stats/groups 2xx 2",
+            "GET /v1/stats/groups/{group} 2xx 1",
+            "GET none 4xx 1",
+        ]
+    );
 
     shutdown.request(StopReason::Asked);
     server.await.unwrap().unwrap();

@@ -9,6 +9,8 @@
 
 use log_core::protocol::{ApiKey, RequestPrefix};
 
+use crate::metrics::front::FrontMetrics;
+
 /// How large a request of an API may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameClass {
@@ -119,6 +121,16 @@ pub(crate) enum Admission {
 /// The row of an API, if it is served.
 pub(crate) fn find(api_key: i16) -> Option<&'static Api> {
     APIS.iter().find(|api| api.key as i16 == api_key)
+}
+
+/// Numbers for each API, and for the front around them.
+pub(crate) fn metrics() -> FrontMetrics {
+    // The two whose answers come beside later requests (`dispatch`).
+    let may_wait = |key| matches!(key, ApiKey::Produce | ApiKey::Fetch);
+    FrontMetrics::new(
+        APIS.iter()
+            .map(|api| (api.key as i16, format!("{:?}", api.key), may_wait(api.key))),
+    )
 }
 
 /// Decides about a request before any more of it is read.

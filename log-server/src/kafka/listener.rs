@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::config::keys::BrokerConfig;
+use crate::kafka::apis;
 use crate::kafka::connection::{self, CloseReason, ConnectionSettings, Dispatch, End};
 use crate::kafka::dispatch::Dispatcher;
 use crate::kafka::frame::{FrameError, FrameLimits};
@@ -23,6 +24,7 @@ use crate::kafka::line_limit::LineLimit;
 use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::{ConnectionInfo, Endpoint};
 use crate::kafka::services::Services;
+use crate::metrics::front::{FrontMetrics, Refusal};
 use crate::shutdown::ShutdownSignal;
 
 /// How long to wait when the system gives no connection.
@@ -110,6 +112,7 @@ impl Default for ListenerSettings {
 pub struct KafkaListener {
     socket: TcpListener,
     settings: ListenerSettings,
+    metrics: Arc<FrontMetrics>,
 }
 
 impl KafkaListener {
@@ -119,7 +122,17 @@ impl KafkaListener {
     /// As the system gives them: the port is taken, the address is not ours.
     pub async fn bind(address: SocketAddr, settings: ListenerSettings) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Self { socket, settings })
+        Ok(Self {
+            socket,
+            settings,
+            metrics: Arc::new(apis::metrics()),
+        })
+    }
+
+    /// What its connections count.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<FrontMetrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Where it listens; with the port that the system chose, if it was asked to.
@@ -139,7 +152,9 @@ impl KafkaListener {
 
     /// Serves until "stop" is said, then until every connection has ended.
     pub(crate) async fn serve_with<D: Dispatch>(self, dispatch: Arc<D>, mut shutdown: ShutdownSignal) {
-        let service = Arc::new(Service::new(&self.settings, dispatch, shutdown.clone()));
+        let metrics = &self.metrics;
+        let service = Service::new(&self.settings, dispatch, Arc::clone(metrics), shutdown.clone());
+        let service = Arc::new(service);
         let counts = Arc::new(ConnectionCounts::new(&self.settings));
         let mut tasks = JoinSet::new();
         let mut next_id = 0;
@@ -166,13 +181,18 @@ impl KafkaListener {
             match counts.admit(peer.ip()) {
                 Ok(place) => {
                     next_id += 1;
+                    metrics.accepted.add(1);
+                    let counted = metrics.connections.hold();
                     let service = Arc::clone(&service);
                     tasks.spawn(async move {
                         service.serve(stream, peer, next_id).await;
-                        drop(place);
+                        drop((place, counted));
                     });
                 }
-                Err(reason) => service.complain(peer, format_args!("Kafka connection refused: {reason}")),
+                Err((refusal, reason)) => {
+                    metrics.refused(refusal);
+                    service.complain(peer, format_args!("Kafka connection refused: {reason}"));
+                }
             }
         }
         drop(self.socket);
@@ -199,7 +219,12 @@ struct Service<D> {
 }
 
 impl<D: Dispatch> Service<D> {
-    fn new(settings: &ListenerSettings, dispatch: Arc<D>, shutdown: ShutdownSignal) -> Self {
+    fn new(
+        settings: &ListenerSettings,
+        dispatch: Arc<D>,
+        metrics: Arc<FrontMetrics>,
+        shutdown: ShutdownSignal,
+    ) -> Self {
         let frames = FrameLimits {
             records_frame_bytes_max: settings.records_frame_bytes_max,
             opaque_frame_bytes_max: settings.opaque_frame_bytes_max,
@@ -216,6 +241,7 @@ impl<D: Dispatch> Service<D> {
                 write_timeout: settings.idle_timeout,
                 drain_timeout: settings.drain_timeout,
                 http_address: settings.http_address.as_deref().map(Arc::from),
+                metrics,
             },
             memory: RequestMemory::new(settings.request_memory_bytes),
             advertised: settings.advertised.clone(),
@@ -248,6 +274,9 @@ impl<D: Dispatch> Service<D> {
             self.shutdown.clone(),
         )
         .await;
+        if let Some(refusal) = refusal(&end) {
+            self.settings.metrics.refused(refusal);
+        }
         self.log_end(peer, &end);
     }
 
@@ -276,6 +305,24 @@ impl<D: Dispatch> Service<D> {
             Some(left_out) => tracing::warn!(%peer, left_out, "{line}; lines like it were left out before"),
             None => {}
         }
+    }
+}
+
+/// Whether the broker ended a connection because of what its client did.
+fn refusal(end: &End) -> Option<Refusal> {
+    match end {
+        End::Frame(error) => match error {
+            FrameError::Incomplete(_) => Some(Refusal::Incomplete),
+            FrameError::WrongProtocol(_) => Some(Refusal::WrongProtocol),
+            FrameError::Length { .. } => Some(Refusal::Length),
+            FrameError::UnknownApi(_) => Some(Refusal::UnknownApi),
+            FrameError::UnsupportedVersion { .. } => Some(Refusal::UnsupportedVersion),
+            FrameError::Truncated | FrameError::Idle(_) | FrameError::Io(_) => None,
+        },
+        End::Request(CloseReason::Malformed { .. }) => Some(Refusal::Malformed),
+        End::Request(CloseReason::UnacknowledgedProduceFailed(_)) => Some(Refusal::Unacknowledged),
+        End::SlowReader(_) => Some(Refusal::SlowReader),
+        End::Request(CloseReason::Response(_)) | End::ByClient | End::Shutdown | End::Write(_) => None,
     }
 }
 
@@ -316,16 +363,16 @@ impl ConnectionCounts {
         }
     }
 
-    fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, String> {
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, (Refusal, String)> {
         let mut open = self.by_address.lock();
         if self.max <= open.total {
-            return Err(format!("{} connections are open (max.connections)", open.total));
+            let reason = format!("{} connections are open (max.connections)", open.total);
+            return Err((Refusal::TooManyConnections, reason));
         }
         let count = open.counts.get(&address).copied().unwrap_or(0);
         if self.per_address_max <= count {
-            return Err(format!(
-                "{count} connections from {address} are open (max.connections.per.ip)"
-            ));
+            let reason = format!("{count} connections from {address} are open (max.connections.per.ip)");
+            return Err((Refusal::TooManyFromAddress, reason));
         }
         open.total += 1;
         open.counts.insert(address, count + 1);
@@ -363,9 +410,15 @@ mod tests {
         let [here, there] = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
         let first = counts.admit(here).unwrap();
         let _second = counts.admit(here).unwrap();
-        assert!(counts.admit(here).unwrap_err().contains("max.connections.per.ip"));
+        assert!(
+            counts
+                .admit(here)
+                .unwrap_err()
+                .1
+                .contains("max.connections.per.ip")
+        );
         let third = counts.admit(there).unwrap();
-        assert!(counts.admit(there).unwrap_err().contains("(max.connections)"));
+        assert!(counts.admit(there).unwrap_err().1.contains("(max.connections)"));
         drop(first);
         let _fourth = counts.admit(here).unwrap();
         drop(third);

@@ -10,6 +10,8 @@ use log_core::model::Offset;
 use log_core::producer_state::manager::ProducerStateError;
 use log_core::record::validator::ProduceError;
 
+use crate::metrics::logs::LogRefusal;
+
 /// Why a partition refused or could not finish what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PartitionError {
@@ -81,6 +83,21 @@ pub enum PartitionError {
 }
 
 impl PartitionError {
+    /// Under which reason it is counted; nothing where the caller asks again.
+    #[must_use]
+    pub fn refusal(&self) -> Option<LogRefusal> {
+        match self {
+            Self::Invalid(_) => Some(LogRefusal::Invalid),
+            Self::Producer(_) => Some(LogRefusal::Producer),
+            Self::BatchExceedsSegment { .. } => Some(LogRefusal::TooLarge),
+            Self::OffsetOutOfRange { .. } => Some(LogRefusal::OffsetOutOfRange),
+            Self::DiskFull { .. } => Some(LogRefusal::DiskFull),
+            Self::Storage { .. } | Self::Latched { .. } | Self::Offline { .. } => Some(LogRefusal::Storage),
+            Self::Deleted | Self::ShuttingDown => Some(LogRefusal::Gone),
+            Self::WouldBlock | Self::LogEndMoved { .. } => None,
+        }
+    }
+
     /// What a producer is told of a failed append.
     #[must_use]
     pub fn from_append(error: AppendError) -> Self {

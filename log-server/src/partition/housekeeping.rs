@@ -177,6 +177,7 @@ impl SpaceLevel {
 #[derive(Debug)]
 pub(crate) struct SpaceGauge {
     available: AtomicU64,
+    total: AtomicU64,
     is_short: AtomicBool,
 }
 
@@ -187,6 +188,7 @@ impl Default for SpaceGauge {
     fn default() -> Self {
         Self {
             available: AtomicU64::new(UNKNOWN),
+            total: AtomicU64::new(UNKNOWN),
             is_short: AtomicBool::new(false),
         }
     }
@@ -195,8 +197,12 @@ impl Default for SpaceGauge {
 impl SpaceGauge {
     /// In bytes, as far as it is known.
     pub(crate) fn available(&self) -> Option<u64> {
-        let available = self.available.load(Ordering::Relaxed);
-        (available != UNKNOWN).then_some(available)
+        known(&self.available)
+    }
+
+    /// What the disk has in all.
+    pub(crate) fn total(&self) -> Option<u64> {
+        known(&self.total)
     }
 
     /// Whether there is little left, or next to nothing.
@@ -204,11 +210,17 @@ impl SpaceGauge {
         self.is_short.load(Ordering::Relaxed)
     }
 
-    fn set(&self, available: u64, level: SpaceLevel) {
-        self.available.store(available, Ordering::Relaxed);
+    fn set(&self, space: Space, level: SpaceLevel) {
+        self.available.store(space.available, Ordering::Relaxed);
+        self.total.store(space.total, Ordering::Relaxed);
         self.is_short
             .store(level != SpaceLevel::Enough, Ordering::Relaxed);
     }
+}
+
+fn known(bytes: &AtomicU64) -> Option<u64> {
+    let bytes = bytes.load(Ordering::Relaxed);
+    (bytes != UNKNOWN).then_some(bytes)
 }
 
 /// What must not wait.
@@ -281,7 +293,7 @@ impl Watch {
         };
         self.available = space.available;
         let level = SpaceLevel::of(space);
-        self.gauge.set(space.available, level);
+        self.gauge.set(space, level);
         if level == SpaceLevel::Enough {
             self.reserve.take(space);
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `ack_queue` | answers that wait for the disk |
 //! | `checkpoints` | the checkpoint files of all partitions |
+//! | `counting` | what goes in and out, counted |
 //! | `error` | why a partition refused |
 //! | `fetch_waiter` | fetches that wait for records |
 //! | `flusher` | the threads that sync, and what they do behind the answers |
@@ -19,6 +20,7 @@
 
 pub(crate) mod ack_queue;
 pub(crate) mod checkpoints;
+mod counting;
 pub mod error;
 pub mod fetch_waiter;
 pub(crate) mod flusher;

@@ -30,6 +30,7 @@ use log_core::record::validator::{
 use log_core::segment::segment::Patience;
 use tokio::sync::oneshot;
 
+use crate::metrics::logs::{LogMetrics, Traffic};
 use crate::partition::checkpoints::Checkpoints;
 use crate::partition::error::{DurableResult, PartitionError};
 use crate::partition::fetch_waiter::{FetchWaiter, WatchGuard, WatchList};
@@ -166,6 +167,8 @@ pub(crate) struct PartitionContext {
     pub(crate) flush_queue: FlushQueue<Partition>,
     /// The data directory's checkpoint files.
     pub(crate) checkpoints: Arc<Checkpoints>,
+    /// What is counted over all partitions.
+    pub(crate) metrics: Arc<LogMetrics>,
 }
 
 /// One partition, shared by all who use it.
@@ -182,6 +185,7 @@ pub struct Partition {
     pub(crate) writer: WriterCell,
     pub(crate) turn: FlushTurn,
     pub(crate) watchers: Arc<WatchList>,
+    pub(super) traffic: Traffic,
     /// The log end at the last checkpoint; -1 when it has to be repeated.
     pub(crate) checkpointed_end: AtomicI64,
     /// Log lines about failed reads, and about refused appends.
@@ -234,6 +238,7 @@ impl Partition {
             writer: WriterCell::new(log),
             turn: FlushTurn::default(),
             watchers: Arc::default(),
+            traffic: Traffic::default(),
             checkpointed_end: AtomicI64::new(-1),
             read_failures: Throttle::default(),
             write_failures: Throttle::default(),
@@ -321,7 +326,11 @@ impl Partition {
     /// A producer's batch after all checks that need no lock.
     pub(super) fn validated(&self, records: &Bytes) -> Result<ValidatedBatch, PartitionError> {
         let rules = produce_rules(&self.config.load(), self.context.clock.now());
-        validate(records, &rules).map_err(|error| PartitionError::Invalid(error.into()))
+        validate(records, &rules).map_err(|error| {
+            let error = PartitionError::Invalid(error.into());
+            self.count_refused_append(&error);
+            error
+        })
     }
 
     /// Appends a batch that the broker built itself, to be answered when it is on the disk.
@@ -383,14 +392,22 @@ impl Partition {
             |writer| {
                 let result = check_end(writer, end).and_then(|()| append_locked(writer, acks, append));
                 let follow_up = match &result {
-                    Ok(_) => self.after_append(writer),
-                    Err(error) => self.after_refusal(writer, error),
+                    Ok((_, is_new)) => {
+                        if *is_new {
+                            self.count_received(batch);
+                        }
+                        self.after_append(writer)
+                    }
+                    Err(error) => {
+                        self.count_refused_append(error);
+                        self.after_refusal(writer, error)
+                    }
                 };
                 (result, follow_up)
             },
         );
         self.follow_up(follow_up);
-        result
+        result.map(|(appended, _)| appended)
     }
 
     /// Reads without waiting for any writer, and with [`Patience::MustNotBlock`] without waiting for the disk.
@@ -427,6 +444,7 @@ impl Partition {
     /// What a reader is told of a failure, which is logged here, but not for each of a thousand tries.
     pub(crate) fn read_failed(&self, operation: &'static str, error: &ReadError) -> PartitionError {
         let answer = PartitionError::from_read(error);
+        self.count_refused_read(&answer);
         if matches!(answer, PartitionError::Storage { .. })
             && self.read_failures.is_due(self.context.clock.now())
         {
@@ -458,12 +476,12 @@ fn check_end(writer: &mut Writer, expected: Option<Offset>) -> Result<(), Partit
     }
 }
 
-/// Appends under the lock, and queues the answer in the same breath.
+/// Appends under the lock, and queues the answer in the same breath. True if the batch is not there already.
 fn append_locked(
     writer: &mut Writer,
     acks: Acks,
     append: impl FnOnce(&mut Log) -> Result<AppendOutcome, AppendError>,
-) -> Result<Appended, PartitionError> {
+) -> Result<(Appended, bool), PartitionError> {
     let log = writer.log()?;
     let outcome = append(log).map_err(PartitionError::from_append)?;
     let (is_durable, offsets) = (log.config().durable, log.offsets());
@@ -473,6 +491,7 @@ fn append_locked(
     } else {
         Ack::Now
     };
+    let is_new = matches!(outcome, AppendOutcome::Appended { .. });
     let (AppendOutcome::Appended {
         base_offset,
         log_append_time,
@@ -483,12 +502,13 @@ fn append_locked(
         log_append_time,
         ..
     }) = outcome;
-    Ok(Appended {
+    let appended = Appended {
         base_offset,
         log_append_time,
         log_start: offsets.log_start,
         ack,
-    })
+    };
+    Ok((appended, is_new))
 }
 
 /// Checks a producer's batch; where much is to be decompressed for that, the runtime's other tasks are handed on before.

@@ -25,6 +25,7 @@ use log_core::log_manager::{CheckpointEntry, Found, FoundPartition, LogManager};
 use log_core::model::{TopicId, TopicPartition};
 use parking_lot::Mutex;
 
+use crate::metrics::logs::LogMetrics;
 use crate::partition::checkpoints::Checkpoints;
 use crate::partition::error::PartitionError;
 use crate::partition::flusher::FlushQueue;
@@ -106,6 +107,7 @@ impl PartitionRegistry {
             clock: Arc::clone(&manager.context().clock),
             flush_queue,
             checkpoints: Arc::new(Checkpoints::new(Arc::clone(&manager))),
+            metrics: Arc::default(),
         };
         Arc::new(Self {
             manager,
@@ -129,6 +131,20 @@ impl PartitionRegistry {
     pub fn get_by_id(&self, topic_id: TopicId, partition: i32) -> Option<Arc<Partition>> {
         let table = self.table.load();
         partition_of(table.by_id.get(&topic_id)?, partition)
+    }
+
+    /// What all partitions count together.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<LogMetrics> {
+        &self.context.metrics
+    }
+
+    /// Calls `visit` with every topic there is now and its partitions, in no order.
+    pub fn for_each_topic(&self, mut visit: impl FnMut(&Arc<str>, &[Arc<Partition>])) {
+        let table = self.table.load_full();
+        for topic in table.by_name.values() {
+            visit(&topic.name, &topic.partitions);
+        }
     }
 
     /// Calls `visit` with every partition there is now, in no order.

@@ -8,8 +8,8 @@
 //! - Segments are removed after the log start that lets them go is on the disk.
 
 use std::sync::Arc;
-
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use log_core::config::LogConfig;
 use log_core::fs::FsError;
@@ -505,7 +505,13 @@ impl FlushTarget for Partition {
 
     fn flush(&self) {
         if let Some(task) = self.begin_flush() {
+            let metrics = &self.context.metrics;
+            let began = Instant::now();
             let result = task.run();
+            metrics.syncs.record(began.elapsed());
+            if result.is_err() {
+                metrics.failed_syncs.add(1);
+            }
             self.finish_flush(result);
         }
     }

@@ -202,10 +202,13 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         row("shutdown", &[]),
         row("system", &["log_core::clock", "log_core::model"]),
         row("logging", &[]),
+        // Whoever counts names it; it names nobody.
+        row("metrics", &[]),
         row("config", &["logging", "log_core::config"]),
         row(
             "partition",
             &[
+                "metrics",
                 "log_core::clock",
                 "log_core::config",
                 "log_core::fs",
@@ -265,14 +268,27 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         ),
         row("ready_file", &[]),
         row("banner", &["logging"]),
-        row("http", &["shutdown"]),
-        row("monitor", &["http", "partition", "shutdown", "system"]),
+        row("http", &["metrics", "shutdown"]),
+        row(
+            "monitor",
+            &[
+                "coordinator",
+                "http",
+                "metrics",
+                "partition",
+                "shutdown",
+                "system",
+                "log_core::fs",
+                "log_core::model",
+            ],
+        ),
         row(
             "kafka",
             &[
                 "config",
                 "coordinator",
                 "metadata",
+                "metrics",
                 "partition",
                 "shutdown",
                 "log_core::log_manager",
@@ -282,7 +298,10 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "log_core::record",
             ],
         ),
-        row("kafka::connection", &["kafka", "shutdown", "log_core::protocol"]),
+        row(
+            "kafka::connection",
+            &["kafka", "metrics", "shutdown", "log_core::protocol"],
+        ),
         row(
             "kafka::request_guard",
             &["kafka", "kafka::connection", "log_core::protocol"],
@@ -321,6 +340,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "kafka",
                 "kafka::connection",
                 "kafka::dispatch",
+                "metrics",
                 "shutdown",
             ],
         ),
@@ -335,6 +355,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "kafka",
                 "kafka::listener",
                 "metadata",
+                "metrics",
                 "monitor",
                 "partition",
                 "partition_directory",

@@ -38,6 +38,17 @@ pub struct GroupCoordinator {
     keepers: Mutex<Keepers>,
 }
 
+/// Shards by how they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardCounts {
+    /// Those that answer.
+    pub serving: usize,
+    /// Those whose log is being read.
+    pub loading: usize,
+    /// Those that wait for their log to be mended, or for somebody to mend it.
+    pub absent: usize,
+}
+
 #[derive(Debug, Default)]
 struct Keepers {
     tasks: Vec<JoinHandle<()>>,
@@ -147,6 +158,20 @@ impl GroupCoordinator {
             });
         }
         answers
+    }
+
+    /// How the shards are; none while there is no topic.
+    #[must_use]
+    pub fn shard_counts(&self) -> ShardCounts {
+        let mut counts = ShardCounts::default();
+        for host in self.hosts.get().into_iter().flatten() {
+            match host.absence() {
+                None => counts.serving += 1,
+                Some(GroupError::LoadInProgress) => counts.loading += 1,
+                Some(_) => counts.absent += 1,
+            }
+        }
+        counts
     }
 
     /// Topics were deleted: what was committed of them is forgotten; where that is very much, the rest soon. A shard that is not

@@ -191,25 +191,44 @@ fn lag_of(
     committed: i64,
     now: TimestampMs,
 ) -> PartitionLag {
+    let mut lag = records_behind(log, topic, partition, committed);
+    if let Some(log) = log {
+        lag.time_ms = time_behind(log, &lag, now);
+    }
+    lag
+}
+
+/// The lag in records; that in time is known where there is none.
+pub(super) fn records_behind(
+    log: Option<&Partition>,
+    topic: Arc<str>,
+    partition: i32,
+    committed: i64,
+) -> PartitionLag {
     let range = log.and_then(range);
-    let mut lag = PartitionLag {
+    let records = range.map(|range| range.end.minus(first_unread(committed, range)).max(0));
+    PartitionLag {
         topic,
         partition,
         committed,
         range,
-        records: None,
-        time_ms: None,
-    };
-    if let (Some(log), Some(range)) = (log, range) {
-        let next = Offset::new(committed).max(range.start);
-        lag.records = Some(range.end.minus(next).max(0));
-        lag.time_ms = match first_time(log, next, range.end) {
-            _ if range.end <= next => Some(0),
-            Some(time) => Some(now.saturating_since(time).max(0)),
-            None => None,
-        };
+        records,
+        time_ms: records.filter(|records| *records == 0),
     }
-    lag
+}
+
+/// The lag in time. Blocks where there is one: the record has to be read.
+pub(super) fn time_behind(log: &Partition, lag: &PartitionLag, now: TimestampMs) -> Option<i64> {
+    let range = lag.range?;
+    if lag.records == Some(0) {
+        return Some(0);
+    }
+    let time = first_time(log, first_unread(lag.committed, range), range.end)?;
+    Some(now.saturating_since(time).max(0))
+}
+
+fn first_unread(committed: i64, range: LogRange) -> Offset {
+    Offset::new(committed).max(range.start)
 }
 
 /// When the first record at or behind an offset was made. Blocks.

@@ -9,6 +9,7 @@ pub mod group_coordinator;
 mod host;
 mod keeper;
 pub mod lag;
+pub mod lag_watch;
 mod load;
 pub mod offsets_topic;
 mod tidy;

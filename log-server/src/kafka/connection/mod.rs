@@ -28,6 +28,7 @@ use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::ConnectionInfo;
 use crate::kafka::response::{OutQueue, Response, ResponseError};
 use crate::kafka::wrong_protocol::WrongProtocol;
+use crate::metrics::front::{FrontMetrics, Stopwatch, Waited};
 use crate::shutdown::ShutdownSignal;
 
 /// Answers are gathered for one write up to this many bytes or
@@ -52,6 +53,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) drain_timeout: Duration,
     /// Where HTTP is served, for those who ask here.
     pub(crate) http_address: Option<Arc<str>>,
+    /// What is counted.
+    pub(crate) metrics: Arc<FrontMetrics>,
 }
 
 /// Carries out requests. The connection knows nothing about them.
@@ -143,7 +146,7 @@ pub(crate) enum End {
 
 enum Queued {
     Ready(Response),
-    Waiting(AnswerFuture),
+    Waiting(AnswerFuture, Stopwatch),
 }
 
 /// Serves a connection to its end.
@@ -171,6 +174,7 @@ where
             dispatch,
             connection: &connection,
             in_flight: &in_flight,
+            metrics: &settings.metrics,
             shutdown,
         };
         // For a reading half that waits for something else than requests: a place in a queue that nobody empties, a barrier.
@@ -178,12 +182,7 @@ where
             stopping.requested().await;
             sleep(settings.drain_timeout).await;
         };
-        let mut writing = pin!(write_answers(
-            &mut writer,
-            answers,
-            &in_flight,
-            settings.write_timeout
-        ));
+        let mut writing = pin!(write_answers(&mut writer, answers, &in_flight, settings));
         // Writing first: what is ready leaves before more is taken in.
         tokio::select! {
             biased;
@@ -213,6 +212,7 @@ struct Reading<'a, R, D> {
     dispatch: &'a D,
     connection: &'a Arc<ConnectionInfo>,
     in_flight: &'a AtomicUsize,
+    metrics: &'a FrontMetrics,
     shutdown: ShutdownSignal,
 }
 
@@ -227,6 +227,8 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
                 Ok(frame) => frame,
                 Err(end) => return end,
             };
+            self.metrics.received_bytes.add(frame.wire_bytes());
+            let stopwatch = Stopwatch::start(frame.prefix.api_key);
             let mut dispatched = self.dispatch.dispatch(self.connection, frame);
             while let Dispatched::Begun(future) = dispatched {
                 dispatched = future.await;
@@ -237,10 +239,11 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
                 Dispatched::Begun(_) => unreachable!("was waited for above"),
                 Dispatched::Later(future) => {
                     self.in_flight.fetch_add(1, Ordering::Relaxed);
-                    place.send(Queued::Waiting(future));
+                    place.send(Queued::Waiting(future, stopwatch));
                     continue;
                 }
             };
+            self.metrics.answered(stopwatch, Waited::No);
             match answer {
                 Answer::Respond(response) => {
                     self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -271,18 +274,26 @@ async fn write_answers<W: AsyncWrite + Unpin>(
     socket: &mut W,
     mut answers: mpsc::Receiver<Queued>,
     in_flight: &AtomicUsize,
-    write_timeout: Duration,
+    settings: &ConnectionSettings,
 ) -> End {
+    let (write_timeout, metrics) = (settings.write_timeout, &*settings.metrics);
     let mut out = OutQueue::default();
-    let mut waiting: Option<AnswerFuture> = None;
+    let mut waiting: Option<(AnswerFuture, Stopwatch)> = None;
     loop {
-        let first = match waiting.take() {
-            Some(future) => future.await,
+        let next = match waiting.take() {
+            Some((future, stopwatch)) => Queued::Waiting(future, stopwatch),
             None => match answers.recv().await {
-                Some(Queued::Ready(response)) => Answer::Respond(response),
-                Some(Queued::Waiting(future)) => future.await,
+                Some(next) => next,
                 None => return End::ByClient,
             },
+        };
+        let first = match next {
+            Queued::Ready(response) => Answer::Respond(response),
+            Queued::Waiting(future, stopwatch) => {
+                let answer = future.await;
+                metrics.answered(stopwatch, Waited::Yes);
+                answer
+            }
         };
         let mut count = 1;
         let mut close = push(&mut out, first).err();
@@ -293,11 +304,12 @@ async fn write_answers<W: AsyncWrite + Unpin>(
         {
             let next = match answers.try_recv() {
                 Ok(Queued::Ready(response)) => Answer::Respond(response),
-                Ok(Queued::Waiting(mut future)) => {
+                Ok(Queued::Waiting(mut future, stopwatch)) => {
                     let Some(answer) = (&mut future).now_or_never() else {
-                        waiting = Some(future);
+                        waiting = Some((future, stopwatch));
                         break;
                     };
+                    metrics.answered(stopwatch, Waited::Yes);
                     answer
                 }
                 Err(_) => break,
@@ -305,6 +317,9 @@ async fn write_answers<W: AsyncWrite + Unpin>(
             count += 1;
             close = push(&mut out, next).err();
         }
+        metrics
+            .sent_bytes
+            .add(u64::try_from(out.bytes()).unwrap_or(u64::MAX));
         while 0 < out.bytes() {
             match timeout(write_timeout, out.write_some(socket)).await {
                 Ok(Ok(())) => {}

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
+use crate::kafka::apis;
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
 use crate::kafka::test_support::{frame, fuzz};
@@ -180,6 +181,7 @@ fn settings(in_flight_max: usize) -> ConnectionSettings {
         write_timeout: Duration::from_mins(1),
         drain_timeout: Duration::from_secs(5),
         http_address: Some("127.0.0.1:8080".into()),
+        metrics: Arc::new(apis::metrics()),
     }
 }
 

@@ -78,6 +78,13 @@ pub(crate) struct Frame {
     pub(crate) memory: MemoryPermit,
 }
 
+impl Frame {
+    /// What came over the wire, the length in front included.
+    pub(crate) fn wire_bytes(&self) -> u64 {
+        u64::try_from(LENGTH_BYTES + self.bytes.len()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Why no further request can be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrameError {

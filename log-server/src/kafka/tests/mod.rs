@@ -48,6 +48,7 @@ use tokio::time::timeout;
 
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
+use crate::kafka::apis;
 use crate::kafka::connection::{self, ConnectionSettings, End};
 use crate::kafka::dispatch::Dispatcher;
 use crate::kafka::frame::FrameLimits;
@@ -239,6 +240,7 @@ fn settings() -> ConnectionSettings {
         write_timeout: Duration::from_mins(10),
         drain_timeout: Duration::from_secs(5),
         http_address: None,
+        metrics: Arc::new(apis::metrics()),
     }
 }
 

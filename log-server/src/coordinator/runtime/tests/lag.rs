@@ -4,6 +4,7 @@
 use super::*;
 use crate::coordinator::group::offsets::fetch::{FetchOffsetsRequest, NamedBy};
 use crate::coordinator::runtime::lag::PartitionLag;
+use crate::coordinator::runtime::lag_watch::LagWatch;
 
 /// A commit for the partition that the group's own records stand in.
 async fn commit_own(broker: &Broker, group: &str, offset: i64) {
@@ -87,4 +88,32 @@ async fn offsets_outside_their_log_are_counted_when_they_are_asked_for() {
     assert_eq!(seen.len(), 1);
     assert_eq!((&*seen[0].group, seen[0].committed, seen[0].count), ("g", 77, 2));
     assert_eq!((seen[0].range.start.get(), seen[0].range.end.get()), (0, 2));
+}
+
+#[tokio::test]
+async fn the_watch_sees_all_groups_and_remembers_a_while() {
+    let files = MemFileSystem::new();
+    let broker = Broker::ready(&files).await;
+    let watch = LagWatch::default();
+    watch.look(&broker.groups).await;
+    assert_eq!((watch.picture().at, watch.picture().group_count), (Some(NOW), 0));
+
+    commit_own(&broker, "g", 0).await;
+    broker.clock.set(NOW.saturating_plus(3_000));
+    timeout(HANG, watch.look(&broker.groups)).await.unwrap();
+    let picture = watch.picture();
+    let [seen] = &picture.groups[..] else {
+        panic!("{picture:?}");
+    };
+    assert_eq!(&*seen.group.group, "g");
+    assert_eq!(
+        (seen.records(), seen.time_ms(), seen.topics[0].partitions),
+        (1, Some(3_000), 1)
+    );
+
+    commit_own(&broker, "g", 2).await;
+    timeout(HANG, watch.look(&broker.groups)).await.unwrap();
+    let records: Vec<_> = watch.history("g").iter().map(|point| point.records).collect();
+    assert_eq!(records, [1, 0]);
+    assert_eq!(watch.history("h"), []);
 }

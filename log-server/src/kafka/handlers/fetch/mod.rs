@@ -175,6 +175,7 @@ impl Fetch {
         if self.reader.is_enough(&pass) {
             return pass.rows;
         }
+        let _counted = self.services.partitions.metrics().waiting_fetches.hold();
         let waiter = FetchWaiter::new();
         // First watch, then look: what comes between the two is seen by the look.
         let _watches = self.reader.watch(&waiter);
@@ -204,6 +205,7 @@ impl Fetch {
         if let Some(pass) = self.reader.pass(Patience::MustNotBlock) {
             return pass;
         }
+        self.services.partitions.metrics().cold_reads.add(1);
         let reader = Arc::clone(&self.reader);
         let read = tokio::task::spawn_blocking(move || reader.pass(Patience::MayBlock));
         match read.await {
@@ -215,6 +217,7 @@ impl Fetch {
     }
 
     fn answer(&self, mut rows: Vec<PartitionRow>) -> Answer {
+        self.reader.count_sent(&rows);
         let now_ms = self.services.steady_ms();
         let targets = self.reader.targets();
         let (error, session_id) =

@@ -115,6 +115,15 @@ impl Reader {
         })
     }
 
+    /// Counts what leaves for the client.
+    pub(super) fn count_sent(&self, rows: &[PartitionRow]) {
+        for (place, partition) in self.partitions() {
+            if let Some(row) = rows.get(place) {
+                partition.count_sent(&row.records);
+            }
+        }
+    }
+
     fn partitions(&self) -> impl Iterator<Item = (usize, &Arc<Partition>)> {
         self.found
             .iter()

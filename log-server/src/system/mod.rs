@@ -1,6 +1,6 @@
 //! What the broker asks of the machine: the time, its limits, and the kernel's facts.
 //!
-//! Nothing here is required: a fact that cannot be read is `None` or a default, never a refusal to start.
+//! [`process`] asks about this process. Nothing here is required: a fact that cannot be read is `None` or a default, never a refusal to start.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -10,6 +10,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use log_core::clock::{Clock, SteadyMs};
 use log_core::model::TimestampMs;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub mod process;
 
 /// The system's clocks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,15 +90,6 @@ impl SystemFacts {
     }
 }
 
-/// The memory that this process occupies, in bytes, as the kernel counts it (resident set, shared pages included).
-#[must_use]
-pub fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
-
 fn read_line(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.trim().to_owned())
@@ -126,6 +119,5 @@ mod tests {
         let facts = SystemFacts::read();
         assert!(1 <= facts.core_count);
         assert!(facts.maps_max.is_none_or(|maps| 0 < maps));
-        assert!(resident_bytes().is_none_or(|bytes| 100_000 < bytes));
     }
 }

@@ -1,0 +1,215 @@
+//! The page of metrics, part by part in the order of the catalogue.
+//!
+//! Its size does not follow the number of partitions: series are by topic, group or API, and of topics and groups the first few hundred.
+//! What is looked at does: a few loads for each partition.
+
+use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
+
+use crate::http::health::{HealthSource as _, Status};
+use crate::metrics::catalogue::{self as all, Family};
+use crate::metrics::exposition::Page;
+use crate::metrics::front::Waited;
+use crate::monitor::Monitor;
+use crate::monitor::topics::{TopicTotals, totals, whole};
+use crate::system::process::{ProcessStatus, open_files, open_files_max, processor_time};
+
+/// Pairs of group and topic whose lag is shown.
+const GROUP_TOPICS_MAX: usize = 500;
+/// What a page with a few topics takes.
+const PAGE_BYTES: usize = 64 << 10;
+
+/// A metric by topic, and where its value is found.
+type Column = (&'static Family, fn(&TopicTotals) -> u64);
+
+impl Monitor {
+    /// The page. Blocks for some milliseconds where there are many partitions.
+    pub(super) fn scrape(&self) -> String {
+        let mut page = Page::with_capacity(PAGE_BYTES);
+        self.process(&mut page);
+        self.broker(&mut page);
+        self.fronts(&mut page);
+        self.logs(&mut page);
+        self.topics(&mut page);
+        self.groups(&mut page);
+        self.disk(&mut page);
+        page.finish()
+    }
+
+    fn process(&self, page: &mut Page) {
+        let status = ProcessStatus::read();
+        page.one(all::PROCESS_CPU, processor_time().as_secs_f64());
+        for (family, value) in [
+            (all::PROCESS_RESIDENT, status.resident_bytes),
+            (all::PROCESS_ANONYMOUS, status.anonymous_bytes),
+            (all::PROCESS_VIRTUAL, status.virtual_bytes),
+            (
+                all::PROCESS_FDS,
+                open_files().and_then(|files| u64::try_from(files).ok()),
+            ),
+            (all::PROCESS_FDS_MAX, open_files_max()),
+            (all::PROCESS_THREADS, status.threads),
+        ] {
+            if let Some(value) = value {
+                page.one(family, value);
+            }
+        }
+        let started = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        page.one(all::PROCESS_START, started.as_secs_f64());
+    }
+
+    fn broker(&self, page: &mut Page) {
+        let labels = [env!("CARGO_PKG_VERSION"), &*self.parts.cluster_id];
+        page.begin(all::BUILD).sample(&labels, 1_u64);
+        let found = self.status(self.partition_counts());
+        let mut statuses = page.begin(all::STATUS);
+        for (status, label) in [
+            (Status::Ok, "ok"),
+            (Status::Degraded, "degraded"),
+            (Status::Stopping, "stopping"),
+        ] {
+            statuses.sample(&[label], u64::from(status == found));
+        }
+        page.one(all::READY, u64::from(self.readiness().ready));
+    }
+
+    fn fronts(&self, page: &mut Page) {
+        let (front, http) = (&self.parts.front, &self.parts.http);
+        let mut times = page.begin(all::REQUEST_SECONDS);
+        for (api, waited, counts) in front.times() {
+            let waited = match waited {
+                Waited::No => "no",
+                Waited::Yes => "yes",
+            };
+            times.histogram(&[api, waited], &counts);
+        }
+        let mut open = page.begin(all::CONNECTIONS);
+        open.sample(&["kafka"], front.connections.get());
+        open.sample(&["http"], http.connections.get());
+        let mut accepted = page.begin(all::CONNECTIONS_ACCEPTED);
+        accepted.sample(&["kafka"], front.accepted.get());
+        accepted.sample(&["http"], http.accepted.get());
+        let mut refused = page.begin(all::CONNECTIONS_REFUSED);
+        for (reason, count) in front.refusals() {
+            refused.sample(&[reason], count);
+        }
+        page.one(all::KAFKA_RECEIVED, front.received_bytes.get());
+        page.one(all::KAFKA_SENT, front.sent_bytes.get());
+        let mut times = page.begin(all::HTTP_SECONDS);
+        http.for_each(|route, method, status, counts| times.histogram(&[route, method, status], counts));
+        page.one(all::HTTP_STREAMS, http.streams.get());
+        page.one(
+            all::WAITING_FETCHES,
+            self.parts.registry.metrics().waiting_fetches.get(),
+        );
+    }
+
+    fn logs(&self, page: &mut Page) {
+        let mut topics = 0_usize;
+        self.parts.registry.for_each_topic(|_, _| topics += 1);
+        page.one(all::TOPICS, topics);
+        let counts = self.partition_counts();
+        let mut partitions = page.begin(all::PARTITIONS);
+        partitions.sample(&["online"], counts.online);
+        partitions.sample(&["latched"], counts.latched);
+        partitions.sample(&["offline"], counts.offline);
+
+        let metrics = self.parts.registry.metrics();
+        let sums = metrics.totals();
+        page.one(all::RECEIVED_BYTES, sums.received_bytes);
+        page.one(all::RECEIVED_RECORDS, sums.received_records);
+        page.one(all::RECEIVED_BATCHES, metrics.batches());
+        page.one(all::SENT_BYTES, sums.sent_bytes);
+        page.one(all::SENT_RECORDS, sums.sent_records);
+        let mut refused = page.begin(all::APPENDS_REFUSED);
+        for (reason, count) in metrics.appends_refused.by_label() {
+            refused.sample(&[reason], count);
+        }
+        let mut refused = page.begin(all::READS_REFUSED);
+        for (reason, count) in metrics.reads_refused.by_label() {
+            refused.sample(&[reason], count);
+        }
+        page.one(all::COLD_READS, metrics.cold_reads.get());
+        page.begin(all::SYNC_SECONDS)
+            .histogram(&[], &metrics.syncs.counts());
+        page.one(all::SYNCS_FAILED, metrics.failed_syncs.get());
+    }
+
+    fn topics(&self, page: &mut Page) {
+        let topics = totals(&self.parts.registry);
+        let (shown, hidden) = topics.split_at(topics.len().min(self.parts.topics_max));
+        let columns: [Column; 6] = [
+            (all::TOPIC_RECEIVED_BYTES, |topic| topic.traffic.received_bytes),
+            (all::TOPIC_RECEIVED_RECORDS, |topic| {
+                topic.traffic.received_records
+            }),
+            (all::TOPIC_SENT_BYTES, |topic| topic.traffic.sent_bytes),
+            (all::TOPIC_SENT_RECORDS, |topic| topic.traffic.sent_records),
+            (all::TOPIC_SIZE, |topic| topic.size_bytes),
+            (all::TOPIC_PARTITIONS, |topic| {
+                u64::try_from(topic.partitions).unwrap_or(u64::MAX)
+            }),
+        ];
+        for (family, value) in columns {
+            let mut samples = page.begin(family);
+            for topic in shown {
+                samples.sample(&[&topic.name], value(topic));
+            }
+        }
+        page.one(all::TOPICS_HIDDEN, hidden.len());
+    }
+
+    fn groups(&self, page: &mut Page) {
+        let picture = self.lag.picture();
+        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        for lag in &picture.groups {
+            *states.entry(lag.group.state).or_default() += 1;
+        }
+        let mut groups = page.begin(all::GROUPS);
+        for (state, count) in states {
+            groups.sample(&[state], count);
+        }
+        let pairs = picture.groups.iter().flat_map(|group| {
+            let name = &*group.group.group;
+            group.topics.iter().map(move |topic| (name, topic))
+        });
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_by_key(|(group, lag)| (std::cmp::Reverse(lag.records), *group, &*lag.topic));
+        let (shown, hidden) = pairs.split_at(pairs.len().min(GROUP_TOPICS_MAX));
+        let mut records = page.begin(all::GROUP_LAG_RECORDS);
+        for (group, lag) in shown {
+            records.sample(&[group, &lag.topic], lag.records.max(0).cast_unsigned());
+        }
+        let mut seconds = page.begin(all::GROUP_LAG_SECONDS);
+        for (group, lag) in shown {
+            if let Some(time_ms) = lag.time_ms {
+                seconds.sample(
+                    &[group, &lag.topic],
+                    whole(time_ms.max(0).cast_unsigned()) / 1000.0,
+                );
+            }
+        }
+        page.one(all::GROUPS_HIDDEN, hidden.len());
+        if let Some(at) = picture.at {
+            page.one(all::LAG_LOOKED, whole(at.get().max(0).cast_unsigned()) / 1000.0);
+        }
+        page.one(all::OUT_OF_RANGE, self.parts.groups.out_of_range_count());
+        let shards = self.parts.groups.shard_counts();
+        let mut states = page.begin(all::COORDINATOR_SHARDS);
+        states.sample(&["serving"], shards.serving);
+        states.sample(&["loading"], shards.loading);
+        states.sample(&["absent"], shards.absent);
+    }
+
+    fn disk(&self, page: &mut Page) {
+        if let Some(available) = self.parts.space.available() {
+            page.one(all::DISK_AVAILABLE, available);
+        }
+        if let Some(total) = self.parts.space.total() {
+            page.one(all::DISK_TOTAL, total);
+        }
+        page.one(all::DISK_FULL_HOURS, self.forecast.full_in_hours());
+        page.one(all::MAPS, self.parts.maps.used());
+        page.one(all::MAPS_MAX, self.parts.maps.max());
+    }
+}
