@@ -127,14 +127,6 @@ pub enum ReadError {
         /// Where and what.
         source: ScanError,
     },
-    /// Which transactions were aborted cannot be said, so readers of committed records get none.
-    #[error("{file}: {source}", file = file.display())]
-    DamagedIndex {
-        /// The file.
-        file: PathBuf,
-        /// Where and what.
-        source: crate::index::error::IndexError,
-    },
     /// The records of a batch cannot be read.
     #[error("{file}: the batch at offset {offset} cannot be read: {cause}", file = file.display())]
     BadBatch {

@@ -147,6 +147,36 @@ impl Loader<'_> {
     }
 }
 
+/// The transactions whose abort markers stand in a segment, found in the log: for a reader whose index is of no use. Blocks.
+///
+/// # Errors
+/// Anything that is not a batch below the published size is damage.
+pub(super) fn aborted_in(segments: &Segments, segment: &Segment) -> Result<TransactionIndex, ScanError> {
+    let (base, end) = (segment.base_offset(), segment.next_offset());
+    let settings = segment.settings();
+    let path = segment_file(&settings.directory, base, FileKind::ProducerSnapshot);
+    let stored = settings.file_system.read(&path, SMALL_FILE_BYTES_MAX).ok();
+    let snapshot = stored.and_then(|bytes| Snapshot::parse(&bytes, base).ok());
+    let producers = snapshot.map_or_else(
+        || ProducerStateManager::new(segments.first().base_offset()),
+        ProducerStateManager::from_snapshot,
+    );
+    let mut replayed = Replayed {
+        from: producers.map_end_offset(),
+        producers,
+        aborted: Vec::new(),
+    };
+    let from = replayed.from;
+    for one in segments.from_offset(from) {
+        replay_segment(one, FilePosition::ZERO, from..end, &mut replayed)?;
+    }
+    let mut index = TransactionIndex::new(base);
+    for transaction in replayed.aborted.iter().filter(|one| base <= one.last_offset) {
+        index.append(*transaction).expect("markers are replayed in order");
+    }
+    Ok(index)
+}
+
 impl Replayed {
     fn take(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
         let Some(marker) = marker else {

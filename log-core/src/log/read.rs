@@ -446,7 +446,7 @@ fn each_record(
     Ok(())
 }
 
-fn corrupt(segment: &Segment, error: ScanError) -> ReadError {
+pub(super) fn corrupt(segment: &Segment, error: ScanError) -> ReadError {
     ReadError::from_scan(log_path(segment), error)
 }
 

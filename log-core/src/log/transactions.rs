@@ -4,21 +4,25 @@
 //! batch of the oldest one that is open, or whose marker the high watermark has not passed: readers of committed
 //! records never see what is not decided, nor a decision that a power cut could take back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::index::transaction_index::AbortedTransaction;
+use crate::fs::FsErrorKind;
+use crate::index::transaction_index::{AbortedTransaction, TransactionIndex};
 use crate::log::append::AppendOutcome;
 use crate::log::error::{AppendError, ReadError};
 use crate::log::log::Log;
-use crate::log::read::{LogReader, ReadRequest};
+use crate::log::producer_replay::aborted_in;
+use crate::log::read::{LogReader, ReadRequest, corrupt};
 use crate::model::Offset;
 use crate::producer_state::manager::{ProducerStateError, ProducerStateManager};
 use crate::producer_state::verification::{TransactionProof, TransactionalBatch};
 use crate::record::batch::BatchHeader;
 use crate::record::control::{EndTransactionMarker, MarkerBatch};
 use crate::segment::aborted::AbortedIndexError;
-use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::segment::Segment;
+use crate::segment::segments::Segments;
 
 impl Log {
     /// Says what a batch needs that wants to be part of a transaction. Its `Verified` counts after the coordinator was asked.
@@ -68,7 +72,7 @@ impl LogReader {
     /// The aborted transactions among `records`, which stand in `first`, in the order of their markers.
     ///
     /// # Errors
-    /// [`ReadError::WouldBlock`] when the caller has no patience; a damaged index; media errors.
+    /// [`ReadError::WouldBlock`] when the caller has no patience; damage and media errors by place.
     pub(super) fn aborted_among(
         &self,
         records: &Bytes,
@@ -86,10 +90,14 @@ impl LogReader {
         }
         let end = end_of(records, request.offset);
         for segment in marked {
-            let index = segment
-                .aborted(request.patience)
-                .map_err(|error| unreadable(segment, error))?
-                .ok_or(ReadError::WouldBlock)?;
+            let index = match segment.aborted(request.patience) {
+                Ok(index) => index.ok_or(ReadError::WouldBlock)?,
+                Err(AbortedIndexError::Storage(error)) if error.kind != FsErrorKind::NotFound => {
+                    return Err(error.into());
+                }
+                // An index is a hint: damaged or lost, it is made again.
+                Err(_) => Some(remade(&segments, segment)?),
+            };
             let Some(index) = index else { continue };
             let mut found = index.collect_aborted(request.offset, end);
             aborted.append(&mut found.transactions);
@@ -114,16 +122,9 @@ fn end_of(records: &[u8], start: Offset) -> Offset {
     end
 }
 
-fn unreadable(segment: &Segment, error: AbortedIndexError) -> ReadError {
-    match error {
-        AbortedIndexError::Storage(error) => ReadError::Storage(error),
-        AbortedIndexError::Damaged(source) => ReadError::DamagedIndex {
-            file: segment_file(
-                &segment.settings().directory,
-                segment.base_offset(),
-                FileKind::TransactionIndex,
-            ),
-            source,
-        },
-    }
+/// A segment's index, made again from the log. Blocks.
+fn remade(segments: &Segments, segment: &Segment) -> Result<Arc<TransactionIndex>, ReadError> {
+    let index = aborted_in(segments, segment).map_err(|error| corrupt(segment, error))?;
+    segment.restore_aborted(index.clone());
+    Ok(Arc::new(index))
 }

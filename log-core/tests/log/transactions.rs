@@ -327,3 +327,43 @@ fn take_committed(
     }
     next
 }
+
+/// An index that was damaged or lost behind the recovery's back is made again from the log when it is needed.
+#[test]
+fn a_lost_index_of_aborted_transactions_is_made_again() {
+    use log_core::fs::FileSystem as _;
+    use std::path::Path;
+
+    for damage in [None, Some(b"no index".as_slice()), Some(&[0; 33])] {
+        let mut world = World::new(crate::support::small_config());
+        let (first, second) = (ProducerId::new(10), ProducerId::new(12));
+        world.append_in_transaction(second, 2).unwrap();
+        for round in 0..40 {
+            world.append_in_transaction(first, 3).unwrap();
+            world.end_transaction(first, round % 2 == 0).unwrap();
+        }
+        world.end_transaction(second, true).unwrap();
+        world.flush().unwrap();
+        world.seal().unwrap();
+        world.restart().unwrap();
+        let directory = Path::new("/data/events-3");
+        let indexes: Vec<_> = world
+            .files
+            .list(directory)
+            .unwrap()
+            .into_iter()
+            .filter(|entry| entry.name.ends_with(".txnindex"))
+            .collect();
+        assert!(2 < indexes.len(), "{indexes:?}");
+        for entry in &indexes {
+            let path = directory.join(&entry.name);
+            match damage {
+                // The log knows of it since it was opened.
+                None => world.files.remove_file(&path).unwrap(),
+                Some(bytes) => world.files.replace(&path, bytes).unwrap(),
+            }
+        }
+        world.check_committed(0, 1000);
+        world.check_committed(60, 200);
+    }
+}

@@ -327,7 +327,8 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
             broker("log.retention.minutes", Unit::MinutesIfSet),
             broker("log.retention.hours", Unit::Hours),
         ],
-        "How long records are kept; segments whose newest record is older go. -1: no limit.",
+        "How long records are kept; segments whose newest record is older go. A record with a time ahead keeps its segment, and \
+        those behind it, until then. -1: no limit.",
     ),
     key(
         "segment.bytes",

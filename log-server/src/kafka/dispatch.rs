@@ -18,8 +18,9 @@ use log_core::protocol::{
     messages::CreateTopicsRequestData, messages::DeleteGroupsRequestData, messages::DeleteRecordsRequestData,
     messages::DeleteTopicsRequestData, messages::DescribeClusterRequestData,
     messages::DescribeConfigsRequestData, messages::DescribeGroupsRequestData,
-    messages::DescribeLogDirsRequestData, messages::DescribeTopicPartitionsRequestData,
-    messages::FetchRequestData, messages::FindCoordinatorRequestData, messages::HeartbeatRequestData,
+    messages::DescribeLogDirsRequestData, messages::DescribeProducersRequestData,
+    messages::DescribeTopicPartitionsRequestData, messages::FetchRequestData,
+    messages::FindCoordinatorRequestData, messages::HeartbeatRequestData,
     messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
     messages::LeaveGroupRequestData, messages::ListConfigResourcesRequestData,
     messages::ListGroupsRequestData, messages::ListOffsetsRequestData, messages::MetadataRequestData,
@@ -193,6 +194,12 @@ impl Dispatcher {
                 request,
                 |services, _, body: DescribeLogDirsRequestData| async move {
                     h::describe_log_dirs::handle(&services, body).await
+                },
+            ),
+            ApiKey::DescribeProducers => self.barrier(
+                request,
+                |services, _, body: DescribeProducersRequestData| async move {
+                    h::describe_producers::handle(services, body).await
                 },
             ),
             ApiKey::ConsumerGroupHeartbeat => self.barrier(

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `.index` | a batch begins at its position and ends with its offset |
 //! | `.timeindex` | the batch with its offset has its timestamp as the largest, and none before has a larger one |
-//! | `.txnindex` | an abort marker stands at its last offset |
+//! | `.txnindex` | an abort marker of its producer stands at its last offset; the transaction begins, and the last stable offset was, where it says |
+//!
+//! An abort marker without an entry would let readers of committed records see what was aborted.
 //!
 //! Entries that point into a damaged stretch of the log cannot be judged, and are passed over.
 
@@ -20,6 +22,7 @@ use log_core::record::batch::BatchHeader;
 use log_core::segment::file_name::{FileKind, segment_file};
 
 use super::finding::{Finding, Findings, Severity};
+use super::transaction_check::AbortMarker;
 
 /// Larger index files do not exist: positions and offsets in them have 31 bits.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
@@ -46,6 +49,8 @@ pub struct IndexCheck {
     /// Whether every batch so far could be read; behind damage timestamps may have been larger than is known.
     is_max_certain: bool,
     last_time: Option<TimestampMs>,
+    /// Abort markers of transactions with records here that have no entry.
+    unindexed: Vec<Offset>,
 }
 
 /// What is known of the segment when its walk is over.
@@ -120,15 +125,16 @@ impl IndexCheck {
             max_timestamp: TimestampMs::NONE,
             is_max_certain: true,
             last_time,
+            unindexed: Vec::new(),
         })
     }
 
-    /// Compares the entries up to this batch. `aborts` is the offset of an abort marker in it.
+    /// Compares the entries up to this batch. `aborts` is the abort marker in it.
     pub fn batch(
         &mut self,
         position: FilePosition,
         header: &BatchHeader,
-        aborts: Option<Offset>,
+        aborts: Option<&AbortMarker>,
         findings: &mut Findings,
     ) {
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
@@ -156,14 +162,26 @@ impl IndexCheck {
                 }
             }
         }
+        let mut indexed = false;
         if let Some(aborted) = &mut self.aborted {
             let last = header.last_offset();
             while let Some(transaction) = aborted.next_if(|transaction| transaction.last_offset <= last) {
                 let offset = transaction.last_offset;
-                if aborts != Some(offset) {
-                    aborted.wrong(findings, offset, || "no abort marker stands there".to_owned());
+                let marker = aborts.filter(|marker| {
+                    (marker.offset, marker.producer_id) == (offset, transaction.producer_id)
+                });
+                indexed |= marker.is_some();
+                match marker.map(|marker| contradiction(&transaction, marker)) {
+                    None => aborted.wrong(findings, offset, || {
+                        "no abort marker of its producer stands there".to_owned()
+                    }),
+                    Some(Some(what)) => aborted.wrong(findings, offset, || what),
+                    Some(None) => {}
                 }
             }
+        }
+        if let Some(marker) = aborts.filter(|marker| marker.first_offset.is_some() && !indexed) {
+            self.unindexed.push(marker.offset);
         }
     }
 
@@ -239,6 +257,14 @@ impl IndexCheck {
                 findings.push(Finding::new(Severity::Repairable, path, "the index is missing"));
             }
         }
+        if let Some(first) = self.unindexed.first() {
+            let path = segment_file(directory, base, FileKind::TransactionIndex);
+            let what = format!(
+                "{} aborted transactions have no entry, the first of them ends at offset {first}",
+                self.unindexed.len()
+            );
+            findings.push(Finding::new(Severity::Damage, path, what));
+        }
         if let (Some(times), Some(last)) = (&self.times, self.last_time)
             && last < self.max_timestamp
         {
@@ -249,6 +275,26 @@ impl IndexCheck {
             findings.push(Finding::new(Severity::Repairable, &times.path, what));
         }
     }
+}
+
+/// What an entry says otherwise than the log. Where something is missing of that, the entry may know of more.
+fn contradiction(entry: &AbortedTransaction, marker: &AbortMarker) -> Option<String> {
+    let first = marker.first_offset.unwrap_or(entry.first_offset);
+    let is_exact = marker.is_exact && marker.first_offset.is_some();
+    if first < entry.first_offset || (is_exact && entry.first_offset != first) {
+        let found = entry.first_offset;
+        return Some(format!(
+            "the transaction begins at offset {first}, the entry says {found}"
+        ));
+    }
+    let stable = marker.last_stable_offset;
+    if stable < entry.last_stable_offset || (is_exact && entry.last_stable_offset != stable) {
+        let found = entry.last_stable_offset;
+        return Some(format!(
+            "the last stable offset was {stable}, the entry says {found}"
+        ));
+    }
+    None
 }
 
 impl<T> Entries<T> {

@@ -6,6 +6,7 @@
 //! | [`finding`] | what is wrong, where, and how bad that is |
 //! | [`index_check`] | a segment's indexes against its batches |
 //! | [`snapshot_check`] | producer snapshots against the batches |
+//! | [`transaction_check`] | which transactions were aborted, by the log alone |
 //! | [`partition_check`] | one partition's directory |
 //! | [`known_topics`] | what the metadata log says should be there |
 //! | [`verify`] | a data directory as a whole |
@@ -18,6 +19,7 @@ pub mod known_topics;
 pub mod partition_check;
 pub mod segment_walk;
 pub mod snapshot_check;
+pub mod transaction_check;
 pub mod verify;
 
 #[cfg(test)]

@@ -21,13 +21,14 @@ use log_core::log::leader_epochs::LEADER_EPOCH_FILE;
 use log_core::model::{FilePosition, LeaderEpoch, Offset, TopicId, TopicPartition};
 use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::DECOMPRESSED_BYTES_MAX;
-use log_core::record::control::{ControlRecord, TransactionOutcome};
+use log_core::record::control::ControlRecord;
 use log_core::segment::file_name::{FileKind, parse_segment_file, segment_file};
 
 use super::finding::{Finding, Findings, Severity};
 use super::index_check::{IndexCheck, SegmentEnd};
 use super::segment_walk::{FoundBatch, Piece, SegmentWalk};
 use super::snapshot_check::SnapshotCheck;
+use super::transaction_check::{AbortMarker, TransactionCheck};
 
 /// The file with the topic's id.
 pub const PARTITION_METADATA_FILE: &str = "partition.metadata";
@@ -118,6 +119,7 @@ struct Course {
     epochs: LeaderEpochCache,
     epochs_are_wrong: bool,
     snapshots: SnapshotCheck,
+    transactions: TransactionCheck,
     scratch: Vec<u8>,
     tally: Tally,
 }
@@ -187,6 +189,7 @@ impl PartitionCheck<'_> {
                 ..Tally::default()
             },
             snapshots,
+            transactions: TransactionCheck::default(),
             scratch: Vec::new(),
         };
         self.check_start(first, findings);
@@ -441,7 +444,7 @@ impl PartitionCheck<'_> {
                     None
                 }
             };
-            indexes.batch(position, header, aborts, findings);
+            indexes.batch(position, header, aborts.as_ref(), findings);
             course.snapshots.batch(header, findings);
             course.tally.batches = course.tally.batches.saturating_add(1);
             let records = u64::from(header.record_count);
@@ -449,6 +452,7 @@ impl PartitionCheck<'_> {
         } else {
             let size = u64::try_from(found.bytes.len()).unwrap_or(u64::MAX);
             let range = position.get()..position.plus(size).get();
+            course.transactions.lose();
             indexes.damage(&range, Some(header.next_offset()));
             course.snapshots.skip_to(header.next_offset());
         }
@@ -504,10 +508,11 @@ impl PartitionCheck<'_> {
         }
     }
 
-    /// Walks over the records where that was asked for, and over control records always; returns where a
-    /// transaction was aborted.
-    fn check_records(&self, found: &FoundBatch, course: &mut Course) -> Result<Option<Offset>, String> {
+    /// Walks over the records where that was asked for, and over control records always; returns the marker of a
+    /// transaction that was aborted.
+    fn check_records(&self, found: &FoundBatch, course: &mut Course) -> Result<Option<AbortMarker>, String> {
         let header = &found.header;
+        course.transactions.batch(header);
         if self.depth == Depth::Batches && !header.attributes.is_control() {
             return Ok(None);
         }
@@ -520,10 +525,9 @@ impl PartitionCheck<'_> {
             let record = record.map_err(|error| error.to_string())?;
             if header.attributes.is_control() {
                 let control = ControlRecord::parse(&record).map_err(|error| error.to_string())?;
-                if let ControlRecord::EndTransaction(marker) = control
-                    && marker.outcome == TransactionOutcome::Abort
-                {
-                    aborts = Some(record.offset);
+                if let ControlRecord::EndTransaction(marker) = control {
+                    let transactions = &mut course.transactions;
+                    aborts = transactions.marker(header.producer_id, record.offset, marker.outcome);
                 }
             }
         }
@@ -547,6 +551,7 @@ impl PartitionCheck<'_> {
         }
         findings.push(finding);
         course.snapshots.skip_to(next);
+        course.transactions.lose();
         course.expected = None;
     }
 

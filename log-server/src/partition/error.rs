@@ -132,10 +132,7 @@ impl PartitionError {
                 bound: *log_end,
             },
             ReadError::WouldBlock => Self::WouldBlock,
-            ReadError::Storage(_)
-            | ReadError::Corrupt { .. }
-            | ReadError::DamagedIndex { .. }
-            | ReadError::BadBatch { .. } => Self::Storage {
+            ReadError::Storage(_) | ReadError::Corrupt { .. } | ReadError::BadBatch { .. } => Self::Storage {
                 reason: error.to_string().into(),
             },
         }

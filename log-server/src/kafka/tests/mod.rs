@@ -12,6 +12,7 @@
 //! | `golden` | the bytes of a real Kafka broker |
 //! | `topics` | metadata, creating, deleting, partitions, paging |
 //! | `offsets` | `ListOffsets`, `OffsetForLeaderEpoch`, `DeleteRecords` |
+//! | `transactions` | Produce within one, what committed readers get, `DescribeProducers` |
 //! | `settings` | describing and altering |
 
 mod allocations;
@@ -22,6 +23,7 @@ mod offsets;
 mod produce;
 mod settings;
 mod topics;
+mod transactions;
 
 use std::path::Path;
 use std::sync::Arc;

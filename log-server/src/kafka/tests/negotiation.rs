@@ -154,6 +154,7 @@ async fn every_api_answers_in_every_version() {
     }
     every_version!(
         FetchRequestData,
+        DescribeProducersRequestData,
         ListOffsetsRequestData,
         MetadataRequestData,
         FindCoordinatorRequestData,

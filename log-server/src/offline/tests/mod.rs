@@ -3,6 +3,7 @@
 //! The directory is on a disk in memory: one partition of three segments, written by an idempotent producer, closed in
 //! order. A check of damage changes one file, verifies, and looks at what was found.
 
+mod transactions;
 mod walk;
 
 use std::path::{Path, PathBuf};

@@ -95,15 +95,6 @@ fn send(partition: &Partition, records: &Bytes) -> DurableResult {
     }
 }
 
-/// Ends the run when the one who mends does, by a failed assertion perhaps.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 fn check(image: &MemFileSystem, acknowledged: &Acknowledged) {
     let storage = Storage::open(image);
     let topics = [topic("events", 1, PARTITIONS, config())];

@@ -5,10 +5,13 @@
 //! | `durability` | who is answered when, and that nobody is answered early |
 //! | `failures` | what a failing or full disk does to answers, readers and later writes |
 //! | `life` | starting, creating, deleting, closing; what housekeeping does |
+//! | `transactions` | who may begin and end one, what committed readers see, what survives |
+//! | `recreation` | a topic deleted and made anew under load |
 //! | `concurrency` | many threads at once: what was acknowledged survives a power cut at any moment |
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use log_core::clock::{Clock, ManualClock};
@@ -30,6 +33,8 @@ mod concurrency;
 mod durability;
 mod failures;
 mod life;
+mod recreation;
+mod transactions;
 
 const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
 
@@ -174,4 +179,13 @@ fn answer(ack: &mut Ack) -> Option<DurableResult> {
 
 fn is_latched(ack: &mut Ack) -> bool {
     matches!(answer(ack), Some(Err(PartitionError::Latched { .. })))
+}
+
+/// Ends the run of several threads when the one who holds it does, by a failed assertion perhaps.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }

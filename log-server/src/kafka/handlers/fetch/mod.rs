@@ -8,6 +8,7 @@
 //! - Leader epochs (KIP-320, version 9) and truncation found by them (KIP-595, version 12): `read`.
 //! - A follower (replica id 0 and up) is not one of ours: `NOT_LEADER_OR_FOLLOWER`, or with an epoch `UNKNOWN_LEADER_EPOCH`.
 //! - Rack and preferred replica (KIP-392) mean nothing with one node.
+//! - A reader of committed records (KIP-98) gets what lies below the last stable offset, with the aborted transactions among it.
 //! - Records are never converted and never copied.
 
 mod read;
@@ -181,7 +182,7 @@ impl Fetch {
         let _watches = self.reader.watch(&waiter);
         let mut shutdown = self.services.shutdown.clone();
         loop {
-            if self.reader.has_moved(&pass) {
+            if self.reader.may_have_more(&pass) {
                 pass = self.read().await;
                 if self.reader.is_enough(&pass) {
                     return pass.rows;

@@ -69,6 +69,14 @@ pub(super) struct Pass {
     must_tell: bool,
 }
 
+/// The offsets in a row.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    high_watermark: i64,
+    last_stable: i64,
+    log_start: i64,
+}
+
 impl Reader {
     /// Finds the partitions.
     pub(super) fn new(services: &Services, targets: Vec<FetchTarget>, terms: Terms) -> Self {
@@ -100,17 +108,36 @@ impl Reader {
 
     /// Whether another pass would tell something else than this one.
     pub(super) fn has_moved(&self, pass: &Pass) -> bool {
+        self.differs(pass, |told, now| told != now)
+    }
+
+    /// Whether another pass may find what is worth an answer. A reader of committed records need not look again for each record
+    /// that is appended behind an open transaction.
+    pub(super) fn may_have_more(&self, pass: &Pass) -> bool {
+        match self.terms.isolation {
+            Isolation::Uncommitted => self.has_moved(pass),
+            Isolation::Committed => self.differs(pass, |told, now| {
+                (told.last_stable, told.log_start) != (now.last_stable, now.log_start)
+            }),
+        }
+    }
+
+    fn differs(&self, pass: &Pass, is_news: impl Fn(&Told, &Told) -> bool) -> bool {
         self.partitions().any(|(place, partition)| {
             let row = pass.rows.get(place);
             row.is_none_or(|row| {
                 let offsets = partition.offsets();
-                let told = (row.high_watermark, row.last_stable_offset, row.log_start_offset);
-                let now = (
-                    offsets.high_watermark.get(),
-                    offsets.last_stable.get(),
-                    offsets.log_start.get(),
-                );
-                told != now || partition.condition().reader().is_err()
+                let told = Told {
+                    high_watermark: row.high_watermark,
+                    last_stable: row.last_stable_offset,
+                    log_start: row.log_start_offset,
+                };
+                let now = Told {
+                    high_watermark: offsets.high_watermark.get(),
+                    last_stable: offsets.last_stable.get(),
+                    log_start: offsets.log_start.get(),
+                };
+                is_news(&told, &now) || partition.condition().reader().is_err()
             })
         })
     }

@@ -164,3 +164,39 @@ fn translated(error: ErrorCode, version: i16) -> ErrorCode {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_producers_retry_without_looking_for_another_leader() {
+        use ErrorCode as E;
+        for (error, older, newer) in [
+            (E::NotCoordinator, E::NotEnoughReplicas, E::NotEnoughReplicas),
+            (
+                E::CoordinatorLoadInProgress,
+                E::NotEnoughReplicas,
+                E::NotEnoughReplicas,
+            ),
+            (
+                E::ConcurrentTransactions,
+                E::NotEnoughReplicas,
+                E::ConcurrentTransactions,
+            ),
+            (
+                E::InvalidProducerEpoch,
+                E::InvalidProducerEpoch,
+                E::InvalidProducerEpoch,
+            ),
+            (
+                E::TransactionAbortable,
+                E::TransactionAbortable,
+                E::TransactionAbortable,
+            ),
+        ] {
+            assert_eq!(translated(error, ADDS_PARTITIONS - 1), older);
+            assert_eq!(translated(error, ADDS_PARTITIONS), newer);
+        }
+    }
+}
