@@ -31,7 +31,11 @@ impl GroupShard {
         group: &str,
         context: &mut Context<'_>,
     ) {
-        if let Some(mut work) = self.classic_work(group, context) {
+        let Some(mut work) = self.classic_work(group, context) else {
+            return;
+        };
+        // Whoever joined or left meanwhile has begun a rebalance, and an empty group has nothing to assign.
+        if work.group.was_downgraded() {
             work.prepare_rebalance(DOWNGRADED);
         }
     }

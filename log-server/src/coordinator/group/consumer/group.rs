@@ -13,7 +13,7 @@ use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::ConsumerRegexValue;
 
 /// The epoch of a group before anything happened to it, as in Kafka since 4.2; who joins it with a subscription raises it.
-const FIRST_EPOCH: i32 = 1;
+pub(super) const FIRST_EPOCH: i32 = 1;
 
 /// A KIP-848 group.
 #[derive(Debug, Clone, Default)]
@@ -151,6 +151,11 @@ impl ConsumerGroup {
             "Static member {member_id} with instance id {instance_id} cannot join the group because the instance id is owned by \
              {holder_id} member."
         )))
+    }
+
+    /// Whether the target is what the leader of a classic group assigned, maybe to members that have changed their minds since.
+    pub(super) fn has_target_of_leader(&self) -> bool {
+        0 < self.target_epoch && self.target_timestamp_ms == 0
     }
 
     /// What a member is to have.

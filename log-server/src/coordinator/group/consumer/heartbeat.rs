@@ -424,7 +424,7 @@ pub(super) fn step(
     let regex_changed = before.description.subscribed_regex != updated.description.subscribed_regex;
     let regexes = &resolved.regexes;
     let outlook = Outlook::with(group, regexes, member_id, &updated);
-    let must = names_changed || resolved.changed;
+    let must = names_changed || resolved.changed || group.has_target_of_leader();
     let (epoch, topics_version) = raise_epoch(&outlook, context, must);
     let target = if group.target_epoch < epoch && target::may_assign(group, context) {
         target::compute(&outlook, epoch, member_id, context)

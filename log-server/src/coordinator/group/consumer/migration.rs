@@ -18,7 +18,7 @@ use crate::coordinator::group::consumer::assignment::{Assignment, OwnedPartition
 use crate::coordinator::group::consumer::embedded::{
     EmbeddedAssignment, NamedPartitions, Subscription, read_assignment, read_subscription, write_assignment,
 };
-use crate::coordinator::group::consumer::group::ConsumerGroup;
+use crate::coordinator::group::consumer::group::{ConsumerGroup, FIRST_EPOCH};
 use crate::coordinator::group::consumer::member::Current;
 use crate::coordinator::group::consumer::timers;
 use crate::coordinator::group::context::{Context, Topics};
@@ -68,7 +68,8 @@ pub(super) fn upgrade(
         }
         members.push((Arc::clone(member_id), member.clone(), subscription, assignment));
     }
-    let generation = classic.generation();
+    // Of a group whose first generation has not begun, too: epoch 0 is a newcomer's.
+    let generation = classic.generation().max(FIRST_EPOCH);
     let records = upgrade_records(group_id, generation, &members, context.topics);
     let mut group = ConsumerGroup::new(Arc::clone(group_id));
     for record in &records {

@@ -24,4 +24,4 @@ mod target;
 mod timers;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::coordinator::group) mod tests;

@@ -2,7 +2,7 @@
 //!
 //! A test says what happens and when; nothing happens by itself. [`World::advance`] is time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
@@ -10,11 +10,15 @@ use log_core::model::{Offset, ProducerId, TimestampMs, TopicId};
 use log_core::record::control::TransactionOutcome;
 
 use crate::coordinator::group::classic::reply::Reply;
-use crate::coordinator::group::context::{Context, LogRange, Ticket, TopicFacts, Topics};
+use crate::coordinator::group::context::{Context, GroupOverrides, LogRange, Ticket, TopicFacts, Topics};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
+use crate::coordinator::group::testing::state;
+
+/// The time of day when a test begins.
+const BEGINNING: TimestampMs = TimestampMs::new(1_700_000_000_000);
 
 /// Topics that a test makes and changes.
 #[derive(Debug, Default)]
@@ -22,6 +26,7 @@ pub(crate) struct FakeTopics {
     version: u64,
     by_name: BTreeMap<Arc<str>, TopicFacts>,
     ranges: BTreeMap<(Arc<str>, i32), LogRange>,
+    overrides: GroupOverrides,
 }
 
 impl FakeTopics {
@@ -50,6 +55,12 @@ impl FakeTopics {
         };
         self.ranges.insert((name.into(), partition), range);
     }
+
+    /// Says what groups set themselves.
+    pub(crate) fn set_overrides(&mut self, overrides: GroupOverrides) {
+        self.version += 1;
+        self.overrides = overrides;
+    }
 }
 
 impl Topics for FakeTopics {
@@ -72,6 +83,10 @@ impl Topics for FakeTopics {
     fn log_range(&self, topic: &str, partition: i32) -> Option<LogRange> {
         self.ranges.get(&(topic.into(), partition)).copied()
     }
+
+    fn group_overrides(&self, _group: &str) -> GroupOverrides {
+        self.overrides
+    }
 }
 
 /// What somebody who waited was told.
@@ -91,6 +106,16 @@ enum Stamp {
     Marker(ProducerId, TransactionOutcome),
 }
 
+/// A round of tidying under way: what counts is written again behind a boundary, then all before it goes.
+#[derive(Debug)]
+struct Tidying {
+    /// In batches, from the log's very beginning.
+    boundary: usize,
+    left: VecDeque<GroupRecord>,
+    /// What commands wrote since is newer.
+    rewritten: HashSet<Vec<u8>>,
+}
+
 /// A shard and all that is around it.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -99,11 +124,19 @@ pub(crate) struct World {
     pub(crate) topics: FakeTopics,
     /// The time of day; a test may set it.
     pub(crate) now: TimestampMs,
-    steady: SteadyMs,
-    /// Each command's records, in order; a marker of a transaction has none.
+    pub(crate) steady: SteadyMs,
+    /// Each command's records, in order, and batches of a tidying among them; a marker of a transaction has none.
     pub(crate) log: Vec<Vec<GroupRecord>>,
     /// What each entry of the log is.
     stamps: Vec<Stamp>,
+    /// So many batches were before them, and have been tidied away.
+    gone: usize,
+    tidying: Option<Tidying>,
+    /// What commands wrote, from the very beginning, and where each batch ends.
+    history: Vec<(usize, Stamp, Vec<GroupRecord>)>,
+    /// What the history makes, and how much of it is in there.
+    shadow: GroupShard,
+    shadow_length: usize,
     /// This much of the log survives a crash in any case.
     synced: usize,
     /// Whether every command is synced at once.
@@ -116,6 +149,12 @@ pub(crate) struct World {
     waiting: BTreeMap<Ticket, Option<Told>>,
     /// Answers that wait for the log to be synced up to the number.
     held: Vec<(usize, Ticket, Told)>,
+    /// Answers of commands to those who waited, in order, since somebody looked.
+    pub(crate) said: Vec<(Ticket, Reply)>,
+    /// So many commands were refused by the log.
+    pub(crate) refusals: u64,
+    /// The same for records.
+    written: Vec<Vec<GroupRecord>>,
 }
 
 impl Stamp {
@@ -136,10 +175,15 @@ impl World {
             shard: GroupShard::default(),
             settings: GroupSettings::default(),
             topics: FakeTopics::default(),
-            now: TimestampMs::new(1_700_000_000_000),
+            now: BEGINNING,
             steady: SteadyMs::default(),
             log: Vec::new(),
             stamps: Vec::new(),
+            gone: 0,
+            tidying: None,
+            history: Vec::new(),
+            shadow: GroupShard::default(),
+            shadow_length: 0,
             synced: 0,
             sync_at_once: true,
             refuse_writes: false,
@@ -147,7 +191,30 @@ impl World {
             last_ticket: 0,
             waiting: BTreeMap::new(),
             held: Vec::new(),
+            said: Vec::new(),
+            refusals: 0,
+            written: Vec::new(),
         }
+    }
+
+    /// What was written since somebody looked.
+    pub(crate) fn news(&mut self) -> Vec<Vec<GroupRecord>> {
+        std::mem::take(&mut self.written)
+    }
+
+    /// Whether somebody set the time of day.
+    pub(crate) fn clock_was_set(&self) -> bool {
+        self.now != BEGINNING.saturating_plus(self.steady.saturating_since(SteadyMs::default()))
+    }
+
+    /// Where the log ends, in batches.
+    pub(crate) fn end(&self) -> usize {
+        self.gone + self.log.len()
+    }
+
+    /// Up to where the disk has the log.
+    pub(crate) fn synced(&self) -> usize {
+        self.synced
     }
 
     /// Runs a command that is answered at once.
@@ -188,6 +255,7 @@ impl World {
         let result = command(&mut self.shard, &mut context);
         let records = std::mem::take(&mut context.records);
         let mut refused = None;
+        let mut written = None;
         // Whom the command answered, or was to answer, if nothing could be written.
         let mut taken_back: Vec<Ticket> = Vec::new();
         if !records.is_empty() {
@@ -196,23 +264,27 @@ impl World {
                 taken_back.extend(own.filter(|own| !taken_back.contains(own)));
                 self.shard.write_refused(&records, &mut context);
                 assert!(context.records.is_empty(), "what is taken back writes nothing");
+                self.refusals += 1;
                 refused = Some(GroupError::NotAvailable("the disk is full".to_owned()));
             } else {
                 let producer = context.transaction.map(|transaction| transaction.id);
                 let stamp = producer.map_or(Stamp::Plain, Stamp::InTransaction);
                 stamp.replay(&mut self.shard, &records);
-                self.log.push(records);
-                self.stamps.push(stamp);
+                written = Some((stamp, records));
             }
         }
-        let answered = context
-            .replies
+        let replies = context.replies;
+        if let Some((stamp, records)) = written {
+            self.append(stamp, records);
+        }
+        self.said.extend(replies.iter().cloned());
+        let answered = replies
             .into_iter()
             .map(|(ticket, reply)| (ticket, Told::Reply(reply)));
         let failed = taken_back
             .into_iter()
             .zip(refused.clone().map(Told::Failed).into_iter().cycle());
-        let end = self.log.len();
+        let end = self.end();
         self.held
             .extend(answered.chain(failed).map(|(ticket, told)| (end, ticket, told)));
         // An answer waits for what was written before it, and for nothing else.
@@ -226,16 +298,25 @@ impl World {
     pub(crate) fn end_transaction(&mut self, producer: ProducerId, outcome: TransactionOutcome) {
         let stamp = Stamp::Marker(producer, outcome);
         stamp.replay(&mut self.shard, &[]);
-        self.log.push(Vec::new());
-        self.stamps.push(stamp);
+        self.append(stamp, Vec::new());
         if self.sync_at_once {
             self.sync();
         }
     }
 
+    fn append(&mut self, stamp: Stamp, records: Vec<GroupRecord>) {
+        if let Some(tidying) = &mut self.tidying {
+            tidying.rewritten.extend(records.iter().map(key));
+        }
+        self.log.push(records.clone());
+        self.stamps.push(stamp);
+        self.written.push(records.clone());
+        self.history.push((self.end(), stamp, records));
+    }
+
     /// The disk has all of the log; answers that waited for it leave.
     pub(crate) fn sync(&mut self) {
-        self.synced = self.log.len();
+        self.synced = self.end();
         for (_, ticket, told) in std::mem::take(&mut self.held) {
             let answer = self
                 .waiting
@@ -248,7 +329,7 @@ impl World {
 
     /// Whether the disk has all of the log.
     pub(crate) fn is_synced(&self) -> bool {
-        self.synced == self.log.len()
+        self.synced == self.end()
     }
 
     /// Lets time pass, and does all that is due on the way.
@@ -270,17 +351,27 @@ impl World {
         self.steady = moment;
     }
 
-    /// The broker dies, and starts again: of what was not synced, the first `kept` commands were written.
+    /// The broker dies, or the disk does not take what was written, and the log is read again: of what was not synced, the first `kept`
+    /// commands were written.
     pub(crate) fn crash(&mut self, kept: usize) {
         self.held.clear();
+        self.tidying = None;
         self.log
-            .truncate(self.synced.saturating_add(kept).max(self.synced));
+            .truncate(self.synced.saturating_add(kept).max(self.synced) - self.gone);
         self.stamps.truncate(self.log.len());
-        self.synced = self.log.len();
+        self.synced = self.end();
+        let end = self.end();
+        self.history.retain(|(at, ..)| *at <= end);
+        if self.history.len() < self.shadow_length {
+            (self.shadow, self.shadow_length) = (GroupShard::default(), 0);
+        }
         for told in self.waiting.values_mut() {
             told.get_or_insert(Told::Failed(GroupError::NotCoordinator));
         }
         self.shard = self.replayed();
+        self.replay_shadow();
+        let difference = state::difference(&self.shard, &self.shadow);
+        assert_eq!(difference, None, "a log that was tidied up makes another state");
         let ((), refused) = self.carry_out(None, GroupShard::loaded);
         assert_eq!(refused, None, "loading writes nothing");
     }
@@ -289,9 +380,60 @@ impl World {
     pub(crate) fn replayed(&self) -> GroupShard {
         let mut shard = GroupShard::default();
         for (records, stamp) in self.log.iter().zip(&self.stamps) {
-            stamp.replay(&mut shard, records);
+            stamp.replay(&mut shard, &from_disk(records));
         }
         shard
+    }
+
+    /// What is not as the records of commands say it is.
+    pub(crate) fn difference(&mut self) -> Option<String> {
+        self.replay_shadow();
+        state::live_difference(&self.shard, &self.shadow)
+    }
+
+    /// All that commands ever wrote makes the shadow: it is replayed as they write.
+    fn replay_shadow(&mut self) {
+        for (_, stamp, records) in self.history.iter().skip(self.shadow_length) {
+            stamp.replay(&mut self.shadow, &from_disk(records));
+        }
+        self.shadow_length = self.history.len();
+    }
+
+    /// One step of a tidying: it begins, some of what counts is written again, or it ends, and what was before it is gone. Not for logs
+    /// with transactions.
+    pub(crate) fn tidy(&mut self, count: usize) {
+        let Some(tidying) = &mut self.tidying else {
+            let mut last: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+            for (at, record) in self.log.iter().flatten().enumerate() {
+                last.insert(key(record), at);
+            }
+            let records = self.log.iter().flatten().enumerate();
+            let counts = |at: usize, record: &GroupRecord| {
+                last.get(&key(record)) == Some(&at) && !is_tombstone(record)
+            };
+            self.tidying = Some(Tidying {
+                boundary: self.end(),
+                left: records
+                    .filter(|(at, record)| counts(*at, record))
+                    .map(|(_, record)| record.clone())
+                    .collect(),
+                rewritten: HashSet::new(),
+            });
+            return;
+        };
+        if tidying.left.is_empty() {
+            self.log.drain(..tidying.boundary - self.gone);
+            self.stamps.drain(..tidying.boundary - self.gone);
+            self.gone = tidying.boundary;
+            self.tidying = None;
+            return self.sync();
+        }
+        let chunk = tidying.left.drain(..count.min(tidying.left.len()));
+        let again: Vec<GroupRecord> = chunk
+            .filter(|record| !tidying.rewritten.contains(&key(record)))
+            .collect();
+        self.log.push(again);
+        self.stamps.push(Stamp::Plain);
     }
 
     /// What somebody was told, if he was. He does not wait any longer then.
@@ -305,4 +447,26 @@ impl World {
     pub(crate) fn waiting_count(&self) -> usize {
         self.waiting.values().filter(|told| told.is_none()).count()
     }
+}
+
+fn key(record: &GroupRecord) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.encode_key(&mut bytes).unwrap();
+    bytes
+}
+
+fn is_tombstone(record: &GroupRecord) -> bool {
+    !record.encode_value(&mut Vec::new()).unwrap()
+}
+
+/// The records as the disk gives them back.
+fn from_disk(records: &[GroupRecord]) -> Vec<GroupRecord> {
+    let read = |record: &GroupRecord| {
+        let mut bytes = Vec::new();
+        let has_value = record.encode_value(&mut bytes).unwrap();
+        GroupRecord::decode(&key(record), has_value.then_some(&bytes))
+            .unwrap()
+            .unwrap()
+    };
+    records.iter().map(read).collect()
 }

@@ -5,6 +5,7 @@
 mod joining;
 mod leaving;
 mod model;
+mod view;
 mod writing;
 
 use std::sync::Arc;

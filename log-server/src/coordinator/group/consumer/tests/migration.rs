@@ -386,3 +386,47 @@ fn offsets_keep_a_group_when_it_changes_its_protocol() {
     broker.restart();
     assert_eq!((broker.state("g"), has_offset(&broker)), ("classic", true));
 }
+
+#[test]
+fn a_group_without_a_generation_goes_over_in_an_epoch_that_is_not_a_newcomers() {
+    let mut broker = Broker::new(&[]);
+    broker.settings.initial_rebalance_delay = std::time::Duration::from_secs(3);
+    let request = Broker::classic_joining("", &[]);
+    let replies = broker.parked(|shard, context| shard.join_group(context, &request, Ticket(1)));
+    assert!(replies.is_empty());
+    let joined = broker.join("g", "m", &[]).unwrap();
+    assert_eq!(joined.member_epoch, 2);
+    assert_eq!(broker.beat("g", "m", 2).unwrap().member_epoch, 2);
+}
+
+#[test]
+fn what_a_leader_gave_out_and_nobody_wants_is_taken_back_when_the_group_goes_over() {
+    let mut broker = Broker::new(&[("t", 1)]);
+    let mut to_another = subscription(&[]).to_vec();
+    to_another[8] = b'u';
+    let mut request = Broker::classic_joining("", &[]);
+    request.protocols = Protocols::new(vec![("range".into(), to_another.into())]);
+    let replies = broker.parked(|shard, context| shard.join_group(context, &request, Ticket(1)));
+    let Some((_, Reply::Join(Ok(joined)))) = replies.first() else {
+        panic!("{replies:?}");
+    };
+    let old = &*joined.member_id;
+    assert_eq!(broker.classic_sync(old, 1, &[(old, &[0])]), Ok(vec![0]));
+    // It has no topic, either, by which the topics of the group would be others.
+    assert_eq!(broker.join("g", "new", &[]).unwrap().member_epoch, 2);
+    assert_eq!(broker.classic_beat(old, 1), Err(GroupError::RebalanceInProgress));
+}
+
+#[test]
+fn a_group_whose_last_member_leaves_before_it_assigns_anew_stays_empty() {
+    let (mut broker, old) = Broker::with_classic_member();
+    broker.settings.initial_rebalance_delay = std::time::Duration::from_secs(3);
+    broker.join("g", "new", &["t"]).unwrap();
+    broker.beat("g", "new", -1).unwrap();
+    broker.classic_leave(&old);
+    let written = broker.log.len();
+    let state = |broker: &Broker| broker.shard.groups["g"].state_name();
+    assert_eq!(state(&broker), "Empty");
+    broker.advance(0);
+    assert_eq!((state(&broker), broker.log.len()), ("Empty", written));
+}

@@ -1,8 +1,8 @@
 //! KIP-848 groups by their heartbeats: what a member is told, and what is in the records.
 
 mod migration;
-mod model;
 mod support;
+pub(in crate::coordinator::group) mod view;
 
 use crate::coordinator::group::consumer::heartbeat::HeartbeatRequest;
 use crate::coordinator::group::error::GroupError;

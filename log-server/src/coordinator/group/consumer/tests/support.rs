@@ -79,8 +79,6 @@ pub(crate) struct Broker {
     pub(crate) settings: GroupSettings,
     pub(crate) log: Vec<GroupRecord>,
     pub(crate) refuse_writes: bool,
-    /// After every command, what the log makes is compared with the state.
-    pub(crate) checks_replay: bool,
     now: i64,
     /// By how much somebody has set the time of day.
     pub(crate) clock_step: i64,
@@ -95,7 +93,6 @@ impl Broker {
             settings: GroupSettings::default(),
             log: Vec::new(),
             refuse_writes: false,
-            checks_replay: true,
             now: 0,
             clock_step: 0,
             next_id: 0,
@@ -141,9 +138,7 @@ impl Broker {
             self.shard.replay(record);
         }
         self.log.extend(records);
-        if self.checks_replay {
-            self.assert_replayed();
-        }
+        self.assert_replayed();
         (answer, replies)
     }
 
@@ -164,20 +159,6 @@ impl Broker {
 
     pub(crate) fn send(&mut self, request: &HeartbeatRequest) -> Result<HeartbeatResponse, GroupError> {
         self.run(|shard, context| shard.consumer_heartbeat(context, request))
-    }
-
-    /// The same; nothing is answered if the log refused what the command had to write.
-    pub(crate) fn try_send(
-        &mut self,
-        request: &HeartbeatRequest,
-    ) -> Option<Result<HeartbeatResponse, GroupError>> {
-        let mut wrote = false;
-        let answer = self.run(|shard, context| {
-            let answer = shard.consumer_heartbeat(context, request);
-            wrote = !context.records.is_empty();
-            answer
-        });
-        (!wrote || !self.refuse_writes).then_some(answer)
     }
 
     /// The broker dies and reads its log.
