@@ -1,4 +1,5 @@
-//! What a partition counts: what goes in and out of it, and what it refuses. The numbers are `metrics`'s; here is what they are taken from.
+//! What a partition counts: what goes in and out of it, and what it refuses.
+//! The numbers are `metrics`'s; here is what they are taken from.
 
 use bytes::Bytes;
 use log_core::record::batch::batches;
