@@ -4,6 +4,7 @@
 //! were given; that they are on the disk is [`super::flush`]'s to promise.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::config::TimestampType;
 use crate::fs::FsError;
@@ -236,6 +237,7 @@ impl Log {
                 if let Some(aborted) = transactions::apply_marker(&mut self.producers, &batch.header, marker)
                 {
                     active.note_aborted(aborted);
+                    self.shared.has_aborted.store(true, Ordering::Release);
                 }
             }
         }

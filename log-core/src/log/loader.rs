@@ -34,6 +34,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
@@ -196,11 +197,13 @@ pub fn load(
     for (segment, snapshot) in unsealed {
         flush.note_roll(segment, snapshot);
     }
+    let has_aborted = segments.iter().any(|segment| segment.has_aborted());
     let shared = LogShared {
         partition: partition.clone(),
         segments: RwLock::new(segments),
         positions: RwLock::new(Positions::new(log_start.min(end.offset), end)),
         epochs: RwLock::new(epochs),
+        has_aborted: AtomicBool::new(has_aborted),
     };
     let directory = Arc::clone(&loader.directory);
     let mut log = Log {

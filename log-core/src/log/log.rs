@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -36,6 +37,8 @@ pub(crate) struct LogShared {
     pub(crate) segments: RwLock<Segments>,
     pub(crate) positions: RwLock<Positions>,
     pub(crate) epochs: RwLock<LeaderEpochCache>,
+    /// Whether a transaction was ever aborted here, so that readers of other logs need not ask each segment.
+    pub(crate) has_aborted: AtomicBool,
 }
 
 impl LogShared {

@@ -5,6 +5,7 @@
 //! records never see what is not decided, nor a decision that a power cut could take back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -80,6 +81,9 @@ impl LogReader {
         request: &ReadRequest,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
         let mut aborted = Vec::new();
+        if !self.shared.has_aborted.load(Ordering::Acquire) {
+            return Ok(aborted);
+        }
         let segments = self.shared.segments();
         let mut marked = segments
             .from_offset(first.base_offset())

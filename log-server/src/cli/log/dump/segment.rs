@@ -7,7 +7,7 @@ use log_core::config::TimestampType;
 use log_core::model::{FilePosition, Offset};
 use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::DECOMPRESSED_BYTES_MAX;
-use log_core::record::control::{ControlRecord, TransactionOutcome};
+use log_core::record::control::{ControlRecord, EndTransactionMarker, TransactionOutcome};
 use log_core::record::record::Record;
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ impl Dump<'_> {
             let document = batch_fields(header, found.position, found.checksum.is_ok());
             self.object(path, "batch", fields(document))?;
         } else {
-            self.batch_line(header, found.position)?;
+            self.batch_line(found)?;
         }
         if let Err(error) = &found.checksum {
             self.damaged(path, Some(found.position), error)?;
@@ -104,7 +104,8 @@ impl Dump<'_> {
         Ok(())
     }
 
-    fn batch_line(&mut self, header: &BatchHeader, position: FilePosition) -> Outcome {
+    fn batch_line(&mut self, found: &FoundBatch) -> Outcome {
+        let (header, position) = (&found.header, found.position);
         let offsets = format!("{}–{}", header.base_offset, header.last_offset());
         let line = format!(
             "  {position:<9} {offsets:<15} {:>6} {:>7} {:<6} {:<24} {:>5}",
@@ -114,7 +115,7 @@ impl Dump<'_> {
             Rfc3339(header.max_timestamp),
             header.leader_epoch
         );
-        let more = more_of(header);
+        let more = more_of(found);
         let is_narrow = self
             .output
             .width()
@@ -199,7 +200,8 @@ impl Dump<'_> {
 }
 
 /// What is out of the ordinary in a header.
-fn more_of(header: &BatchHeader) -> String {
+fn more_of(found: &FoundBatch) -> String {
+    let header = &found.header;
     let mut more = Vec::new();
     if header.has_producer_id() {
         more.push(format!(
@@ -215,7 +217,11 @@ fn more_of(header: &BatchHeader) -> String {
         more.push("transactional".to_owned());
     }
     if attributes.is_control() {
-        more.push("control".to_owned());
+        more.push(
+            EndTransactionMarker::in_batch(&found.bytes).map_or("control".to_owned(), |marker| {
+                format!("{} marker", outcome_name(marker.outcome))
+            }),
+        );
     }
     if attributes.timestamp_type() == TimestampType::LogAppendTime {
         more.push("log append time".to_owned());
@@ -277,13 +283,17 @@ fn record_fields(record: &Record<'_>, meaning: Option<&str>) -> Value {
     Value::Object(object)
 }
 
+fn outcome_name(outcome: TransactionOutcome) -> &'static str {
+    match outcome {
+        TransactionOutcome::Commit => "commit",
+        TransactionOutcome::Abort => "abort",
+    }
+}
+
 fn control_meaning(record: &Record<'_>) -> String {
     match ControlRecord::parse(record) {
         Ok(ControlRecord::EndTransaction(marker)) => {
-            let outcome = match marker.outcome {
-                TransactionOutcome::Commit => "commit",
-                TransactionOutcome::Abort => "abort",
-            };
+            let outcome = outcome_name(marker.outcome);
             format!(
                 "{outcome} of the producer's transaction (coordinator epoch {})",
                 marker.coordinator_epoch
