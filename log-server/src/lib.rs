@@ -6,6 +6,7 @@
 //! | [`broker`] | the wiring: builds, starts, stops |
 //! | [`cli`] | the command line |
 //! | [`config`] | settings of the broker and of topics |
+//! | [`console`] | the web console: files within the program |
 //! | [`coordinator`] | what clients agree on: consumer groups |
 //! | [`http`] | the HTTP front: `/healthz` for now |
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
@@ -26,6 +27,7 @@ pub mod banner;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod coordinator;
 pub mod http;
 pub mod kafka;

@@ -1,4 +1,4 @@
-//! The HTTP front. For now health, metrics and the numbers of the console. Everything else is a 404 that says what is coming.
+//! The HTTP front. For now health, metrics, the console and its numbers. Everything else is a 404 that says what is coming.
 //!
 //! | module | owns |
 //! |---|---|
@@ -19,6 +19,7 @@ use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::console;
 use crate::metrics::http_front::HttpMetrics;
 use crate::shutdown::ShutdownSignal;
 
@@ -63,6 +64,7 @@ pub async fn serve(listener: TcpListener, sources: Sources, mut shutdown: Shutdo
         .with_state(metrics);
     let router = healths
         .merge(numbers)
+        .merge(console::routes())
         .fallback(not_found)
         .layer(from_fn_with_state(Arc::clone(&front), timing::time));
     axum::serve(limits::LimitedListener::new(listener, front), router)

@@ -268,7 +268,9 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         ),
         row("ready_file", &[]),
         row("banner", &["logging"]),
-        row("http", &["metrics", "shutdown"]),
+        // Files for browsers; they know the API by its addresses alone.
+        row("console", &[]),
+        row("http", &["console", "metrics", "shutdown"]),
         row(
             "monitor",
             &[

@@ -1,0 +1,61 @@
+// JSON as its author wrote it, indented and coloured. Never by way of JSON.parse and back, which would change large numbers.
+
+import { html } from "../vendor/htm-preact-3.1.1.js";
+
+export function isJson(text) {
+  const first = text.trimStart()[0];
+  if (first === undefined || !'{["-0123456789tfn'.includes(first)) return false;
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null|[{}[\],:]/g;
+
+// The text of a JSON document, indented: a list of [kind, text].
+export function pretty(source) {
+  const out = [];
+  const tokens = source.match(TOKEN) ?? [];
+  let depth = 0;
+  const line = () => out.push(["space", `\n${"  ".repeat(depth)}`]);
+  tokens.forEach((token, place) => {
+    const next = tokens[place + 1];
+    if (token === "{" || token === "[") {
+      out.push(["mark", token]);
+      const isEmpty = next === "}" || next === "]";
+      if (!isEmpty) {
+        depth += 1;
+        line();
+      }
+    } else if (token === "}" || token === "]") {
+      const before = tokens[place - 1];
+      if (before !== "{" && before !== "[") {
+        depth -= 1;
+        line();
+      }
+      out.push(["mark", token]);
+    } else if (token === ",") {
+      out.push(["mark", ","]);
+      line();
+    } else if (token === ":") {
+      out.push(["mark", ": "]);
+    } else {
+      const kind = token[0] === '"' ? (next === ":" ? "key" : "text") : /^[-\d]/.test(token) ? "number" : "word";
+      out.push([kind, token]);
+    }
+  });
+  return out;
+}
+
+export const prettyText = (source) => pretty(source).map(([, text]) => text).join("");
+
+// More would make the browser slow; the copy has all of it.
+const TOKENS_MAX = 20000;
+
+export function Json({ source }) {
+  const tokens = pretty(source);
+  return html`<pre class="code">${tokens.slice(0, TOKENS_MAX).map(([kind, text]) => (kind === "mark" || kind === "space" ? text : html`<span class=${`json-${kind}`}>${text}</span>`))}${tokens.length > TOKENS_MAX && " …"}</pre>`;
+}

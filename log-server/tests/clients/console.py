@@ -1,0 +1,281 @@
+"""The web console in a real browser: a topic is made, records are written, found by time and text, followed live, a group's lag is seen
+and its offsets are reset. No view may complain on the browser's console.
+
+    console.py                        our server, the newest build under target/
+    console.py --bootstrap URL        a broker that runs: the address of its HTTP port
+    console.py --pictures DIRECTORY   also a picture of each view, wide, dark and small
+
+Records are written through the page and through the HTTP API; nothing sleeps, each step waits for what the page shows.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import time
+import urllib.request
+
+import brokers
+import browser
+import toolbox
+
+TOPIC = "console.orders"
+GROUP = "console-billing"
+# The second half of the records is from a day on which nothing else happened.
+DAY_MS = 24 * 3600 * 1000
+RECORDS = 40
+
+
+class Run:
+    """One page at the console of one broker."""
+
+    def __init__(self, page, url):
+        self.page = page
+        self.url = url
+        self.passed = 0
+        self.failures = []
+
+    def api(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/v1/{path}", data, {"content-type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+            return json.loads(text) if text else None
+
+    def step(self, what, work):
+        try:
+            work()
+            if self.page.complaints:
+                raise AssertionError(f"the browser complains: {self.page.complaints}")
+            self.passed += 1
+            print(f"ok    {what}", flush=True)
+        except (AssertionError, RuntimeError, OSError) as failure:
+            self.failures.append(what)
+            self.page.complaints.clear()
+            print(f"FAIL  {what}: {failure}", flush=True)
+
+    # -- the steps, each from where the one before ended
+
+    def opens(self):
+        self.page.open(f"{self.url}/")
+        self.page.see("Overview", "h1")
+        self.page.see("ok", ".status")
+        # The plots have what happened before the page was opened.
+        self.page.until("document.querySelectorAll('.plot canvas').length === 2")
+
+    def creates_a_topic(self):
+        self.page.press("t")
+        self.page.see("Topics", "h1")
+        self.page.press("n")
+        self.page.fill("dialog input[name=name]", TOPIC)
+        self.page.fill("dialog input[name=partitions]", "3")
+        self.page.click("dialog button", "Create")
+        self.page.see(TOPIC, "h1")
+        self.page.see("on disk", ".tile")
+        self.page.until("document.querySelectorAll('tbody tr').length === 3", "three partitions")
+
+    def refuses_what_the_broker_refuses(self):
+        self.page.click("a", "Topics")
+        self.page.click("button", "New topic")
+        self.page.fill("dialog input[name=name]", TOPIC)
+        self.page.click("dialog button", "Create")
+        self.page.until("document.querySelector('dialog .problem')?.innerText.length > 10", "the refusal")
+        # The browser tells of the 409 itself.
+        self.page.complaints[:] = [one for one in self.page.complaints if "409" not in one]
+        self.page.press("Escape")
+        self.page.until("document.querySelector('dialog') === null")
+
+    def produces(self):
+        self.page.click("td a", TOPIC)
+        self.page.see(TOPIC, "h1")
+        self.page.press("p")
+        self.page.fill("dialog input[name=key]", "ada")
+        self.page.fill("dialog textarea", '{"item": "tea", "big": 12345678901234567890}')
+        self.page.click("dialog button", "Add a header")
+        self.page.fill("dialog input[aria-label=\"Header's name\"]", "trace")
+        self.page.fill("dialog input[aria-label=\"Header's value\"]", "t-1")
+        self.page.click("dialog footer button", "Produce")
+        self.page.see("offset 0", "dialog .sent")
+        self.page.press("Escape")
+        self.page.until("document.querySelector('dialog') === null")
+
+    def shows_a_record(self):
+        self.page.press("2")
+        self.page.click("tr.link td.when")
+        # A number that JavaScript cannot hold is shown as it was written.
+        self.page.see("12345678901234567890", ".detail pre")
+        self.page.click(".detail button", "Headers")
+        self.page.see("t-1", ".detail")
+        self.page.click(".detail button", "Replay")
+        self.page.see("curl -s", ".detail pre")
+        self.page.click(".detail button", "Value")
+        self.page.click(".detail button", "Bytes")
+        self.page.see("00000000  7b 22", ".detail pre")
+        self.page.press("Escape")
+        self.page.until("document.querySelector('.detail') === null")
+
+    def fill(self):
+        now = round(time.time() * 1000)
+        records = [{"key": f"key-{n}", "value": {"n": n, "word": f"needle-{n}"}, "partition": n % 3,
+                    "timestamp": now - (DAY_MS * 10 if n < RECORDS // 2 else DAY_MS * 2) + n * 1000}
+                   for n in range(RECORDS)]
+        self.api("POST", f"topics/{TOPIC}/records", {"records": records})
+        self.noon_of_the_gap = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime((now - DAY_MS * 5) / 1000))
+
+    def browses_by_time(self):
+        self.fill()
+        self.page.click(".segments button", "Time")
+        self.page.fill("input[name=time]", self.noon_of_the_gap)
+        self.page.click("form button", "Look")
+        self.page.see(f"needle-{RECORDS // 2}", ".records")
+        shown = self.page.run("document.querySelectorAll('.records tbody tr').length")
+        # The later half, and the record that was written by hand.
+        if shown != RECORDS // 2 + 1:
+            raise AssertionError(f"{shown} records since then")
+
+    def browses_by_offset(self):
+        self.page.click(".segments button", "Offset")
+        self.page.fill("input[name=offset]", "2")
+        self.page.click("form button", "Look")
+        self.page.until("document.querySelector('.records tbody tr td:nth-child(3)')?.innerText === '2'")
+        self.page.run("document.activeElement.blur()")
+        self.page.press("[")
+        self.page.until("document.querySelector('.records tbody tr td:nth-child(3)')?.innerText === '0'", "older records")
+
+    def finds_text_and_keys(self):
+        self.page.click(".segments button", "Newest")
+        self.page.see(f"needle-{RECORDS - 1}", ".records")
+        self.page.fill("select[name=partition]", "all")
+        self.page.until("location.hash.includes('partition=all')")
+        self.page.fill("input[name=find]", "NEEDLE-7\"")
+        self.page.click("form button", "Look")
+        self.page.see("1 found")
+        self.page.see("needle-7", ".records")
+        self.page.fill('select[aria-label="Search by"]', "key")
+        self.page.fill("input[name=find]", "key-11")
+        self.page.click("form button", "Look")
+        self.page.see("needle-11", ".records")
+
+    def tails(self):
+        self.page.press("Escape")
+        self.page.run("document.activeElement.blur()")
+        self.page.press("3")
+        self.page.see("live", ".badge")
+        for n in range(3):
+            self.api("POST", f"topics/{TOPIC}/records", {"records": [{"value": f"live-{n}"}]})
+            self.page.see(f"live-{n}", ".records")
+        self.page.press(" ")
+        self.page.see("paused", ".badge")
+        self.api("POST", f"topics/{TOPIC}/records", {"records": [{"value": "unseen"}]})
+        self.page.see("1 passed over")
+
+    def shows_the_lag_of_a_group(self):
+        self.api("POST", f"groups/{GROUP}/offsets", {"to": "latest", "topics": [{"topic": TOPIC}], "dry_run": False})
+        self.page.press("g")
+        self.page.see("Groups", "h1")
+        self.page.see(GROUP, "td.name")
+        self.page.click("td a", GROUP)
+        self.page.see("Behind")
+        self.page.until("document.querySelectorAll('tbody tr').length === 3", "three partitions")
+        before = self.behind()
+        if before != 0:
+            raise AssertionError(f"{before} records behind at the end")
+
+    def behind(self):
+        lag = self.api("GET", f"groups/{GROUP}/lag")
+        return lag["records"]
+
+    def resets_a_group(self):
+        self.page.click("button", "Reset offsets")
+        self.page.click("dialog button", "Show what it would do")
+        self.page.see("Nothing is changed yet: 3 offsets would move")
+        if self.behind() != 0:
+            raise AssertionError("the dry run moved something")
+        self.page.click("dialog button", "Reset 3 partitions")
+        self.page.until("document.querySelector('dialog') === null")
+        self.page.see(str(RECORDS + 5), ".tile")
+        if self.behind() != RECORDS + 5:
+            raise AssertionError(f"{self.behind()} records behind after the reset")
+
+    def changes_a_setting(self):
+        self.page.open(f"{self.url}/#/topics/{TOPIC}/settings")
+        self.page.click("button[aria-label='Change retention.ms']")
+        self.page.fill("dialog input", "86400000")
+        self.page.click("dialog button", "Set")
+        self.page.until("document.querySelector('dialog') === null")
+        self.page.see("set for this topic")
+        configs = self.api("GET", f"topics/{TOPIC}/configs?search=retention.ms")["configs"]
+        if ["86400000", "topic"] not in [[one["value"], one["source"]] for one in configs]:
+            raise AssertionError(f"{configs}")
+
+    def shows_the_broker(self):
+        self.page.press("b")
+        self.page.see("Broker", "h1")
+        self.page.see("data-dir", "td.name")
+        self.page.see("free", ".disk")
+
+    def deletes_a_topic(self):
+        self.page.open(f"{self.url}/#/topics/{TOPIC}")
+        self.page.click("button", "Delete")
+        self.page.fill("dialog input[name=name]", TOPIC)
+        self.page.click("dialog button", "Delete for ever")
+        self.page.see("Topics", "h1")
+        self.page.until(f"!document.querySelector('main').innerText.includes({json.dumps(TOPIC)})")
+
+    def steps(self):
+        for what, work in [
+            ("opens with plots of what happened before", self.opens),
+            ("creates a topic", self.creates_a_topic),
+            ("tells why the broker refuses", self.refuses_what_the_broker_refuses),
+            ("produces a record", self.produces),
+            ("shows a record", self.shows_a_record),
+            ("browses by time", self.browses_by_time),
+            ("browses by offset", self.browses_by_offset),
+            ("finds text and keys", self.finds_text_and_keys),
+            ("follows live", self.tails),
+            ("shows the lag of a group", self.shows_the_lag_of_a_group),
+            ("resets a group after a dry run", self.resets_a_group),
+            ("changes a setting", self.changes_a_setting),
+            ("shows the broker", self.shows_the_broker),
+        ]:
+            self.step(what, work)
+
+
+VIEWS = {"overview": "", "topics": "topics", "topic": f"topics/{TOPIC}", "records": f"topics/{TOPIC}/records",
+         "settings": f"topics/{TOPIC}/settings", "groups": "groups", "group": f"groups/{GROUP}", "broker": "broker"}
+SIZES = {"wide": (1360, 860, False), "dark": (1360, 860, True), "small": (390, 844, False)}
+
+
+def take_pictures(chromium, url, directory):
+    directory.mkdir(parents=True, exist_ok=True)
+    for size, (width, height, dark) in SIZES.items():
+        page = chromium.page(width, height, dark)
+        for name, place in VIEWS.items():
+            page.open("about:blank")
+            page.open(f"{url}/#/{place}")
+            page.until("document.querySelector('main table, main canvas') !== null")
+            page.shot(directory / f"{name}-{size}.png")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bootstrap", metavar="URL", help="the HTTP port of a broker that runs")
+    parser.add_argument("--pictures", type=pathlib.Path, metavar="DIRECTORY")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        chromium = stack.enter_context(browser.Browser())
+        if arguments.bootstrap:
+            url = arguments.bootstrap.rstrip("/")
+        else:
+            url = f"http://{stack.enter_context(brokers.Stratalog()).http}"
+        run = Run(chromium.page(), url)
+        run.steps()
+        if arguments.pictures:
+            take_pictures(chromium, url, arguments.pictures)
+        run.step("deletes a topic", run.deletes_a_topic)
+    print(f"console: {run.passed} passed, {len(run.failures)} failed")
+    return 1 if run.failures else 0
+
+
+if __name__ == "__main__":
+    toolbox.run(main)
