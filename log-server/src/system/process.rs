@@ -57,7 +57,12 @@ pub fn processor_time() -> Duration {
 /// How many files it holds open.
 #[must_use]
 pub fn open_files() -> Option<usize> {
-    Some(fs::read_dir("/proc/self/fd").ok()?.count())
+    const FOLDER: &str = "/proc/self/fd";
+    // Since Linux 6.2 the folder's size is their number; before, it is 0.
+    match fs::metadata(FOLDER).ok()?.len() {
+        0 => Some(fs::read_dir(FOLDER).ok()?.count()),
+        count => usize::try_from(count).ok(),
+    }
 }
 
 /// How many it may hold open.
