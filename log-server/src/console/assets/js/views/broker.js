@@ -2,7 +2,7 @@
 
 import { html } from "../../vendor/htm-preact-3.1.1.js";
 import { path, useResource } from "../api.js";
-import { bytes, count, duration, hours } from "../format.js";
+import { bytes, count, duration, hours, plural } from "../format.js";
 import { Copy, Problem, Tile } from "../ui.js";
 import { Configs } from "./configs.js";
 
@@ -21,7 +21,7 @@ export function Broker() {
     <section class="tiles small">
       ${data && html`<${Tile} label="Kafka clients" value=${html`<code>${kafka}</code>`} hint=${html`node ${broker.node_id} <${Copy} text=${kafka} />`} />
       <${Tile} label="Version" value=${data.version} hint=${`cluster ${data.cluster_id}`} />
-      <${Tile} label="Holds" value=${`${count(data.topics)} topics`} hint=${`${count(data.partitions)} partitions, ${count(data.groups)} groups`} />`}
+      <${Tile} label="Holds" value=${plural(data.topics, "topic")} hint=${`${plural(data.partitions, "partition")}, ${plural(data.groups, "group")}`} />`}
       ${now && html`<${Tile} label="Up" value=${duration(now.health.uptime_ms)} hint=${now.health.status} kind=${now.health.status === "ok" ? "" : "warn"} />
       <${Tile} label="Connections" value=${count(now.kafka_connections + now.http_connections)} hint=${`${count(now.kafka_connections)} Kafka, ${count(now.http_connections)} HTTP, ${count(now.waiting_fetches)} fetches wait`} />
       <${Tile} label="Memory maps" value=${count(now.memory_maps)} hint=${`of ${count(now.memory_maps_max)}`} />`}
@@ -39,6 +39,6 @@ function Disk({ disk, fullIn }) {
     <header><code>${disk.path}</code><span class="faint">${bytes(disk.available_bytes)} of ${bytes(disk.total_bytes)} free${fullIn == null ? "" : `, full in ${hours(fullIn)} if it goes on like this`}</span></header>
     <${Problem} error=${disk.error && { message: disk.error }} />
     <div class="meter" role="img" aria-label=${`${bytes(disk.size_bytes)} are logs, ${bytes(other)} something else`}><i class="in" style=${share(disk.size_bytes)}></i><i class="other" style=${share(other)}></i></div>
-    <p class="faint"><span class="in-text">■</span> ${bytes(disk.size_bytes)} in ${count(disk.partitions)} partitions, <span>■</span> ${bytes(other)} something else</p>
+    <p class="faint"><span class="in-text">■</span> ${bytes(disk.size_bytes)} in ${plural(disk.partitions, "partition")}, <span>■</span> ${bytes(other)} something else</p>
   </div>`;
 }

@@ -1,6 +1,6 @@
 // The records of a topic: the newest, from an offset, from a time, or those that a search finds. Where one looks stands in the address.
 
-import { html, useEffect, useMemo, useState } from "../../vendor/htm-preact-3.1.1.js";
+import { html, useEffect, useLayoutEffect, useMemo, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { get, lines, path } from "../api.js";
 import { count, inputTime, plural, time, timeLong } from "../format.js";
 import { refine } from "../router.js";
@@ -72,7 +72,8 @@ function Browser({ name, partitions, query, onProduce }) {
 
 function Where({ where, change, partitions, canAll, range }) {
   const [draft, setDraft] = useState(where);
-  useEffect(() => setDraft(where), [where.partition, where.from, where.offset, where.time, where.find, where.by]);
+  // Before anybody can write into a field that is about to change.
+  useLayoutEffect(() => setDraft(where), [where.partition, where.from, where.offset, where.time, where.find, where.by]);
   const set = (field) => (event) => setDraft({ ...draft, [field]: event.target.value });
   const submit = (event) => {
     event.preventDefault();
