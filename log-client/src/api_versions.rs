@@ -1,4 +1,5 @@
-//! What a broker serves: the table of its `ApiVersions` response and the version to use of each API.
+//! What a broker serves: the table of its `ApiVersions` response, the version to use of each API, and the features
+//! of its cluster.
 //!
 //! Leaves the exchange itself to `connection`.
 
@@ -10,6 +11,8 @@ use log_core::protocol::{ApiKey, codec_versions};
 pub struct ApiVersions {
     /// By API key, sorted.
     ranges: Vec<(i16, (i16, i16))>,
+    /// What the cluster has agreed on, by name.
+    features: Vec<(String, i16)>,
 }
 
 /// Versions that the codec writes but that are not to be used: `InitProducerId` 6 belongs to the unfinished
@@ -35,7 +38,20 @@ impl ApiVersions {
             .map(|row| (row.api_key, (row.min_version, row.max_version)))
             .collect();
         ranges.sort_unstable();
-        Self { ranges }
+        let features = response.finalized_features.iter();
+        Self {
+            ranges,
+            features: features
+                .map(|feature| (feature.name.to_string(), feature.max_version_level))
+                .collect(),
+        }
+    }
+
+    /// The level of a feature that the cluster has agreed on; 0 for one it does not name.
+    #[must_use]
+    pub fn feature(&self, name: &str) -> i16 {
+        let found = self.features.iter().find(|(known, _)| known == name);
+        found.map_or(0, |(_, level)| *level)
     }
 
     /// What the broker offers of an API, lowest and highest.

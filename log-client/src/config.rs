@@ -145,6 +145,41 @@ pub enum StartAt {
     BeforeEnd(u64),
 }
 
+/// Which records a consumer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IsolationLevel {
+    /// All.
+    #[default]
+    ReadUncommitted,
+    /// Those of no transaction and of committed ones, up to the first of a transaction that is still open.
+    ReadCommitted,
+}
+
+impl IsolationLevel {
+    /// The number in requests.
+    #[must_use]
+    pub const fn code(self) -> i8 {
+        match self {
+            Self::ReadUncommitted => 0,
+            Self::ReadCommitted => 1,
+        }
+    }
+}
+
+impl std::str::FromStr for IsolationLevel {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "read_uncommitted" => Ok(Self::ReadUncommitted),
+            "read_committed" => Ok(Self::ReadCommitted),
+            _ => Err(Error::config(format!(
+                "isolation.level is read_uncommitted or read_committed, not {text:?}"
+            ))),
+        }
+    }
+}
+
 /// What a consumer does when its position is outside of what the partition has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OffsetReset {
@@ -176,6 +211,8 @@ pub struct ConsumerConfig {
     pub check_crcs: bool,
     /// What to do when the position is outside of what the partition has.
     pub offset_reset: OffsetReset,
+    /// Which records are shown (`isolation.level`).
+    pub isolation: IsolationLevel,
     /// The size to which one batch may decompress.
     pub decompressed_bytes_max: usize,
 }
@@ -192,6 +229,7 @@ impl ConsumerConfig {
             fetch_wait_max: Duration::from_millis(500),
             check_crcs: true,
             offset_reset: OffsetReset::Fail,
+            isolation: IsolationLevel::default(),
             // A thousand times the default limit of a batch on the wire would still be refused.
             decompressed_bytes_max: 512 << 20,
         }
@@ -281,6 +319,51 @@ impl ProducerConfig {
         }
         if self.buffer_memory < self.request_bytes_max.min(self.batch_bytes) {
             return Err(Error::config("buffer_memory must hold at least one batch"));
+        }
+        Ok(())
+    }
+}
+
+/// What a transactional producer has on top of [`ProducerConfig`].
+#[derive(Debug, Clone)]
+pub struct TransactionalConfig {
+    /// How to send; idempotent in any case.
+    pub producer: ProducerConfig,
+    /// The name that the producer keeps over restarts, and under which no second one may be at work
+    /// (`transactional.id`).
+    pub transactional_id: String,
+    /// After how long the coordinator aborts a transaction that was not ended (`transaction.timeout.ms`).
+    pub transaction_timeout: Duration,
+}
+
+impl TransactionalConfig {
+    /// Settings with defaults for all but the addresses and the transactional id.
+    #[must_use]
+    pub fn new(bootstrap: &str, transactional_id: &str) -> Self {
+        Self {
+            producer: ProducerConfig::new(bootstrap),
+            transactional_id: transactional_id.to_owned(),
+            transaction_timeout: Duration::from_mins(1),
+        }
+    }
+
+    /// Refuses settings that cannot work together.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] with the reason.
+    pub fn validate(&self) -> Result<()> {
+        self.producer.validate()?;
+        if !self.producer.idempotent {
+            return Err(Error::config("a transactional producer is idempotent"));
+        }
+        if self.transactional_id.is_empty() {
+            return Err(Error::config("transactional.id must not be empty"));
+        }
+        if i32::try_from(self.transaction_timeout.as_millis()).is_err() {
+            return Err(Error::config(format!(
+                "transaction.timeout.ms is at most {}",
+                i32::MAX
+            )));
         }
         Ok(())
     }

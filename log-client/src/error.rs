@@ -197,12 +197,49 @@ pub enum Error {
     /// The task that keeps the consumer in its group has ended, by a mistake of this library or with its runtime.
     #[error("the task that kept the consumer in its group has ended")]
     MembershipEnded,
+    /// Something went wrong in a transaction that its end mends: abort it, and what was to be done can be done again.
+    #[error("the transaction has to be aborted: {cause}")]
+    TransactionAbortable {
+        /// What went wrong.
+        cause: Box<Error>,
+    },
+    /// Another producer has the transactional id, or the coordinator has forgotten it. This one can do nothing any more.
+    #[error("the transactional producer is fenced: {cause}")]
+    ProducerFenced {
+        /// What the broker said.
+        cause: Box<Error>,
+    },
+    /// The transactional producer cannot go on, and another one with the same settings could not either.
+    #[error("the transactional producer cannot go on: {cause}")]
+    TransactionFailed {
+        /// What went wrong.
+        cause: Box<Error>,
+    },
+    /// A call that does not fit what the transactional producer is doing: nothing was done.
+    #[error("{0}")]
+    TransactionState(&'static str),
+    /// The record was given up, because its transaction was aborted. It was not appended.
+    #[error("not appended, because its transaction was aborted")]
+    TransactionAborted,
     /// The producer or connection was closed.
     #[error("the {0} is closed")]
     Closed(&'static str),
     /// Settings that contradict each other.
     #[error("{0}")]
     InvalidConfig(Arc<str>),
+}
+
+/// What to do about an error of a transactional producer (KIP-1050).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionErrorClass {
+    /// The same call may succeed when it is made again.
+    Retriable,
+    /// Abort the transaction, and do it again.
+    Abortable,
+    /// Make a new producer, and do the transaction again with it. Kafka says "application recoverable".
+    Fenced,
+    /// Nothing helps but other settings, rights or code. Kafka says "invalid configuration".
+    Fatal,
 }
 
 /// The error code of one response, with what it was about.
@@ -289,7 +326,21 @@ impl Error {
             Self::Broker(error) => Some(error.code),
             Self::NoBroker { last, .. } | Self::OutcomeUnknown { last, .. } => last.code(),
             Self::DeliveryTimedOut { last, .. } => last.as_ref().and_then(|error| error.code()),
+            Self::TransactionAbortable { cause }
+            | Self::ProducerFenced { cause }
+            | Self::TransactionFailed { cause } => cause.code(),
             _ => None,
+        }
+    }
+
+    /// What to do about an error of a transactional producer.
+    #[must_use]
+    pub fn transaction_class(&self) -> TransactionErrorClass {
+        match self {
+            Self::TransactionAbortable { .. } => TransactionErrorClass::Abortable,
+            Self::ProducerFenced { .. } => TransactionErrorClass::Fenced,
+            _ if self.is_retriable() => TransactionErrorClass::Retriable,
+            _ => TransactionErrorClass::Fatal,
         }
     }
 
@@ -368,6 +419,13 @@ impl Error {
             Self::NoCommittedOffset { .. } => {
                 Some("Say where to begin: seek, or set auto.offset.reset to earliest or latest.")
             }
+            Self::TransactionAbortable { cause } => {
+                cause.advice().or(Some("Abort the transaction, and do it again."))
+            }
+            Self::ProducerFenced { .. } => {
+                Some("Make a new producer; if two have the same transactional id, give one of them another.")
+            }
+            Self::TransactionFailed { cause } => cause.advice(),
             Self::MembershipEnded => Some("Subscribe again to join the group anew."),
             Self::OffsetOutOfRange { .. } => Some("Start from the earliest or the latest offset."),
             Self::LogTruncated { .. } => Some("Seek to the offset where the log ends, or start again."),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::by_leader::{Answers, Question, by_leader, by_topic};
 use crate::cluster::{Cluster, Lane};
+use crate::config::IsolationLevel;
 use crate::error::{self, Result};
 use crate::metadata::BrokerId;
 
@@ -66,10 +67,12 @@ pub struct ListedOffset {
     pub leader_epoch: LeaderEpoch,
 }
 
-/// Asks the leaders of the partitions; the answers come in the order of the questions.
+/// Asks the leaders of the partitions; the answers come in the order of the questions. The end of a partition is where those who
+/// read at this level stop.
 pub(crate) async fn list_offsets(
     cluster: &Cluster,
     queries: Vec<(TopicPartition, OffsetQuery)>,
+    isolation: IsolationLevel,
     deadline: Instant,
 ) -> Vec<(TopicPartition, Result<ListedOffset>)> {
     by_leader(
@@ -77,7 +80,7 @@ pub(crate) async fn list_offsets(
         ApiKey::ListOffsets,
         queries,
         deadline,
-        |leader, questions| ask(cluster, leader, questions),
+        |leader, questions| ask(cluster, leader, isolation, questions),
     )
     .await
 }
@@ -85,13 +88,19 @@ pub(crate) async fn list_offsets(
 async fn ask(
     cluster: &Cluster,
     leader: BrokerId,
+    isolation: IsolationLevel,
     questions: Vec<Question<OffsetQuery>>,
 ) -> Answers<ListedOffset> {
     let version_min = questions
         .iter()
         .map(|asked| asked.about.version_min())
         .max()
-        .unwrap_or(1);
+        .unwrap_or(1)
+        .max(if isolation == IsolationLevel::ReadCommitted {
+            2
+        } else {
+            1
+        });
     let rows = questions
         .into_iter()
         .map(|asked| (asked.partition, (asked.leader_epoch, asked.about)));
@@ -113,6 +122,7 @@ async fn ask(
         .collect();
     let request = ListOffsetsRequestData {
         replica_id: -1,
+        isolation_level: isolation.code(),
         topics,
         timeout_ms: i32::try_from(cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX),
         ..ListOffsetsRequestData::default()

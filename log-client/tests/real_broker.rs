@@ -7,7 +7,7 @@
 mod scenarios;
 
 #[cfg(test)]
-use scenarios::groups;
+use scenarios::{groups, transactions};
 
 /// Where the broker is.
 fn bootstrap() -> String {
@@ -49,4 +49,13 @@ scenarios! { groups, bootstrap();
     a_listener_hears_of_every_change_once
     a_member_that_does_not_poll_loses_its_partitions
     a_static_member_keeps_its_place
+}
+
+scenarios! { transactions, &bootstrap();
+    only_what_was_committed_is_read
+    the_newer_of_two_producers_fences_the_other
+    a_record_that_fails_dooms_its_transaction
+    offsets_count_with_their_transaction
+    a_transaction_that_nobody_ends_is_aborted
+    each_record_is_transformed_once
 }

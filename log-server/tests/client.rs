@@ -12,7 +12,7 @@
 
 #[path = "../../log-client/tests/scenarios/mod.rs"]
 mod scenarios;
-use scenarios::groups;
+use scenarios::{groups, transactions};
 #[path = "process/server.rs"]
 #[expect(dead_code, reason = "crashes and full disks are tested elsewhere")]
 mod server;
@@ -86,5 +86,18 @@ fn members_of_groups_do_with_this_broker_what_they_do_with_kafka() {
         for scenario in all {
             scenario.await.unwrap();
         }
+    });
+}
+
+#[test]
+#[ignore = "transactions are not served yet"]
+fn transactions_do_with_this_broker_what_they_do_with_kafka() {
+    with_broker(&[], |bootstrap| async move {
+        transactions::only_what_was_committed_is_read(&bootstrap).await;
+        transactions::the_newer_of_two_producers_fences_the_other(&bootstrap).await;
+        transactions::a_record_that_fails_dooms_its_transaction(&bootstrap).await;
+        transactions::offsets_count_with_their_transaction(&bootstrap).await;
+        transactions::a_transaction_that_nobody_ends_is_aborted(&bootstrap).await;
+        transactions::each_record_is_transformed_once(&bootstrap).await;
     });
 }

@@ -8,6 +8,7 @@ use log_core::protocol::{ApiKey, KafkaString};
 
 use super::{Admin, timeout_ms};
 use crate::by_leader::{Answers, Question, by_leader, by_topic};
+use crate::config::IsolationLevel;
 use crate::error::{self, Result};
 use crate::metadata::BrokerId;
 use crate::offsets::{ListedOffset, OffsetQuery, list_offsets};
@@ -21,7 +22,13 @@ impl Admin {
         &self,
         queries: Vec<(TopicPartition, OffsetQuery)>,
     ) -> Vec<(TopicPartition, Result<ListedOffset>)> {
-        list_offsets(&self.cluster, queries, self.deadline()).await
+        list_offsets(
+            &self.cluster,
+            queries,
+            IsolationLevel::ReadUncommitted,
+            self.deadline(),
+        )
+        .await
     }
 
     /// Deletes the records before an offset, or all with none; the results say where each log begins now.

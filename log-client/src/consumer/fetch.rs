@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use log_core::model::{LeaderEpoch, Offset, TopicId, TopicPartition};
+use log_core::model::{LeaderEpoch, Offset, ProducerId, TopicId, TopicPartition};
 use log_core::protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use log_core::protocol::messages::fetch_response::PartitionData;
 use log_core::protocol::messages::{FetchRequestData, FetchResponseData};
 use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
 
+use super::aborted::AbortedTransactions;
 use super::records::{PartitionRecords, Reading, Watermarks};
 use crate::cluster::{Cluster, Lane};
-use crate::config::ConsumerConfig;
+use crate::config::{ConsumerConfig, IsolationLevel};
 use crate::error::{self, Error, Result};
 use crate::metadata::BrokerId;
 
@@ -112,6 +113,7 @@ fn request(config: &ConsumerConfig, wanted: &[Wanted]) -> FetchRequestData {
         max_wait_ms: i32::try_from(config.fetch_wait_max.as_millis()).unwrap_or(i32::MAX),
         min_bytes: config.fetch_bytes_min,
         max_bytes: config.fetch_bytes_max,
+        isolation_level: config.isolation.code(),
         session_id: NO_SESSION,
         session_epoch: NO_SESSION_EPOCH,
         topics,
@@ -166,20 +168,31 @@ fn fetched(config: &ConsumerConfig, wanted: &Wanted, row: PartitionData) -> Resu
             end: Offset::new(row.diverging_epoch.end_offset),
         });
     }
+    let end = match config.isolation {
+        IsolationLevel::ReadUncommitted => row.high_watermark,
+        IsolationLevel::ReadCommitted => row.last_stable_offset,
+    };
     let watermarks = Watermarks {
-        high_watermark: Offset::new(row.high_watermark),
+        high_watermark: Offset::new(end),
         log_start: Offset::new(row.log_start_offset),
     };
     let reading = Reading {
         check_crcs: config.check_crcs,
         decompressed_bytes_max: config.decompressed_bytes_max,
     };
+    let aborted = match config.isolation {
+        IsolationLevel::ReadUncommitted => None,
+        IsolationLevel::ReadCommitted => row.aborted_transactions,
+    };
+    let aborted = aborted.unwrap_or_default().into_iter();
+    let aborted = AbortedTransactions::new(aborted.map(|transaction| {
+        let first = Offset::new(transaction.first_offset);
+        (first, ProducerId::new(transaction.producer_id))
+    }));
     let bytes = row.records.unwrap_or_default();
-    let records = PartitionRecords::take(partition.clone(), wanted.offset, watermarks, &bytes, reading)?;
-    let last_epoch = records.as_ref().and_then(|records| {
-        let last = records.batches().last()?;
-        Some(last.header().leader_epoch)
-    });
+    let from = wanted.offset;
+    let records = PartitionRecords::take(partition.clone(), from, watermarks, aborted, &bytes, reading)?;
+    let last_epoch = records.as_ref().and_then(PartitionRecords::last_epoch);
     Ok(Fetched {
         watermarks,
         records,

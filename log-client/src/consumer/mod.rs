@@ -1,6 +1,7 @@
 //! The partition consumer: named partitions, read from a named place onwards.
 //!
 //! - `records`: what a fetch brought for one partition
+//! - `aborted`: which batches of a fetch belong to aborted transactions
 //! - `fetch`: one request to one broker and its response
 //! - `start`: the offsets that starts stand for
 //!
@@ -8,8 +9,10 @@
 //! whose records have been handed out; so the next records travel while the last ones are worked on.
 //! Nothing happens in the background that nobody waits for: dropping the consumer ends its requests.
 //!
-//! No consumer groups and no transactions yet: records of open and aborted transactions are shown.
+//! With [`IsolationLevel::ReadCommitted`](crate::config::IsolationLevel) records of aborted transactions are passed over, and
+//! the broker gives none of open ones.
 
+mod aborted;
 mod fetch;
 mod records;
 mod start;
@@ -239,7 +242,8 @@ impl Consumer {
         &self,
         queries: Vec<(TopicPartition, OffsetQuery)>,
     ) -> Vec<(TopicPartition, Result<ListedOffset>)> {
-        list_offsets(&self.cluster, queries, self.cluster.api_deadline()).await
+        let deadline = self.cluster.api_deadline();
+        list_offsets(&self.cluster, queries, self.config.isolation, deadline).await
     }
 
     /// The offsets that starts stand for; one result each, in their order. An offset stands for itself,
@@ -253,7 +257,7 @@ impl Consumer {
             .filter(|(_, start)| !matches!(start, StartAt::Offset(_)))
             .map(|(partition, start)| (partition.clone(), *start, 0))
             .collect();
-        let resolved = resolve(&self.cluster, asked).await;
+        let resolved = resolve(&self.cluster, self.config.isolation, asked).await;
         let mut resolved: BTreeMap<_, _> = resolved
             .into_iter()
             .map(|(partition, _, result)| (partition, result))
@@ -272,7 +276,8 @@ impl Consumer {
             .collect()
     }
 
-    /// Waits until there are records and returns all that have arrived, at most one piece per partition.
+    /// Waits until there are records and returns all that have arrived, at most one piece per partition. A piece that
+    /// only ends transactions, or was aborted, shows no records, but tells how far reading has come.
     /// May be cancelled without loss.
     ///
     /// # Errors
@@ -343,9 +348,9 @@ impl Consumer {
             }
         }
         if !wanted.is_empty() {
-            let cluster = self.cluster.clone();
+            let (cluster, isolation) = (self.cluster.clone(), self.config.isolation);
             self.work
-                .spawn(async move { Event::Resolved(resolve(&cluster, wanted).await) });
+                .spawn(async move { Event::Resolved(resolve(&cluster, isolation, wanted).await) });
         }
     }
 

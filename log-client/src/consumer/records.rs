@@ -7,11 +7,12 @@
 use std::fmt;
 
 use bytes::Bytes;
-use log_core::model::{Offset, TimestampMs, TopicPartition};
+use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicPartition};
 use log_core::record::batch::{Batch, BatchError, batches};
 use log_core::record::compression::Compression;
 use log_core::record::record::Record;
 
+use super::aborted::AbortedTransactions;
 use crate::error::{Error, Result};
 
 /// Records of one partition, in order.
@@ -24,6 +25,8 @@ pub struct PartitionRecords {
     high_watermark: Offset,
     log_start: Offset,
     bytes: Bytes,
+    /// Where batches of aborted transactions begin, in order.
+    aborted: Box<[Offset]>,
     decompressed_bytes_max: usize,
 }
 
@@ -72,15 +75,17 @@ pub(crate) struct Watermarks {
 
 impl PartitionRecords {
     /// Takes the whole batches of `bytes` that hold records from `from` on, checking each; an incomplete
-    /// last batch is left out. `None` when there are none. What stands before a damaged batch is taken: the
+    /// last batch is left out, and batches of aborted transactions are passed over. `None` when there are none. What stands before a damaged batch is taken: the
     /// next fetch begins with the damage, and fails.
     pub(crate) fn take(
         partition: TopicPartition,
         from: Offset,
         watermarks: Watermarks,
+        mut transactions: AbortedTransactions,
         bytes: &Bytes,
         reading: Reading,
     ) -> Result<Option<Self>> {
+        let mut aborted = Vec::new();
         let mut next_offset = from;
         let (mut begin, mut end) = (0, 0);
         let mut walk = batches(bytes);
@@ -92,7 +97,12 @@ impl PartitionRecords {
                 Ok(batch)
             });
             let header = match checked {
-                Ok(batch) => *batch.header(),
+                Ok(batch) => {
+                    if transactions.contains(&batch) {
+                        aborted.push(batch.header().base_offset);
+                    }
+                    *batch.header()
+                }
                 Err(_) if begin < end => break,
                 Err(error) => return Err(corrupt(&partition, next_offset, &error)),
             };
@@ -110,6 +120,7 @@ impl PartitionRecords {
             high_watermark: watermarks.high_watermark,
             log_start: watermarks.log_start,
             bytes: bytes.slice(begin..end),
+            aborted: aborted.into(),
             decompressed_bytes_max: reading.decompressed_bytes_max,
         }))
     }
@@ -150,10 +161,17 @@ impl PartitionRecords {
         &self.bytes
     }
 
-    /// The batches. Control batches are among them, and the first may begin before the offset that was
-    /// asked for.
+    /// The batches. Control batches are among them, those of aborted transactions are not if only committed
+    /// records are read, and the first may begin before the offset that was asked for.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
-        batches(&self.bytes).map_while(Result::ok)
+        let all = batches(&self.bytes).map_while(Result::ok);
+        all.filter(|batch| self.aborted.binary_search(&batch.header().base_offset).is_err())
+    }
+
+    /// The leader epoch of the last batch, shown or not.
+    pub(crate) fn last_epoch(&self) -> Option<LeaderEpoch> {
+        let last = batches(&self.bytes).map_while(Result::ok).last()?;
+        Some(last.header().leader_epoch)
     }
 
     /// Shows every record from the asked offset on to `visitor`. `scratch` is where compressed batches are

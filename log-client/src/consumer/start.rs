@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log_core::model::{Offset, TimestampMs, TopicPartition};
 
 use crate::cluster::Cluster;
-use crate::config::StartAt;
+use crate::config::{IsolationLevel, StartAt};
 use crate::error::Result;
 use crate::offsets::{ListedOffset, OffsetQuery, list_offsets};
 
@@ -21,13 +21,14 @@ pub(crate) fn back(duration: Duration) -> StartAt {
 /// Turns starts into offsets.
 pub(super) async fn resolve(
     cluster: &Cluster,
+    isolation: IsolationLevel,
     wanted: Vec<(TopicPartition, StartAt, u64)>,
 ) -> Vec<(TopicPartition, u64, Result<Offset>)> {
     let first = wanted
         .iter()
         .map(|(partition, start, _)| (partition.clone(), query(*start)))
         .collect();
-    let found = list_offsets(cluster, first, cluster.api_deadline()).await;
+    let found = list_offsets(cluster, first, isolation, cluster.api_deadline()).await;
     // What was asked for may not exist, or need a second look: then the other end of the log decides.
     let second = wanted
         .iter()
@@ -37,7 +38,7 @@ pub(super) async fn resolve(
             _ => None,
         })
         .collect();
-    let others = list_offsets(cluster, second, cluster.api_deadline()).await;
+    let others = list_offsets(cluster, second, isolation, cluster.api_deadline()).await;
     let mut others: BTreeMap<_, _> = others.into_iter().collect();
     let mut resolved = Vec::with_capacity(wanted.len());
     for ((partition, start, since), (_, answer)) in wanted.into_iter().zip(found) {

@@ -1,12 +1,17 @@
-//! The broker that keeps a group: found when it is first needed, forgotten when it says that it is not the one.
+//! The broker that keeps a group, or the transactions of a producer: found when it is first needed, forgotten when it says
+//! that it is not the one.
 //!
+//! - `member`: who commits for a group
 //! - `offsets`: committing, fetching and deleting a group's offsets
+//! - `transactions`: what a transactional producer asks of both kinds of coordinators
 //!
 //! Everything about a group goes to its coordinator. Requests that wait for other members travel on a lane of
 //! their own (`Lane::Group`), so that commits do not queue up behind them. Which members a group has and who
 //! reads what is the business of `group` and `admin`.
 
+mod member;
 mod offsets;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +22,10 @@ use log_core::protocol::{ApiKey, ErrorCode, KafkaString, Request};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub use member::GroupMember;
 pub use offsets::CommittedOffset;
 pub(crate) use offsets::{CommitIdentity, may_pass};
+pub(crate) use transactions::{ProducerIdentity, TransactionProtocol};
 
 use crate::cluster::{Cluster, Lane};
 use crate::connection::Connection;
@@ -29,23 +36,50 @@ use crate::retry;
 /// From this version on one request asks about several coordinators (KIP-699).
 const VERSION_WITH_BATCHES: i16 = 4;
 
-/// What the protocol calls a group's coordinator, as opposed to a transaction's.
-const KEY_TYPE_GROUP: i8 = 0;
+/// What a coordinator keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Group,
+    Transactions,
+}
 
-/// The coordinator of one group. Clones share what is known about it.
+impl Kind {
+    /// The number in the request that looks for it.
+    const fn code(self) -> i8 {
+        match self {
+            Self::Group => 0,
+            Self::Transactions => 1,
+        }
+    }
+}
+
+/// The coordinator of one group or of one transactional id. Clones share what is known about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Coordinator {
     cluster: Cluster,
-    group: Arc<str>,
+    kind: Kind,
+    /// The group, or the transactional id.
+    key: Arc<str>,
     node: Arc<Mutex<Option<BrokerId>>>,
     lane: Lane,
 }
 
 impl Coordinator {
+    /// The coordinator of a group.
     pub(crate) fn new(cluster: Cluster, group: &str) -> Self {
+        Self::of(Kind::Group, cluster, group)
+    }
+
+    /// The coordinator of a transactional id.
+    pub(crate) fn of_transactions(cluster: Cluster, transactional_id: &str) -> Self {
+        Self::of(Kind::Transactions, cluster, transactional_id)
+    }
+
+    fn of(kind: Kind, cluster: Cluster, key: &str) -> Self {
         Self {
             cluster,
-            group: group.into(),
+            kind,
+            key: key.into(),
             node: Arc::default(),
             lane: Lane::General,
         }
@@ -61,12 +95,22 @@ impl Coordinator {
     }
 
     pub(crate) fn group(&self) -> &str {
-        &self.group
+        &self.key
     }
 
     /// The group's name as requests carry it.
     pub(crate) fn group_id(&self) -> KafkaString {
-        KafkaString::from(self.group.to_string())
+        self.key()
+    }
+
+    /// The transactional id.
+    pub(crate) fn transactional_id(&self) -> &str {
+        &self.key
+    }
+
+    /// The group or transactional id as requests carry it.
+    fn key(&self) -> KafkaString {
+        KafkaString::from(self.key.to_string())
     }
 
     /// The broker's number, asked for if it is not known; one attempt.
@@ -83,13 +127,13 @@ impl Coordinator {
     async fn find(&self) -> Result<BrokerId> {
         let request = |version| {
             let mut request = FindCoordinatorRequestData {
-                key_type: KEY_TYPE_GROUP,
+                key_type: self.kind.code(),
                 ..FindCoordinatorRequestData::default()
             };
             if version < VERSION_WITH_BATCHES {
-                request.key = self.group_id();
+                request.key = self.key();
             } else {
-                request.coordinator_keys = vec![self.group_id()];
+                request.coordinator_keys = vec![self.key()];
             }
             request
         };
@@ -108,7 +152,7 @@ impl Coordinator {
                 ..FoundCoordinator::default()
             });
         let message = row.error_message.as_ref().map(KafkaString::as_str);
-        error::check(ApiKey::FindCoordinator, row.error_code, &self.group, message)?;
+        error::check(ApiKey::FindCoordinator, row.error_code, &self.key, message)?;
         // It may have joined the cluster after the metadata were fetched.
         let metadata = self.cluster.metadata();
         if !metadata.brokers.contains_key(&row.node_id) {

@@ -117,6 +117,7 @@ impl GroupConfig {
             "fetch.max.bytes" => self.consumer.fetch_bytes_max = number(name, value, 0)?,
             "max.partition.fetch.bytes" => self.consumer.partition_bytes_max = number(name, value, 0)?,
             "fetch.max.wait.ms" => self.consumer.fetch_wait_max = millis(name, value, 0)?,
+            "isolation.level" => self.consumer.isolation = value.parse()?,
             "check.crcs" => self.consumer.check_crcs = boolean(name, value)?,
             "group.id" => value.clone_into(&mut self.group_id),
             "group.instance.id" => self.group_instance_id = text(),
@@ -301,6 +302,7 @@ mod tests {
             ("auto.offset.reset", "by_duration:PT1H30M"),
             ("partition.assignment.strategy", "cooperative-sticky, range"),
             ("fetch.max.wait.ms", "50"),
+            ("isolation.level", "read_committed"),
             ("client.rack", ""),
         ] {
             config.set(name, value).unwrap();
@@ -335,6 +337,7 @@ mod tests {
             ("auto.offset.reset", "by_duration:PT1X"),
             ("auto.offset.reset", "by_duration:PT-1S"),
             ("partition.assignment.strategy", "sticky"),
+            ("isolation.level", "serializable"),
         ] {
             assert!(config().set(name, value).is_err(), "{name}={value}");
         }

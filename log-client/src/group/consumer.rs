@@ -26,7 +26,7 @@ use super::subscription::Subscription;
 use crate::cluster::Cluster;
 use crate::config::StartAt;
 use crate::consumer::{Consumer, ConsumerRecord, PartitionRecords, back};
-use crate::coordinator::{CommitIdentity, CommittedOffset, Coordinator};
+use crate::coordinator::{CommitIdentity, CommittedOffset, Coordinator, GroupMember};
 use crate::error::{Error, Result};
 
 /// A member of a group. Dropping it leaves the group to find out by itself; [`GroupConsumer::close`] tells it.
@@ -57,19 +57,6 @@ pub struct GroupConsumer {
     pub(super) committed: BTreeMap<TopicPartition, Offset>,
     /// Why offsets of partitions that were given up are not committed.
     pub(super) commit_error: Option<Error>,
-}
-
-/// A member as its group knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupMember {
-    /// The group's name.
-    pub group_id: String,
-    /// The member's id.
-    pub member_id: String,
-    /// The generation of a classic group, or the member's epoch in a consumer group.
-    pub epoch: i32,
-    /// The name it keeps over restarts, if it has one.
-    pub instance_id: Option<String>,
 }
 
 /// What was done meanwhile.

@@ -32,9 +32,10 @@ mod positions;
 mod rebalance;
 mod subscription;
 
+pub use crate::coordinator::GroupMember;
 pub use committer::Commit;
 pub use config::{AutoOffsetReset, GroupConfig, GroupProtocol};
-pub use consumer::{GroupConsumer, GroupMember};
+pub use consumer::GroupConsumer;
 pub use listener::{Rebalance, RebalanceListener};
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ impl GroupConsumer {
     /// partition is being looked up.
     pub fn lag(&self) -> impl Future<Output = BTreeMap<TopicPartition, Result<Option<u64>>>> + Send + use<> {
         let cluster = self.cluster().clone();
+        let isolation = self.config.consumer.isolation;
         let positions: Vec<_> = self
             .owned
             .keys()
@@ -46,7 +47,7 @@ impl GroupConsumer {
             let queries = positions
                 .iter()
                 .map(|(partition, _)| (partition.clone(), OffsetQuery::Latest));
-            let ends = list_offsets(&cluster, queries.collect(), cluster.api_deadline()).await;
+            let ends = list_offsets(&cluster, queries.collect(), isolation, cluster.api_deadline()).await;
             let rows = positions.into_iter().zip(ends);
             rows.map(|((partition, position), (_, end))| {
                 let lag = end.map(|end| Some(lag(position?, end.offset?)));
@@ -107,6 +108,47 @@ impl GroupConsumer {
         self.committer.commit(offsets, None)
     }
 
+    /// What [`GroupConsumer::commit`] would commit for these partitions of this member; for a transaction to commit.
+    #[must_use]
+    pub fn positions<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> BTreeMap<TopicPartition, CommittedOffset> {
+        let position = |partition: &TopicPartition| {
+            if let Some(offset) = self.buffer.position(partition) {
+                return Some((offset, LeaderEpoch::NONE));
+            }
+            self.consumer.position_with_epoch(partition)
+        };
+        partitions
+            .into_iter()
+            .filter_map(|partition| {
+                let (offset, leader_epoch) = position(partition)?;
+                let committed = CommittedOffset {
+                    leader_epoch,
+                    ..CommittedOffset::new(offset)
+                };
+                Some((partition.clone(), committed))
+            })
+            .collect()
+    }
+
+    /// Goes back to where the group stands, or where the settings begin if it stands nowhere: what was handed out and not
+    /// committed comes again.
+    pub fn rewind(&mut self) {
+        self.buffer.clear();
+        let owned: Vec<_> = self.owned.keys().cloned().collect();
+        for partition in &owned {
+            self.consumer.unassign(partition);
+        }
+        self.look_up(owned, Duration::ZERO);
+    }
+
+    /// Whether the group has decided nothing that this consumer has not heard of.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        !self.link.has_news()
+    }
+
     pub(super) fn auto_commit_if_due(&mut self) {
         let now = Instant::now();
         if !self.config.enable_auto_commit || now < self.auto_commit_at {
@@ -128,28 +170,9 @@ impl GroupConsumer {
 
     /// The positions that are not known to be committed.
     pub(super) fn uncommitted(&self, partitions: &[TopicPartition]) -> Offsets {
-        let mut offsets = self.positions(partitions.iter());
+        let mut offsets = self.positions(partitions);
         offsets.retain(|partition, position| self.committed.get(partition) != Some(&position.offset));
         offsets
-    }
-
-    fn positions<'a>(&self, partitions: impl Iterator<Item = &'a TopicPartition>) -> Offsets {
-        let position = |partition: &TopicPartition| {
-            if let Some(offset) = self.buffer.position(partition) {
-                return Some((offset, LeaderEpoch::NONE));
-            }
-            self.consumer.position_with_epoch(partition)
-        };
-        partitions
-            .filter_map(|partition| {
-                let (offset, leader_epoch) = position(partition)?;
-                let committed = CommittedOffset {
-                    leader_epoch,
-                    ..CommittedOffset::new(offset)
-                };
-                Some((partition.clone(), committed))
-            })
-            .collect()
     }
 }
 

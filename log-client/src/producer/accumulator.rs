@@ -106,17 +106,12 @@ pub(crate) enum Readiness {
 }
 
 impl Accumulator {
-    pub(crate) fn new(
-        batch_bytes: usize,
-        linger: Duration,
-        options: BatchOptions,
-        buffer_memory: usize,
-    ) -> Self {
+    pub(crate) fn new(batch_bytes: usize, linger: Duration, options: BatchOptions, books: Books) -> Self {
         Self {
             batch_bytes,
             linger,
             options,
-            books: Arc::new(Books::new(buffer_memory)),
+            books: Arc::new(books),
             topics: RwLock::default(),
             fresh: Mutex::default(),
             is_closed: AtomicBool::new(false),
@@ -403,7 +398,12 @@ mod tests {
     const LINGER: Duration = Duration::from_millis(5);
 
     fn accumulator(batch_bytes: usize, partitions: i32) -> (Accumulator, Arc<TopicQueues>) {
-        let accumulator = Accumulator::new(batch_bytes, LINGER, BatchOptions::default(), 1 << 20);
+        let accumulator = Accumulator::new(
+            batch_bytes,
+            LINGER,
+            BatchOptions::default(),
+            Books::new(1 << 20, None),
+        );
         let topic = accumulator.update(&metadata(partitions));
         (accumulator, topic)
     }

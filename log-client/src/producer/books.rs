@@ -4,6 +4,7 @@
 //! begins a new one, and waits until the older ones are empty.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::error::{Error, Result};
+use crate::producer::transactions::Transactions;
 
 /// The producer's accounts; shared by all that hold records.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Books {
     memory_bytes: usize,
     memory: Semaphore,
     batches: Mutex<Batches>,
+    /// What hears of records that fail, with a transactional producer.
+    transactions: Option<Arc<Transactions>>,
     /// How many wait for batches to leave before their time.
     hurried: AtomicUsize,
     /// Tells the sender that there may be something to send.
@@ -34,13 +38,21 @@ struct Batches {
 }
 
 impl Books {
-    pub(crate) fn new(memory_bytes: usize) -> Self {
+    pub(crate) fn new(memory_bytes: usize, transactions: Option<Arc<Transactions>>) -> Self {
         Self {
             memory_bytes,
+            transactions,
             memory: Semaphore::new(memory_bytes.min(Semaphore::MAX_PERMITS)),
             batches: Mutex::default(),
             hurried: AtomicUsize::new(0),
             wake: Notify::new(),
+        }
+    }
+
+    /// A record has failed.
+    pub(crate) fn failed(&self, error: &Error) {
+        if let Some(transactions) = &self.transactions {
+            transactions.record_failed(error);
         }
     }
 
@@ -185,15 +197,13 @@ impl Drop for Hurry<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures_util::FutureExt as _;
 
     use super::*;
 
     #[test]
     fn flush_waits_for_older_batches_only() {
-        let books = Books::new(10);
+        let books = Books::new(10, None);
         assert!(books.flush().now_or_never().is_some(), "nothing is open");
         let first = books.opened();
         let mut flush = Box::pin(books.flush());
@@ -210,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn memory_is_waited_for_and_given_back() {
-        let books = Arc::new(Books::new(100));
+        let books = Arc::new(Books::new(100, None));
         let soon = Duration::from_secs(1);
         books.reserve(60, soon).await.unwrap().hand_over();
         drop(books.reserve(40, soon).await.unwrap());

@@ -129,6 +129,15 @@ impl Claim {
             if state.outcomes.iter().any(|(first, _)| *first == self.first) {
                 return;
             }
+            match &outcome {
+                Outcome::Appended { .. } => {}
+                Outcome::Failed(error) => self.books.failed(error),
+                Outcome::Refused { records } => {
+                    if let Some((_, error)) = records.first() {
+                        self.books.failed(error);
+                    }
+                }
+            }
             state.outcomes.push((self.first, outcome));
             state.open -= 1;
             if state.open > 0 {
@@ -225,7 +234,7 @@ mod tests {
     use super::*;
 
     fn batch(records: u32) -> (Claim, Vec<Delivery>) {
-        let mut claim = Ticket::issue(TopicPartition::new("t", 3), Arc::new(Books::new(1000)));
+        let mut claim = Ticket::issue(TopicPartition::new("t", 3), Arc::new(Books::new(1000, None)));
         let deliveries = (0..records)
             .map(|index| claim.record(index, TimestampMs::new(i64::from(index)), 1))
             .collect();

@@ -33,6 +33,7 @@ pub(super) async fn exchange(
 /// One request for all these batches, of which no two are of one partition.
 pub(super) fn produce_request(
     config: &ProducerConfig,
+    transactional_id: Option<&str>,
     batches: &[(&TopicPartition, &SealedBatch)],
     ids: &[TopicId],
 ) -> ProduceRequestData {
@@ -56,6 +57,7 @@ pub(super) fn produce_request(
         }
     }
     ProduceRequestData {
+        transactional_id: transactional_id.map(|id| KafkaString::from(id.to_owned())),
         acks: config.acks.code(),
         timeout_ms: i32::try_from(config.client.request_timeout.as_millis()).unwrap_or(i32::MAX),
         topic_data: topics,

@@ -7,6 +7,7 @@
 //! - `in_order`: order, sequences and retries of one partition
 //! - `exchange`: one request and its response
 //! - `sender`: the task that sends
+//! - `transactions`: records that count together or not at all
 //!
 //! A record that was acknowledged is in the log; one that failed with [`Error::DeliveryTimedOut`] or
 //! [`Error::OutcomeUnknown`] may be or not, and so may one that was given up with [`Error::Closed`] because the
@@ -19,6 +20,7 @@ mod exchange;
 mod in_order;
 mod partitioner;
 mod sender;
+mod transactions;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ mod tests;
 pub use delivery::{Delivery, RecordMetadata};
 pub use log_core::record::record::RecordHeader;
 pub use partitioner::{murmur2, partition_for_key};
+pub use transactions::TransactionalProducer;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,8 +41,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use accumulator::{Accumulator, Parts, TopicQueues};
+use books::Books;
 use in_order::Policy;
 use sender::Sender;
+use transactions::Transactional;
 
 use crate::cluster::Cluster;
 use crate::config::ProducerConfig;
@@ -140,27 +145,36 @@ impl Producer {
     pub fn new(config: ProducerConfig) -> Result<Self> {
         config.validate()?;
         let cluster = Cluster::new(config.client.clone())?;
+        Ok(Self::start(config, cluster, None))
+    }
+
+    /// A producer of a valid configuration, with transactions or without.
+    fn start(config: ProducerConfig, cluster: Cluster, transactional: Option<Transactional>) -> Self {
         let options = BatchOptions {
             compression: config.compression,
             compression_level: config.compression_level,
+            transactional: transactional.is_some(),
             ..BatchOptions::default()
         };
+        let transactions = transactional.as_ref().map(|own| Arc::clone(own.transactions()));
         let accumulator = Arc::new(Accumulator::new(
             config.batch_bytes,
             config.linger,
             options,
-            config.buffer_memory,
+            Books::new(config.buffer_memory, transactions),
         ));
         let policy = Policy {
+            is_transactional: transactional.is_some(),
             is_idempotent: config.idempotent,
             in_flight_max: config.in_flight_max,
             delivery_timeout: config.delivery_timeout,
             backoff: config.client.retry_backoff,
             options,
         };
-        let sender = Sender::new(cluster.clone(), Arc::clone(&accumulator), config.clone(), policy);
+        let accounts = Arc::clone(&accumulator);
+        let sender = Sender::new(cluster.clone(), accounts, config.clone(), policy, transactional);
         let task = tokio::spawn(sender.run());
-        Ok(Self {
+        Self {
             inner: Arc::new(Inner {
                 config,
                 cluster,
@@ -168,7 +182,7 @@ impl Producer {
                 abort: task.abort_handle(),
                 task: Mutex::new(Some(task)),
             }),
-        })
+        }
     }
 
     /// The cluster it sends to.

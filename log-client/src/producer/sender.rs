@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use log_core::model::{ProducerEpoch, ProducerId, TopicId};
+use log_core::model::{ProducerEpoch, ProducerId, TopicId, TopicPartition};
 use log_core::protocol::ApiKey;
 use log_core::protocol::messages::{InitProducerIdRequestData, ProduceResponseData};
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::accumulator::{Accumulator, PartitionQueue};
 use super::exchange::{TopicKey, answer, exchange, produce_request, rows_of, unanswered};
 use super::in_order::{Answer, Identity, InOrder, Policy, SealedBatch, Wish};
+use super::transactions::Transactional;
 use crate::cluster::{Cluster, Lane};
 use crate::config::ProducerConfig;
 use crate::connection::Connection;
@@ -46,6 +47,7 @@ pub(super) struct Sender {
     brokers: HashMap<BrokerId, BrokerState>,
     identity: Option<Identity>,
     is_fetching_identity: bool,
+    transactional: Option<Transactional>,
     refresh: Refresh,
     work: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send>>>,
 }
@@ -79,6 +81,7 @@ enum Event {
     Connected(BrokerId, Result<Connection>),
     Refreshed(Result<()>),
     Identified(Result<Identity>),
+    Added(Vec<TopicPartition>, Result<()>),
 }
 
 struct Answered {
@@ -102,6 +105,7 @@ impl Sender {
         accumulator: Arc<Accumulator>,
         config: ProducerConfig,
         policy: Policy,
+        transactional: Option<Transactional>,
     ) -> Self {
         Self {
             cluster,
@@ -114,6 +118,7 @@ impl Sender {
             brokers: HashMap::new(),
             identity: None,
             is_fetching_identity: false,
+            transactional,
             refresh: Refresh::default(),
             work: FuturesUnordered::new(),
         }
@@ -155,6 +160,10 @@ impl Sender {
     fn turn(&mut self, now: Instant) -> Instant {
         for queue in self.accumulator.take_fresh() {
             self.activate(queue, now);
+        }
+        if let Some(transactional) = &mut self.transactional {
+            let partitions = self.partitions.iter_mut();
+            self.identity = transactional.follow(partitions.map(|partition| &mut partition.in_order));
         }
         let metadata = self.cluster.metadata();
         let mut due = now + self.config.client.metadata_max_age;
@@ -208,6 +217,16 @@ impl Sender {
             }
         }
         self.active = still_active;
+        let adding = self
+            .transactional
+            .as_mut()
+            .and_then(|own| own.begin_adding(self.identity));
+        if let Some(adding) = adding {
+            self.work.push(Box::pin(async move {
+                let (partitions, result) = adding.await;
+                Event::Added(partitions, result)
+            }));
+        }
         let has_sent = !drafts.is_empty();
         for (broker, draft) in drafts {
             self.send(broker, draft, metadata);
@@ -260,6 +279,11 @@ impl Sender {
                 return due(None);
             }
         };
+        if let Some(transactional) = &mut self.transactional
+            && !transactional.admits(&partition.queue.partition)
+        {
+            return due(None);
+        }
         if !self.may_send_to(leader) {
             return due(None);
         }
@@ -326,14 +350,20 @@ impl Sender {
                     .map_or(TopicId::ZERO, |topic| topic.id)
             })
             .collect();
-        let version = connection.version(ApiKey::Produce).map(|version| {
+        let transactional = self.transactional.as_ref();
+        let newest = match transactional {
+            Some(own) => own.transactions().protocol().produce_version(&connection),
+            None => connection.version(ApiKey::Produce),
+        };
+        let version = newest.map(|version| {
             if ids.contains(&TopicId::ZERO) {
                 version.min(VERSION_WITH_TOPIC_IDS - 1)
             } else {
                 version
             }
         });
-        let request = produce_request(&self.config, &batches, &ids);
+        let transactional_id = transactional.map(|own| own.coordinator().transactional_id());
+        let request = produce_request(&self.config, transactional_id, &batches, &ids);
         let acks = self.config.acks;
         self.work.push(Box::pin(async move {
             let result = match version {
@@ -369,6 +399,11 @@ impl Sender {
             }
             Event::Refreshed(result) => self.refreshed(result),
             Event::Identified(result) => self.identified(result),
+            Event::Added(partitions, result) => {
+                if let Some(transactional) = &mut self.transactional {
+                    transactional.added(partitions, result);
+                }
+            }
         }
     }
 

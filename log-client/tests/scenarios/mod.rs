@@ -3,6 +3,7 @@
 //! Topics have random names, so that runs do not meet; each scenario deletes its own.
 
 pub(crate) mod groups;
+pub(crate) mod transactions;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -26,6 +26,9 @@
 //!
 //! The Java client renumbers also what may have been appended, and so may append it twice.
 //!
+//! In a transaction nothing is numbered anew: where there would be a gap, the batch has failed, and with it the transaction. The
+//! next one has another epoch, which the coordinator of transactions gives, and numbers from 0.
+//!
 //! - `sealed_batch`: one batch as it travels
 
 mod sealed_batch;
@@ -48,16 +51,17 @@ use crate::retry::Backoff;
 pub(crate) use sealed_batch::SealedBatch;
 
 /// A producer id and its epoch on one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub id: ProducerId,
-    pub epoch: ProducerEpoch,
-}
+pub(crate) use crate::coordinator::ProducerIdentity as Identity;
+
+/// How long to wait, at most, for the end of the transaction before.
+const BETWEEN_TRANSACTIONS: Duration = Duration::from_millis(20);
 
 /// The time limits and the like of all partitions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
     pub is_idempotent: bool,
+    /// Whether batches belong to transactions, whose coordinator alone gives epochs. Then they are idempotent too.
+    pub is_transactional: bool,
     pub in_flight_max: usize,
     pub delivery_timeout: Duration,
     pub backoff: Backoff,
@@ -223,7 +227,7 @@ impl InOrder {
     /// The batch that leaves now, after a [`Wish::Send`].
     pub(crate) fn take(&mut self, policy: &Policy, current: Option<Identity>) -> Option<SealedBatch> {
         if policy.is_idempotent {
-            self.renumber_if_needed(current);
+            self.renumber_if_needed(policy, current);
         }
         let batch = match self.retries.pop_front() {
             Some(batch) => batch,
@@ -264,8 +268,13 @@ impl InOrder {
     }
 
     /// Takes a first identity, or behind a gap the next epoch or a new id, and numbers the rest from 0.
-    fn renumber_if_needed(&mut self, current: Option<Identity>) {
+    fn renumber_if_needed(&mut self, policy: &Policy, current: Option<Identity>) {
         let identity = match (self.numbering, self.identity) {
+            (Numbering::Goes, Some(own))
+                if policy.is_transactional && current.is_some_and(|new| new != own) =>
+            {
+                current
+            }
             (Numbering::Goes, Some(_)) => return,
             (Numbering::Gap { .. }, Some(_)) if !self.is_gap_next() => return,
             (Numbering::Gap { needs_id: false, .. }, Some(own)) if own.epoch.get() < i16::MAX => {
@@ -342,6 +351,10 @@ impl InOrder {
             Some(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId)
                 if policy.is_idempotent =>
             {
+                if self.is_first(&batch) && policy.is_transactional {
+                    batch.fail_as_unknown(error);
+                    return None;
+                }
                 if self.is_first(&batch) {
                     if code == Some(ErrorCode::OutOfOrderSequenceNumber) && self.may_be_appended(&batch) {
                         batch.fail_as_unknown(error);
@@ -353,7 +366,7 @@ impl InOrder {
                 return None;
             }
             Some(ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced) if policy.is_idempotent => {
-                if self.may_be_appended(&batch) {
+                if self.may_be_appended(&batch) || policy.is_transactional {
                     batch.fail_as_unknown(error);
                     return None;
                 }
@@ -372,7 +385,7 @@ impl InOrder {
                 batch.fail_as_unknown(error);
                 return None;
             }
-            if policy.is_idempotent {
+            if policy.is_idempotent && !policy.is_transactional {
                 self.gap_at(batch.ordinal, false);
             }
             let outcome = if refused.is_empty() {
@@ -402,7 +415,16 @@ impl InOrder {
         // Batches that fail together count once.
         if self.not_before.is_none_or(|at| at <= now) {
             self.failures += 1;
-            self.not_before = Some(now + policy.backoff.after(self.failures));
+            let wait = policy.backoff.after(self.failures);
+            // The markers of the transaction before are being written: that takes a moment.
+            let is_short = error.code() == Some(ErrorCode::ConcurrentTransactions);
+            self.not_before = Some(
+                now + if is_short {
+                    wait.min(BETWEEN_TRANSACTIONS)
+                } else {
+                    wait
+                },
+            );
         }
         batch.last_error = Some(error);
         self.put_back(batch);
@@ -485,6 +507,13 @@ impl InOrder {
         None
     }
 
+    /// Fails what has never left.
+    pub(crate) fn fail_unsent(&mut self, error: &Error) {
+        while let Some(open) = Accumulator::take(&self.queue) {
+            open.claim.settle(Outcome::Failed(error.clone()));
+        }
+    }
+
     /// Fails everything that is not on its way.
     pub(crate) fn fail_all(&mut self, error: &Error) {
         for batch in std::mem::take(&mut self.retries) {
@@ -494,9 +523,7 @@ impl InOrder {
                 batch.claim.settle(Outcome::Failed(error.clone()));
             }
         }
-        while let Some(open) = Accumulator::take(&self.queue) {
-            open.claim.settle(Outcome::Failed(error.clone()));
-        }
+        self.fail_unsent(error);
     }
 
     /// The size of the batch that would leave next, before compression if it has not been sent yet.

@@ -12,6 +12,7 @@ use log_core::model::{LeaderEpoch, TopicId};
 use log_core::protocol::ApiKey;
 
 use super::super::accumulator::Parts;
+use super::super::books::Books;
 use super::super::delivery::Delivery;
 use super::*;
 use crate::metadata::{PartitionMetadata, TopicMetadata};
@@ -43,8 +44,14 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let options = BatchOptions::default();
-        let accumulator = Accumulator::new(random.usize(1..300), Duration::ZERO, options, 1 << 20);
+        let accumulator = Accumulator::new(
+            random.usize(1..300),
+            Duration::ZERO,
+            options,
+            Books::new(1 << 20, None),
+        );
         let policy = Policy {
+            is_transactional: false,
             is_idempotent: true,
             in_flight_max: random.usize(1..=5),
             delivery_timeout: Duration::from_secs(if random.bool() { 1000 } else { 2 }),

@@ -1,0 +1,529 @@
+//! What a transactional producer is doing, as callers and the sender both see it. No requests are made here.
+//!
+//! | phase | begin | send | commit | abort | a record fails |
+//! |---|---|---|---|---|---|
+//! | `New`: no producer id yet | | | | | |
+//! | `Ready` | → `Open` | | | | |
+//! | `Open` | | yes | → `Closing` | → `Ending` | → `Doomed` |
+//! | `Closing`: the last records are on their way | | | again | → `Ending` | → `Doomed` |
+//! | `Doomed`: it can only be aborted | | the reason | the reason | → `Ending` | |
+//! | `Ending`: the coordinator is asked to | | | again, if it was that | again, if it was that | |
+//! | `Failed`: for good | the reason | the reason | the reason | the reason | |
+//!
+//! An end that was not answered may be carried out: it can only be asked for again, and not be decided otherwise.
+
+use std::collections::BTreeSet;
+
+use log_core::model::TopicPartition;
+use log_core::protocol::ErrorCode;
+use parking_lot::Mutex;
+
+use crate::coordinator::{ProducerIdentity, TransactionProtocol};
+use crate::error::{Error, Result, TransactionErrorClass};
+
+/// How a transaction is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Commit,
+    Abort,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    New,
+    Ready,
+    Open,
+    Closing,
+    Doomed(Error),
+    Ending(End),
+    Failed(Error),
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    identity: Option<ProducerIdentity>,
+    protocol: TransactionProtocol,
+    /// By the first protocol: the partitions that the coordinator knows of.
+    partitions: BTreeSet<TopicPartition>,
+    /// Whether the coordinator may know of the transaction.
+    is_started: bool,
+    /// Whether sequences have gaps, so that the next transaction needs another epoch.
+    has_gaps: bool,
+}
+
+/// The transactions of one producer.
+#[derive(Debug)]
+pub(crate) struct Transactions {
+    state: Mutex<State>,
+}
+
+/// What the sender may do.
+#[derive(Debug, Clone)]
+pub(crate) enum Permission {
+    /// Send.
+    Send,
+    /// Give up what was not sent, and what is to be sent again.
+    GiveUp(Error),
+    /// Give up what was not sent. What may be in the log is asked about on.
+    GiveUpUnsent,
+}
+
+/// What has to be asked of the coordinator to end a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub identity: ProducerIdentity,
+    pub protocol: TransactionProtocol,
+    /// Whether it has to be told. A transaction without records and offsets is none for it.
+    pub is_started: bool,
+    /// Whether it has to be asked for another epoch afterwards.
+    pub needs_epoch: bool,
+}
+
+/// What a request about an open transaction is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub identity: ProducerIdentity,
+    pub protocol: TransactionProtocol,
+}
+
+impl Transactions {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                phase: Phase::New,
+                identity: None,
+                protocol: TransactionProtocol::V1,
+                partitions: BTreeSet::new(),
+                is_started: false,
+                has_gaps: false,
+            }),
+        }
+    }
+
+    /// Whether a producer id may be asked for.
+    pub(crate) fn may_initialize(&self) -> Result<()> {
+        match &self.state.lock().phase {
+            Phase::New => Ok(()),
+            Phase::Failed(error) => Err(error.clone()),
+            _ => Err(Error::TransactionState("transactions were initialized before")),
+        }
+    }
+
+    /// The coordinator has given an id.
+    pub(crate) fn initialized(&self, identity: ProducerIdentity, protocol: TransactionProtocol) {
+        let mut state = self.state.lock();
+        state.identity = Some(identity);
+        state.protocol = protocol;
+        state.phase = Phase::Ready;
+    }
+
+    pub(crate) fn begin(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        match &state.phase {
+            Phase::Ready => {
+                state.phase = Phase::Open;
+                Ok(())
+            }
+            Phase::New => Err(Error::TransactionState("initialize transactions first")),
+            Phase::Failed(error) => Err(error.clone()),
+            _ => Err(Error::TransactionState(
+                "a transaction is under way: commit or abort it first",
+            )),
+        }
+    }
+
+    /// Who sends, while a transaction is open.
+    pub(crate) fn opened(&self) -> Result<Opened> {
+        let state = self.state.lock();
+        match (&state.phase, state.identity) {
+            (Phase::Open, Some(identity)) => Ok(Opened {
+                identity,
+                protocol: state.protocol,
+            }),
+            (Phase::Doomed(error) | Phase::Failed(error), _) => Err(error.clone()),
+            _ => Err(Error::TransactionState("no transaction is open: begin one first")),
+        }
+    }
+
+    /// The coordinator may know of the transaction from now on.
+    pub(crate) fn started(&self) {
+        self.state.lock().is_started = true;
+    }
+
+    /// No record is taken for the transaction any more; it is to be committed. False when that was said before and the
+    /// coordinator has been asked.
+    pub(crate) fn close(&self) -> Result<bool> {
+        let mut state = self.state.lock();
+        match &state.phase {
+            Phase::Open | Phase::Closing => {
+                state.phase = Phase::Closing;
+                Ok(true)
+            }
+            Phase::Ending(End::Commit) => Ok(false),
+            Phase::Ending(End::Abort) => Err(Error::TransactionState("the transaction is being aborted")),
+            Phase::Doomed(error) | Phase::Failed(error) => Err(error.clone()),
+            Phase::New | Phase::Ready => Err(Error::TransactionState("no transaction is open")),
+        }
+    }
+
+    /// No record of the transaction counts any more; it is to be aborted.
+    pub(crate) fn give_up(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        match &state.phase {
+            Phase::Open | Phase::Closing | Phase::Doomed(_) | Phase::Ending(End::Abort) => {
+                state.phase = Phase::Ending(End::Abort);
+                Ok(())
+            }
+            Phase::Ending(End::Commit) => Err(Error::TransactionState(
+                "the transaction may be committed already: commit it again to know",
+            )),
+            Phase::Failed(error) => Err(error.clone()),
+            Phase::New | Phase::Ready => Err(Error::TransactionState("no transaction is open")),
+        }
+    }
+
+    /// All records have their answers: what is to be asked of the coordinator.
+    pub(crate) fn ending(&self, end: End) -> Result<Ending> {
+        let mut state = self.state.lock();
+        match &state.phase {
+            Phase::Doomed(error) | Phase::Failed(error) => return Err(error.clone()),
+            Phase::Closing | Phase::Ending(_) => {}
+            Phase::New | Phase::Ready | Phase::Open => {
+                return Err(Error::TransactionState("no transaction is ending"));
+            }
+        }
+        let identity = state
+            .identity
+            .ok_or(Error::TransactionState("initialize transactions first"))?;
+        state.phase = Phase::Ending(end);
+        Ok(Ending {
+            identity,
+            protocol: state.protocol,
+            is_started: state.is_started,
+            needs_epoch: state.has_gaps && !(state.is_started && state.protocol == TransactionProtocol::V2),
+        })
+    }
+
+    /// The coordinator has ended the transaction; this is who the producer is now, if there is more to ask for.
+    pub(crate) fn renamed(&self, identity: ProducerIdentity) {
+        let mut state = self.state.lock();
+        state.identity = Some(identity);
+        state.is_started = false;
+    }
+
+    /// The transaction is over.
+    pub(crate) fn ended(&self) {
+        let mut state = self.state.lock();
+        state.phase = Phase::Ready;
+        state.is_started = false;
+        state.has_gaps = false;
+        state.partitions.clear();
+    }
+
+    /// A record has failed: what stands in the log is not what the caller meant.
+    pub(crate) fn record_failed(&self, error: &Error) {
+        let mut state = self.state.lock();
+        // What aborting gives up was never numbered.
+        if !matches!(error, Error::TransactionAborted) {
+            state.has_gaps = true;
+        }
+        if matches!(state.phase, Phase::Open | Phase::Closing) {
+            state.phase = match class_of_delivery(error) {
+                TransactionErrorClass::Fenced => Phase::Failed(fenced(error)),
+                TransactionErrorClass::Fatal => Phase::Failed(failed(error)),
+                _ => Phase::Doomed(abortable(error)),
+            };
+        }
+    }
+
+    /// A coordinator has refused: the error as callers are to see it.
+    pub(crate) fn refused(&self, error: Error) -> Error {
+        let mut state = self.state.lock();
+        match class_of_answer(&error) {
+            TransactionErrorClass::Retriable => error,
+            TransactionErrorClass::Abortable => {
+                let error = abortable(&error);
+                if matches!(
+                    state.phase,
+                    Phase::Open | Phase::Closing | Phase::Ending(End::Commit)
+                ) {
+                    state.phase = Phase::Doomed(error.clone());
+                }
+                error
+            }
+            TransactionErrorClass::Fenced => {
+                let error = fenced(&error);
+                state.phase = Phase::Failed(error.clone());
+                error
+            }
+            TransactionErrorClass::Fatal => {
+                let error = failed(&error);
+                state.phase = Phase::Failed(error.clone());
+                error
+            }
+        }
+    }
+
+    // What the sender asks.
+
+    /// Who sends now; `None` before the first transaction.
+    pub(crate) fn identity(&self) -> Option<ProducerIdentity> {
+        self.state.lock().identity
+    }
+
+    pub(crate) fn protocol(&self) -> TransactionProtocol {
+        self.state.lock().protocol
+    }
+
+    pub(crate) fn permission(&self) -> Permission {
+        match &self.state.lock().phase {
+            Phase::Doomed(error) | Phase::Failed(error) => Permission::GiveUp(error.clone()),
+            Phase::Ending(End::Abort) => Permission::GiveUpUnsent,
+            Phase::New | Phase::Ready | Phase::Open | Phase::Closing | Phase::Ending(End::Commit) => {
+                Permission::Send
+            }
+        }
+    }
+
+    /// Whether batches may go to the partition; by the first protocol the coordinator has to know of it first.
+    pub(crate) fn has(&self, partition: &TopicPartition) -> bool {
+        let state = self.state.lock();
+        state.protocol == TransactionProtocol::V2 || state.partitions.contains(partition)
+    }
+
+    /// The coordinator knows of these partitions.
+    pub(crate) fn added(&self, partitions: Vec<TopicPartition>) {
+        let mut state = self.state.lock();
+        state.is_started = true;
+        state.partitions.extend(partitions);
+    }
+
+    /// The coordinator does not take partitions into the transaction, or does not answer.
+    pub(crate) fn adding_failed(&self, error: Error) {
+        if error.is_retriable() {
+            // It may have taken them.
+            self.started();
+        }
+        let error = self.refused(error);
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Open | Phase::Closing) {
+            state.phase = Phase::Doomed(abortable(&error));
+        }
+    }
+}
+
+fn abortable(error: &Error) -> Error {
+    Error::TransactionAbortable {
+        cause: Box::new(error.clone()),
+    }
+}
+
+fn fenced(error: &Error) -> Error {
+    Error::ProducerFenced {
+        cause: Box::new(error.clone()),
+    }
+}
+
+fn failed(error: &Error) -> Error {
+    Error::TransactionFailed {
+        cause: Box::new(error.clone()),
+    }
+}
+
+/// What the failure of a record means for its transaction. A leader that minds the epoch may only be behind: the end of the
+/// transaction shows.
+fn class_of_delivery(error: &Error) -> TransactionErrorClass {
+    match error.code() {
+        Some(ErrorCode::ProducerFenced) => TransactionErrorClass::Fenced,
+        Some(
+            ErrorCode::ClusterAuthorizationFailed
+            | ErrorCode::TransactionalIdAuthorizationFailed
+            | ErrorCode::UnsupportedVersion,
+        ) => TransactionErrorClass::Fatal,
+        _ => TransactionErrorClass::Abortable,
+    }
+}
+
+/// What a coordinator's answer means, as the Java client takes it.
+fn class_of_answer(error: &Error) -> TransactionErrorClass {
+    if error.is_retriable() {
+        return TransactionErrorClass::Retriable;
+    }
+    match error.code() {
+        Some(
+            ErrorCode::ProducerFenced
+            | ErrorCode::InvalidProducerEpoch
+            | ErrorCode::InvalidProducerIdMapping
+            | ErrorCode::UnknownProducerId,
+        ) => TransactionErrorClass::Fenced,
+        Some(
+            ErrorCode::TransactionAbortable
+            | ErrorCode::FencedInstanceId
+            | ErrorCode::UnknownMemberId
+            | ErrorCode::IllegalGeneration
+            | ErrorCode::StaleMemberEpoch
+            | ErrorCode::FencedMemberEpoch
+            | ErrorCode::RebalanceInProgress
+            | ErrorCode::OffsetMetadataTooLarge
+            | ErrorCode::GroupAuthorizationFailed
+            | ErrorCode::TopicAuthorizationFailed
+            | ErrorCode::OperationNotAttempted,
+        ) => TransactionErrorClass::Abortable,
+        _ => TransactionErrorClass::Fatal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use log_core::model::{ProducerEpoch, ProducerId};
+    use log_core::protocol::ApiKey;
+
+    use super::*;
+
+    fn identity(epoch: i16) -> ProducerIdentity {
+        ProducerIdentity {
+            id: ProducerId::new(7),
+            epoch: ProducerEpoch::new(epoch),
+        }
+    }
+
+    fn answer(code: ErrorCode) -> Error {
+        Error::broker(ApiKey::EndTxn, code, "t", None)
+    }
+
+    fn open(protocol: TransactionProtocol) -> Transactions {
+        let transactions = Transactions::new();
+        transactions.initialized(identity(0), protocol);
+        transactions.begin().unwrap();
+        transactions
+    }
+
+    fn class<T: std::fmt::Debug>(result: Result<T>) -> TransactionErrorClass {
+        result.unwrap_err().transaction_class()
+    }
+
+    #[test]
+    fn calls_that_do_not_fit_are_refused_and_change_nothing() {
+        let transactions = Transactions::new();
+        assert!(transactions.begin().is_err() && transactions.opened().is_err());
+        transactions.initialized(identity(0), TransactionProtocol::V2);
+        assert!(transactions.opened().is_err() && transactions.close().is_err());
+        assert!(transactions.give_up().is_err());
+        transactions.begin().unwrap();
+        assert!(transactions.begin().is_err());
+        assert_eq!(transactions.opened().unwrap().identity, identity(0));
+        assert!(transactions.close().unwrap());
+        assert!(transactions.opened().is_err(), "no record slips in");
+    }
+
+    #[test]
+    fn an_end_that_was_not_answered_cannot_be_decided_otherwise() {
+        let transactions = open(TransactionProtocol::V2);
+        transactions.started();
+        transactions.close().unwrap();
+        assert!(transactions.ending(End::Commit).unwrap().is_started);
+        let error = transactions.refused(answer(ErrorCode::RequestTimedOut));
+        assert_eq!(error.transaction_class(), TransactionErrorClass::Retriable);
+        assert!(transactions.give_up().is_err());
+        assert!(
+            !transactions.close().unwrap(),
+            "only the coordinator is asked again"
+        );
+        transactions.ending(End::Commit).unwrap();
+        transactions.renamed(identity(1));
+        transactions.ended();
+        transactions.begin().unwrap();
+        assert_eq!(transactions.opened().unwrap().identity, identity(1));
+
+        transactions.give_up().unwrap();
+        assert!(transactions.close().is_err());
+        transactions.give_up().unwrap();
+    }
+
+    #[test]
+    fn a_failed_record_dooms_its_transaction_and_no_other() {
+        for (protocol, is_started, needs_epoch) in [
+            (TransactionProtocol::V1, true, true),
+            (TransactionProtocol::V1, false, true),
+            // The end of the transaction gives a new epoch by itself, if there was a transaction.
+            (TransactionProtocol::V2, true, false),
+            (TransactionProtocol::V2, false, true),
+        ] {
+            let transactions = open(protocol);
+            if is_started {
+                transactions.started();
+            }
+            transactions.record_failed(&answer(ErrorCode::MessageTooLarge));
+            assert_eq!(class(transactions.opened()), TransactionErrorClass::Abortable);
+            assert_eq!(class(transactions.close()), TransactionErrorClass::Abortable);
+            assert!(matches!(transactions.permission(), Permission::GiveUp(_)));
+            transactions.give_up().unwrap();
+            assert!(matches!(transactions.permission(), Permission::GiveUpUnsent));
+            let ending = transactions.ending(End::Abort).unwrap();
+            assert_eq!(
+                (ending.is_started, ending.needs_epoch),
+                (is_started, needs_epoch),
+                "{protocol:?}"
+            );
+            transactions.ended();
+            transactions.begin().unwrap();
+            transactions.opened().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_unsent_leaves_no_gap() {
+        let transactions = open(TransactionProtocol::V1);
+        transactions.started();
+        transactions.give_up().unwrap();
+        transactions.record_failed(&Error::TransactionAborted);
+        assert!(!transactions.ending(End::Abort).unwrap().needs_epoch);
+    }
+
+    #[test]
+    fn who_is_fenced_stays_so() {
+        for (error, expected) in [
+            (ErrorCode::ProducerFenced, TransactionErrorClass::Fenced),
+            (ErrorCode::InvalidProducerEpoch, TransactionErrorClass::Fenced),
+            (ErrorCode::InvalidTxnState, TransactionErrorClass::Fatal),
+        ] {
+            let transactions = open(TransactionProtocol::V2);
+            transactions.close().unwrap();
+            transactions.ending(End::Commit).unwrap();
+            assert_eq!(transactions.refused(answer(error)).transaction_class(), expected);
+            assert_eq!(class(transactions.begin()), expected);
+            assert_eq!(class(transactions.give_up()), expected);
+        }
+        // A leader that minds the epoch does not decide that.
+        let transactions = open(TransactionProtocol::V2);
+        transactions.record_failed(&answer(ErrorCode::InvalidProducerEpoch));
+        assert_eq!(class(transactions.opened()), TransactionErrorClass::Abortable);
+    }
+
+    #[test]
+    fn a_coordinator_may_demand_that_a_commit_becomes_an_abort() {
+        let transactions = open(TransactionProtocol::V2);
+        transactions.started();
+        transactions.close().unwrap();
+        transactions.ending(End::Commit).unwrap();
+        let error = transactions.refused(answer(ErrorCode::TransactionAbortable));
+        assert_eq!(error.transaction_class(), TransactionErrorClass::Abortable);
+        transactions.give_up().unwrap();
+        assert!(transactions.ending(End::Abort).unwrap().is_started);
+    }
+
+    #[test]
+    fn partitions_are_added_anew_in_each_transaction_of_the_first_protocol() {
+        let transactions = open(TransactionProtocol::V1);
+        let partition = TopicPartition::new("t", 0);
+        assert!(!transactions.has(&partition));
+        transactions.added(vec![partition.clone()]);
+        assert!(transactions.has(&partition));
+        transactions.give_up().unwrap();
+        transactions.ending(End::Abort).unwrap();
+        transactions.ended();
+        assert!(!transactions.has(&partition));
+        assert!(open(TransactionProtocol::V2).has(&partition));
+    }
+}
