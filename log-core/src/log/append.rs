@@ -62,19 +62,33 @@ impl AppendOutcome {
 }
 
 impl Log {
-    /// Appends the batches in their order. A failure leaves those before it appended.
-    ///
-    /// # Errors
-    /// [`AppendError`]. A failed write latches the log; a lack of space does not, because space is
-    /// allocated before anything is written.
-    pub fn append(&mut self, batches: &[ValidatedBatch]) -> Result<Vec<AppendOutcome>, AppendError> {
-        batches.iter().map(|batch| self.append_one(batch)).collect()
+    /// Appends the batches of clients in their order. Those that follow each other in one segment are written by one call: many small
+    /// ones cost hardly more than one large one. An outcome for each; one that is refused does not hold up the others.
+    pub fn append(&mut self, batches: &[ValidatedBatch]) -> Vec<Result<AppendOutcome, AppendError>> {
+        let mut outcomes = Vec::with_capacity(batches.len());
+        let mut rest = batches;
+        while let Some(first) = rest.first() {
+            let length = self.run_length(rest);
+            if 1 < length
+                && let Some((run, behind)) = rest.split_at_checked(length)
+                && self.reserve(run).is_ok()
+            {
+                self.append_run(run, &mut outcomes);
+                rest = behind;
+            } else {
+                // Where something stands in the way, each hears for itself what.
+                outcomes.push(self.append_one(first));
+                rest = rest.get(1..).unwrap_or_default();
+            }
+        }
+        outcomes
     }
 
     /// Appends one batch of a client. It may belong to a transaction that is open.
     ///
     /// # Errors
-    /// As [`Self::append`].
+    /// [`AppendError`]. A failed write latches the log; a lack of space does not, because space is
+    /// allocated before anything is written.
     pub fn append_one(&mut self, batch: &ValidatedBatch) -> Result<AppendOutcome, AppendError> {
         self.append_proved(batch, AppendOrigin::Client, &TransactionProof::Ongoing)
     }
@@ -97,51 +111,108 @@ impl Log {
                 Verdict::New
             }
         };
-        if let Verdict::Duplicate {
-            base_offset,
-            last_offset,
-            timestamp,
-        } = verdict
-        {
-            return Ok(AppendOutcome::Duplicate {
-                base_offset,
-                last_offset,
-                log_append_time: Some(timestamp),
-            });
+        match duplicate(verdict) {
+            Some(duplicate) => Ok(duplicate),
+            None => self.append_checked(batch, Untold::Batches),
         }
-        self.append_checked(batch, None)
     }
 
-    /// Appends a batch that passed the checks; `marker` is what it says, if it ends a transaction.
+    /// Appends a batch that passed the checks.
     pub(super) fn append_checked(
         &mut self,
         batch: &ValidatedBatch,
-        marker: Option<EndTransactionMarker>,
+        untold: Untold,
     ) -> Result<AppendOutcome, AppendError> {
         let base_offset = self.shared.positions().log_end().offset;
         let header = stamped(batch, base_offset, self)?;
         self.roll_if_needed(&header)?;
-        let stamped = StampedBatch {
-            header,
-            stamp: batch.stamp(base_offset, header.leader_epoch),
-            body: batch.body(),
-        };
-        self.write(&stamped, marker)?;
-        let last_offset = header.last_offset();
-        let is_brokers_time = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
-        let log_append_time = is_brokers_time.then(|| batch.max_timestamp());
-        Ok(AppendOutcome::Appended {
-            base_offset,
-            last_offset,
-            log_append_time,
-        })
+        let outcome = appended(batch, &header);
+        self.write(&[with_stamp(batch, header)], untold)?;
+        Ok(outcome)
     }
 
-    /// Whether appending this batch now will start a new segment, which makes files and takes longer.
+    /// How many of the batches, from the first on, go into the active segment as it is. 1 stands for "not several".
+    fn run_length(&self, batches: &[ValidatedBatch]) -> usize {
+        // The first batch of a segment decides when it is to roll.
+        let is_empty = self.shared.segments().active().size() == 0;
+        if self.latch.is_some() || is_empty || batches.len() < 2 {
+            return 1;
+        }
+        self.fitting(batches)
+    }
+
+    /// How many of the batches, from the first on, can be appended without a roll.
+    fn fitting(&self, batches: &[ValidatedBatch]) -> usize {
+        let mut offset = self.shared.positions().log_end().offset;
+        let mut bytes = 0;
+        for (count, batch) in batches.iter().enumerate() {
+            let Ok(header) = stamped(batch, offset, self) else {
+                continue; // it will be refused in its turn
+            };
+            if self.is_due_to_roll(&header, bytes) {
+                return count;
+            }
+            offset = header.next_offset();
+            bytes += u64::try_from(header.size()).expect("usize fits u64");
+        }
+        batches.len()
+    }
+
+    fn reserve(&mut self, run: &[ValidatedBatch]) -> Result<(), FsError> {
+        self.is_touched = true;
+        let bytes: usize = run.iter().map(|batch| batch.header().size()).sum();
+        let bytes = u64::try_from(bytes).expect("usize fits u64");
+        self.shared.segments().active().reserve(bytes)
+    }
+
+    /// Appends batches for which there is space in the active segment.
+    fn append_run(&mut self, run: &[ValidatedBatch], outcomes: &mut Vec<Result<AppendOutcome, AppendError>>) {
+        let first_outcome = outcomes.len();
+        let mut offset = self.shared.positions().log_end().offset;
+        let mut batches = Vec::with_capacity(run.len());
+        for batch in run {
+            let outcome = self.check_in_run(batch, offset);
+            outcomes.push(outcome.map(|(outcome, new)| {
+                if let Some(new) = new {
+                    offset = new.header.next_offset();
+                    batches.push(new);
+                }
+                outcome
+            }));
+        }
+        if batches.is_empty() {
+            return;
+        }
+        if self.write(&batches, Untold::Nothing).is_err() {
+            // A duplicate may be one of a batch that was to be written here.
+            for outcome in outcomes.iter_mut().skip(first_outcome) {
+                if let (Ok(_), Err(reason)) = (&outcome, self.check_latch()) {
+                    *outcome = Err(reason.into());
+                }
+            }
+        }
+    }
+
+    /// What becomes of a batch of a run. The producers are told at once, so that the run's next batch can follow this one; should
+    /// the write fail, the log is latched, and they are read from it again.
+    fn check_in_run<'a>(
+        &mut self,
+        batch: &'a ValidatedBatch,
+        offset: Offset,
+    ) -> Result<(AppendOutcome, Option<StampedBatch<'a>>), AppendError> {
+        let verdict = self.producers.check(batch.header(), &TransactionProof::Ongoing)?;
+        if let Some(duplicate) = duplicate(verdict) {
+            return Ok((duplicate, None));
+        }
+        let header = stamped(batch, offset, self)?;
+        self.producers.update(&header);
+        Ok((appended(batch, &header), Some(with_stamp(batch, header))))
+    }
+
+    /// Whether appending these batches now will start a new segment, which makes files and takes longer.
     #[must_use]
-    pub fn append_will_roll(&self, batch: &ValidatedBatch) -> bool {
-        let base_offset = self.shared.positions().log_end().offset;
-        stamped(batch, base_offset, self).is_ok_and(|header| self.is_due_to_roll(&header))
+    pub fn append_will_roll(&self, batches: &[ValidatedBatch]) -> bool {
+        self.fitting(batches) < batches.len()
     }
 
     /// Ends the active segment and starts a new one at the log end. Does nothing when the active one is empty.
@@ -175,12 +246,14 @@ impl Log {
                 segment_bytes_max,
             });
         }
-        if self.is_due_to_roll(header) {
+        if self.is_due_to_roll(header, 0) {
             self.roll()?;
         }
         Ok(())
     }
 
+    /// Whether the batch would not go into the active segment, of which `bytes_before` more will have been written by then.
+    ///
     /// | the active segment | rolls |
     /// |---|---|
     /// | would become larger than `segment.bytes`, by the setting it was made with or today's | yes |
@@ -188,11 +261,11 @@ impl Log {
     /// | is empty | no |
     /// | begins with a record that is `segment.ms` (less the jitter) older than the new one | yes |
     /// | carries no timestamps and was made that long ago | yes |
-    fn is_due_to_roll(&self, header: &BatchHeader) -> bool {
+    fn is_due_to_roll(&self, header: &BatchHeader, bytes_before: u64) -> bool {
         let batch_bytes = u64::try_from(header.size()).expect("usize fits u64");
         let segments = self.shared.segments();
         let active = segments.active();
-        let size = active.size();
+        let size = active.size().saturating_add(bytes_before);
         let bytes_max = self.config.segment_bytes_max.min(active.settings().bytes_max);
         if bytes_max < size.saturating_add(batch_bytes) || active.indexes_are_full(header.last_offset()) {
             return 0 < size;
@@ -209,33 +282,38 @@ impl Log {
         self.config.segment_ms.saturating_sub(self.roll_jitter_ms) < age
     }
 
-    fn write(
-        &mut self,
-        batch: &StampedBatch<'_>,
-        marker: Option<EndTransactionMarker>,
-    ) -> Result<(), AppendError> {
+    fn write(&mut self, batches: &[StampedBatch<'_>], untold: Untold) -> Result<(), AppendError> {
         // Space may be taken even if nothing is written.
         self.is_touched = true;
         let segments = self.shared.segments();
         let active = segments.active();
-        let open = match active.append(std::slice::from_ref(batch)) {
+        let open = match active.append(batches) {
             Ok(open) => open,
-            Err(SegmentAppendError::NotWritten(error)) => return Err(AppendError::Storage(error)),
-            Err(SegmentAppendError::Unknown(error)) => return Err(self.latch("append", &error).into()),
+            Err(SegmentAppendError::NotWritten(error)) if untold != Untold::Nothing => {
+                return Err(AppendError::Storage(error));
+            }
+            Err(SegmentAppendError::NotWritten(error) | SegmentAppendError::Unknown(error)) => {
+                return Err(self.latch("append", &error).into());
+            }
         };
-        self.flush
-            .note_write(active.base_offset(), open, i64::from(batch.header.record_count));
+        let records = batches.iter().map(|batch| i64::from(batch.header.record_count));
+        self.flush.note_write(active.base_offset(), open, records.sum());
         let end = Place {
-            offset: batch.header.next_offset(),
+            offset: active.next_offset(),
             segment: active.base_offset(),
             position: active.size(),
         };
-        // Before anybody sees the batch: it may open a transaction, or end one.
-        match marker {
-            None => self.producers.update(&batch.header),
-            Some(marker) => {
-                if let Some(aborted) = transactions::apply_marker(&mut self.producers, &batch.header, marker)
-                {
+        // Before anybody sees the batches: they may open a transaction, or end one.
+        match untold {
+            Untold::Nothing => {}
+            Untold::Batches => {
+                for batch in batches {
+                    self.producers.update(&batch.header);
+                }
+            }
+            Untold::Marker(marker) => {
+                let header = &batches.first().expect("a marker is a batch").header;
+                if let Some(aborted) = transactions::apply_marker(&mut self.producers, header, marker) {
                     active.note_aborted(aborted);
                     self.shared.has_aborted.store(true, Ordering::Release);
                 }
@@ -246,6 +324,49 @@ impl Log {
             self.expose(end);
         }
         Ok(())
+    }
+}
+
+/// What the state of producers has not been told yet of batches that are to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untold {
+    /// What they hold: the write may be refused, and the log goes on.
+    Batches,
+    /// That one ends a transaction in this way.
+    Marker(EndTransactionMarker),
+    /// Nothing: it knows them already. If they cannot be written now, the log must not go on.
+    Nothing,
+}
+
+fn duplicate(verdict: Verdict) -> Option<AppendOutcome> {
+    match verdict {
+        Verdict::New => None,
+        Verdict::Duplicate {
+            base_offset,
+            last_offset,
+            timestamp,
+        } => Some(AppendOutcome::Duplicate {
+            base_offset,
+            last_offset,
+            log_append_time: Some(timestamp),
+        }),
+    }
+}
+
+fn appended(batch: &ValidatedBatch, header: &BatchHeader) -> AppendOutcome {
+    let is_brokers_time = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
+    AppendOutcome::Appended {
+        base_offset: header.base_offset,
+        last_offset: header.last_offset(),
+        log_append_time: is_brokers_time.then(|| batch.max_timestamp()),
+    }
+}
+
+fn with_stamp(batch: &ValidatedBatch, header: BatchHeader) -> StampedBatch<'_> {
+    StampedBatch {
+        header,
+        stamp: batch.stamp(header.base_offset, header.leader_epoch),
+        body: batch.body(),
     }
 }
 

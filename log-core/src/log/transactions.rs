@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::fs::FsErrorKind;
 use crate::index::transaction_index::{AbortedTransaction, TransactionIndex};
-use crate::log::append::AppendOutcome;
+use crate::log::append::{AppendOutcome, Untold};
 use crate::log::error::{AppendError, ReadError};
 use crate::log::log::Log;
 use crate::log::producer_replay::aborted_in;
@@ -47,7 +47,7 @@ impl Log {
         let end = marker.end();
         self.producers
             .check_marker(marker.batch().header(), end.marker, end.version)?;
-        self.append_checked(marker.batch(), Some(end.marker))
+        self.append_checked(marker.batch(), Untold::Marker(end.marker))
     }
 }
 

@@ -314,6 +314,16 @@ impl Segment {
         Ok(open)
     }
 
+    /// Makes sure that `bytes` more can be appended: for want of space, no append of that much will fail.
+    ///
+    /// # Errors
+    /// Opening the file, or allocating; nothing was written.
+    pub fn reserve(&self, bytes: u64) -> Result<(), FsError> {
+        let end = self.size().saturating_add(bytes);
+        let open = self.open_to(end)?;
+        self.space.reserve(open.file.as_ref(), end)
+    }
+
     /// The handle through which it is written and synced; whoever must sync keeps it until then, because
     /// the system reports a failed write-back to the handle that was open at the time.
     ///

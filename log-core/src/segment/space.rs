@@ -19,7 +19,7 @@ const STEP_FIRST: u64 = 16 << 10;
 /// The largest step: about ten milliseconds of a producer at full speed.
 const STEP_MAX: u64 = 16 << 20;
 /// How much is zero-filled at a time, so that a writer that arrives meanwhile waits for no more than that.
-const FILL_CHUNK: u64 = 256 << 10;
+const FILL_CHUNK: u64 = 1 << 20;
 /// File systems allocate in blocks of this size.
 const BLOCK: u64 = 4 << 10;
 

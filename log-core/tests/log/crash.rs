@@ -40,6 +40,7 @@ fn workload(world: &mut World) -> Result<(), String> {
             world.checkpoint()?;
         }
         world.append(3, 100, Compression::Zstd, producer)?;
+        world.append_run(&[(1, 200), (2, 60), (1, 300), (2, 100)], producer)?;
         let visible = world.log().offsets().high_watermark.get();
         world.delete_records(i64::midpoint(world.log_start, visible))?;
         world.clock.advance(1000);

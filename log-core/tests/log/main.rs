@@ -16,5 +16,6 @@ mod crash;
 mod hooked;
 mod model;
 mod regressions;
+mod runs;
 mod support;
 mod transactions;

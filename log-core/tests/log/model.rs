@@ -58,7 +58,14 @@ fn step(world: &mut World, random: &mut fastrand::Rng) {
                 world.append_in_transaction(producer, random.usize(1..4))
             }
         }
-        16..40 => {
+        16..22 => {
+            let producer = random.bool().then(|| ProducerId::new(random.i64(1..4)));
+            let sizes: Vec<_> = (0..random.usize(1..9))
+                .map(|_| (random.usize(1..4), random.usize(8..160)))
+                .collect();
+            world.append_run(&sizes, producer)
+        }
+        22..40 => {
             let producer = random.bool().then(|| ProducerId::new(random.i64(1..4)));
             let codec = CODECS[random.usize(..CODECS.len())];
             world.append(random.usize(1..6), random.usize(8..160), codec, producer)

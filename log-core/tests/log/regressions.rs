@@ -626,12 +626,12 @@ fn every_roll_is_foreseen() {
     );
     append(&mut log, "0");
     let batch = |later_ms| built(b"1", TIME.get() + later_ms, BatchOptions::default());
-    assert!(!log.append_will_roll(&batch(1000)));
-    assert!(log.append_will_roll(&batch(1001)));
+    assert!(!log.append_will_roll(&[batch(1000)]));
+    assert!(log.append_will_roll(&[batch(1001)]));
     log.append_one(&batch(1001)).unwrap();
     assert_eq!(log.reader().segment_count(), 2);
     let large = built(&[0; 4000], TIME.get() + 1001, BatchOptions::default());
-    assert!(log.append_will_roll(&large));
+    assert!(log.append_will_roll(std::slice::from_ref(&large)));
 }
 
 /// What Kafka answers to a repeated batch (seen on 4.3.0): the batch's largest timestamp, also where it is the producer's.

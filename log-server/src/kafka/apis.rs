@@ -119,6 +119,13 @@ pub(crate) enum Admission {
     UnsupportedVersion(&'static Api),
 }
 
+impl Admission {
+    /// Whether it is served, and brings records.
+    pub(crate) fn is_produce(self) -> bool {
+        matches!(self, Self::Serve(api) if api.key == ApiKey::Produce)
+    }
+}
+
 /// The row of an API, if it is served.
 pub(crate) fn find(api_key: i16) -> Option<&'static Api> {
     APIS.iter().find(|api| api.key as i16 == api_key)

@@ -6,6 +6,7 @@
 //! | Fetch | at once | at once, or when records come, beside later requests |
 //! | all others | before the next request begins | when done |
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::iter::successors;
 use std::sync::Arc;
@@ -290,6 +291,50 @@ impl Dispatch for Dispatcher {
         };
         dispatched.unwrap_or_else(|reason| Dispatched::Now(Answer::Close(reason)))
     }
+
+    fn dispatch_produces(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        frames: &mut VecDeque<Frame>,
+    ) -> Vec<Dispatched> {
+        let mut requests = Vec::with_capacity(frames.len());
+        let mut memory = Vec::with_capacity(frames.len());
+        let mut close = None;
+        while let Some(frame) = frames.pop_front() {
+            match read_produce(connection, frame) {
+                Ok((request, permit)) => {
+                    let may_wait = handlers::produce::may_wait(&request.1);
+                    requests.push(request);
+                    memory.push(permit);
+                    if may_wait {
+                        break;
+                    }
+                }
+                Err(reason) => {
+                    close = Some(Dispatched::Now(Answer::Close(reason)));
+                    break;
+                }
+            }
+        }
+        let mut dispatched = handlers::produce::handle_several(&self.services, requests);
+        drop(memory);
+        dispatched.extend(close);
+        dispatched
+    }
+}
+
+fn read_produce(
+    connection: &Arc<ConnectionInfo>,
+    frame: Frame,
+) -> Result<((RequestContext, ProduceRequestData), MemoryPermit), CloseReason> {
+    let Incoming {
+        context,
+        body,
+        memory,
+    } = read_header(connection, frame)?;
+    request_guard::check(ApiKey::Produce, &body, context.version())?;
+    let request = decode(&context, body)?;
+    Ok(((context, request), memory))
 }
 
 fn read_header(connection: &Arc<ConnectionInfo>, frame: Frame) -> Result<Incoming, CloseReason> {

@@ -15,6 +15,7 @@
 //! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
 //! | `transactions` | first batches, markers, open transactions |
+//! | `unsynced` | appends whose sync the caller asks for |
 //! | `upkeep` | flush, latch, reopen, retention, checkpoints, end |
 //! | `writer` | the log behind its lock |
 
@@ -31,6 +32,7 @@ pub mod registry;
 pub(crate) mod reserve;
 pub(crate) mod throttle;
 pub mod transactions;
+mod unsynced;
 mod upkeep;
 pub(crate) mod writer;
 

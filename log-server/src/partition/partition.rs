@@ -324,7 +324,10 @@ impl Partition {
     }
 
     /// A producer's batch after all checks that need no lock.
-    pub(super) fn validated(&self, records: &Bytes) -> Result<ValidatedBatch, PartitionError> {
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn validated(&self, records: &Bytes) -> Result<ValidatedBatch, PartitionError> {
         let rules = produce_rules(&self.config.load(), self.context.clock.now());
         validate(records, &rules).map_err(|error| {
             let error = PartitionError::Invalid(error.into());
@@ -388,7 +391,7 @@ impl Partition {
         append: impl FnOnce(&mut Log) -> Result<AppendOutcome, AppendError>,
     ) -> Result<Appended, PartitionError> {
         let (result, follow_up) = self.writer.with_runtime(
-            |writer| writer.log().is_ok_and(|log| log.append_will_roll(batch)),
+            |writer| will_roll(writer, std::slice::from_ref(batch)),
             |writer| {
                 let result = check_end(writer, end).and_then(|()| append_locked(writer, acks, append));
                 let follow_up = match &result {
@@ -459,6 +462,10 @@ impl Partition {
     }
 }
 
+pub(super) fn will_roll(writer: &mut Writer, batches: &[ValidatedBatch]) -> bool {
+    writer.log().is_ok_and(|log| log.append_will_roll(batches))
+}
+
 /// Whether the log ends where an append says.
 fn check_end(writer: &mut Writer, expected: Option<Offset>) -> Result<(), PartitionError> {
     let Some(expected) = expected else {
@@ -485,13 +492,24 @@ fn append_locked(
     let log = writer.log()?;
     let outcome = append(log).map_err(PartitionError::from_append)?;
     let (is_durable, offsets) = (log.config().durable, log.offsets());
+    let waits = acks == Acks::All && is_durable;
+    let is_new = matches!(outcome, AppendOutcome::Appended { .. });
+    Ok((answer_of(outcome, waits, &offsets, writer), is_new))
+}
+
+/// What the producer is told, and when; `waits` says that it wants its records on the disk.
+pub(super) fn answer_of(
+    outcome: AppendOutcome,
+    waits: bool,
+    offsets: &LogOffsets,
+    writer: &mut Writer,
+) -> Appended {
     let end = outcome.end_offset();
-    let ack = if acks == Acks::All && is_durable && offsets.high_watermark < end {
+    let ack = if waits && offsets.high_watermark < end {
         Ack::WhenDurable(writer.acks.push(end))
     } else {
         Ack::Now
     };
-    let is_new = matches!(outcome, AppendOutcome::Appended { .. });
     let (AppendOutcome::Appended {
         base_offset,
         log_append_time,
@@ -502,13 +520,12 @@ fn append_locked(
         log_append_time,
         ..
     }) = outcome;
-    let appended = Appended {
+    Appended {
         base_offset,
         log_append_time,
         log_start: offsets.log_start,
         ack,
-    };
-    Ok((appended, is_new))
+    }
 }
 
 /// Checks a producer's batch; where much is to be decompressed for that, the runtime's other tasks are handed on before.

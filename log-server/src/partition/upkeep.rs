@@ -33,7 +33,7 @@ use crate::partition::writer::Writer;
 #[must_use = "somebody may be waiting for it"]
 pub(crate) struct FollowUp {
     /// There is something to sync.
-    is_dirty: bool,
+    pub(super) is_dirty: bool,
     /// Readers may see more than before.
     is_visible: bool,
     /// These are told that their records are on the disk.
@@ -45,6 +45,15 @@ pub(crate) struct FollowUp {
     write_out: Option<WriteOutTask>,
     seals: Vec<SealTask>,
     generation: u64,
+}
+
+impl FollowUp {
+    /// What an append left, and what a refusal behind it left. Who waits is taken out by the first refusal that latches.
+    pub(super) fn and(mut self, refusal: Self) -> Self {
+        self.is_visible |= refusal.is_visible;
+        self.failed = self.failed.or(refusal.failed);
+        self
+    }
 }
 
 /// Those who waited for a partition that has ended.
@@ -175,11 +184,6 @@ impl Partition {
         for task in follow_up.seals {
             self.hand_over(follow_up.generation, Task::Seal(task));
         }
-    }
-
-    /// Puts the partition in line for a flush.
-    pub(crate) fn mark_dirty(&self) {
-        self.context.flush_queue.mark_dirty(&self.shared());
     }
 
     fn hand_over(&self, generation: u64, task: Task) {

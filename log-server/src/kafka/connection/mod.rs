@@ -10,12 +10,19 @@
 //! read and carried out. Every other kind runs to its end before the next begins ([`Dispatched::Barrier`]).
 //! Answers leave strictly in the order of the requests; those that are ready together leave by one write.
 //!
+//! What the socket has at once is a *turn*. Records that it brings to one partition are synced once, at its end
+//! ([`Dispatched::Unsynced`]), and on this thread if the connection waits for nothing else: then no thread has to be woken between
+//! the request and its answer.
+//!
 //! Back-pressure has one chain: a client that does not read fills the socket, then the queue; then nothing more is read from it.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -23,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::kafka::connection::turn::{Turn, Unsynced};
 use crate::kafka::frame::{Frame, FrameError, FrameLimits, FrameReader};
 use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::ConnectionInfo;
@@ -31,10 +39,16 @@ use crate::kafka::wrong_protocol::WrongProtocol;
 use crate::metrics::front::{FrontMetrics, Stopwatch, Waited};
 use crate::shutdown::ShutdownSignal;
 
+pub(crate) mod turn;
+
 /// Answers are gathered for one write up to this many bytes or
 const GATHER_BYTES: usize = 256 << 10;
 /// this many slices.
 const GATHER_SLICES: usize = 64;
+/// Produce requests that came together are carried out together, up to this many
+const TOGETHER_MAX: usize = 64;
+/// of so many bytes.
+const TOGETHER_BYTES_MAX: usize = 128 << 10;
 /// How long a client that closed its side may still be sent answers to what it asked before.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 /// What is read off a client that spoke another protocol, so that closing does not destroy the answer on its way.
@@ -61,6 +75,20 @@ pub(crate) struct ConnectionSettings {
 pub(crate) trait Dispatch: Send + Sync + 'static {
     /// Carries out one request: at once, except for what the result says is still to come.
     fn dispatch(&self, connection: &Arc<ConnectionInfo>, frame: Frame) -> Dispatched;
+
+    /// Carries out Produce requests that came together, in their order, as by [`Self::dispatch`]: all of them, or up to one that the next
+    /// has to wait for, or that ends the connection. At least one; the others stay where they are.
+    fn dispatch_produces(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        frames: &mut VecDeque<Frame>,
+    ) -> Vec<Dispatched> {
+        let first = frames.pop_front();
+        first
+            .map(|frame| self.dispatch(connection, frame))
+            .into_iter()
+            .collect()
+    }
 }
 
 /// An answer that is still to come.
@@ -72,11 +100,20 @@ pub(crate) enum Dispatched {
     Now(Answer),
     /// Done but for the answer; the next request may begin. Polled only when its turn to be sent has come.
     Later(AnswerFuture),
+    /// The same, and the sync that the answer waits for is to begin when the turn ends.
+    Unsynced(AnswerFuture, Unsynced),
     /// Under way; the next request must not begin before the end.
     Barrier(AnswerFuture),
     /// Has to wait for something before it is carried out; the next request must not begin before that is known, and then
     /// it goes on as that says.
     Begun(Pin<Box<dyn Future<Output = Dispatched> + Send>>),
+}
+
+impl Dispatched {
+    /// Whether it ends the connection here and now.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Now(Answer::Close(_)))
+    }
 }
 
 /// How a request ends.
@@ -166,6 +203,7 @@ where
 {
     let mut frames = FrameReader::new(reader, Arc::clone(&settings.frames), memory);
     let in_flight = AtomicUsize::new(0);
+    let has_synced = AtomicBool::new(false);
     let (queue, answers) = mpsc::channel(settings.in_flight_max.max(1));
     let end = {
         let mut stopping = shutdown.clone();
@@ -175,6 +213,7 @@ where
             connection: &connection,
             in_flight: &in_flight,
             metrics: &settings.metrics,
+            has_synced: &has_synced,
             shutdown,
         };
         // For a reading half that waits for something else than requests: a place in a queue that nobody empties, a barrier.
@@ -183,17 +222,33 @@ where
             sleep(settings.drain_timeout).await;
         };
         let mut writing = pin!(write_answers(&mut writer, answers, &in_flight, settings));
+        let mut reading = pin!(reading.run(queue));
         // Writing first: what is ready leaves before more is taken in.
+        let mut both = poll_fn(|context| {
+            loop {
+                if let Poll::Ready(end) = writing.as_mut().poll(context) {
+                    return Poll::Ready((Half::Writing, end));
+                }
+                if let Poll::Ready(end) = reading.as_mut().poll(context) {
+                    return Poll::Ready((Half::Reading, end));
+                }
+                // Answers that the reading half has brought about itself leave at once, from this thread.
+                if !has_synced.swap(false, Ordering::Relaxed) {
+                    return Poll::Pending;
+                }
+            }
+        });
         tokio::select! {
             biased;
-            end = &mut writing => end,
-            end = reading.run(queue) => {
-                let patience = match end {
-                    End::Shutdown => settings.drain_timeout,
-                    _ => HALF_CLOSED.min(settings.drain_timeout),
-                };
-                // Whether all of it left in time or not, the connection ends for the reason it had.
-                drop(timeout(patience, writing).await);
+            (half, end) = &mut both => {
+                if half == Half::Reading {
+                    let patience = match end {
+                        End::Shutdown => settings.drain_timeout,
+                        _ => HALF_CLOSED.min(settings.drain_timeout),
+                    };
+                    // Whether all of it left in time or not, the connection ends for the reason it had.
+                    drop(timeout(patience, writing).await);
+                }
                 end
             }
             () = overdue => End::Shutdown,
@@ -207,52 +262,155 @@ where
     end
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Reading,
+    Writing,
+}
+
+/// Where the answer to a request goes, and what is known of the request.
+struct Place<'q> {
+    answer: mpsc::Permit<'q, Queued>,
+    bytes: usize,
+    stopwatch: Stopwatch,
+}
+
 struct Reading<'a, R, D> {
     frames: &'a mut FrameReader<R>,
     dispatch: &'a D,
     connection: &'a Arc<ConnectionInfo>,
     in_flight: &'a AtomicUsize,
     metrics: &'a FrontMetrics,
+    /// Set when a turn was synced here: answers are ready.
+    has_synced: &'a AtomicBool,
     shutdown: ShutdownSignal,
 }
 
 impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
     async fn run(mut self, queue: mpsc::Sender<Queued>) -> End {
+        let mut turn = Turn::default();
         loop {
-            // First the place for the answer, then the request: a full queue is felt at the socket.
-            let Ok(place) = queue.reserve().await else {
-                return End::ByClient;
-            };
-            let frame = match self.next_frame().await {
-                Ok(frame) => frame,
+            let (place, frame) = match self.next_in_turn(&queue, &mut turn).await {
+                Ok(next) => next,
                 Err(end) => return end,
             };
-            self.metrics.received_bytes.add(frame.wire_bytes());
-            let stopwatch = Stopwatch::start(frame.prefix.api_key);
-            let mut dispatched = self.dispatch.dispatch(self.connection, frame);
-            while let Dispatched::Begun(future) = dispatched {
-                dispatched = future.await;
-            }
-            let answer = match dispatched {
-                Dispatched::Now(answer) => answer,
-                Dispatched::Barrier(future) => future.await,
-                Dispatched::Begun(_) => unreachable!("was waited for above"),
-                Dispatched::Later(future) => {
-                    self.in_flight.fetch_add(1, Ordering::Relaxed);
-                    place.send(Queued::Waiting(future, stopwatch));
-                    continue;
+            let place = self.note(place, &frame);
+            if frame.admission.is_produce() && self.frames.has_produce() {
+                let (mut places, mut frames) = self.gather(&queue, place, frame);
+                while !frames.is_empty() {
+                    for dispatched in self.dispatch.dispatch_produces(self.connection, &mut frames) {
+                        let place = places.pop_front().expect("a place for each request");
+                        if let Some(end) = self.queue(dispatched, place, &mut turn).await {
+                            return end;
+                        }
+                    }
                 }
-            };
-            self.metrics.answered(stopwatch, Waited::No);
-            match answer {
-                Answer::Respond(response) => {
-                    self.in_flight.fetch_add(1, Ordering::Relaxed);
-                    place.send(Queued::Ready(response));
+            } else {
+                let dispatched = self.dispatch.dispatch(self.connection, frame);
+                if let Some(end) = self.queue(dispatched, place, &mut turn).await {
+                    return end;
                 }
-                Answer::Silence => {}
-                Answer::Close(reason) => return End::Request(reason),
             }
         }
+    }
+
+    /// A request has come.
+    fn note<'q>(&self, answer: mpsc::Permit<'q, Queued>, frame: &Frame) -> Place<'q> {
+        self.metrics.received_bytes.add(frame.wire_bytes());
+        Place {
+            answer,
+            bytes: frame.bytes.len(),
+            stopwatch: Stopwatch::start(frame.prefix.api_key),
+        }
+    }
+
+    /// This Produce request and those behind it that are here already, each with a place for its answer.
+    fn gather<'q>(
+        &mut self,
+        queue: &'q mpsc::Sender<Queued>,
+        place: Place<'q>,
+        frame: Frame,
+    ) -> (VecDeque<Place<'q>>, VecDeque<Frame>) {
+        let mut bytes = frame.bytes.len();
+        let (mut places, mut frames) = (VecDeque::from([place]), VecDeque::from([frame]));
+        while frames.len() < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX && self.frames.has_produce() {
+            let Ok(place) = queue.try_reserve() else {
+                break;
+            };
+            // Where memory has to be waited for, those that have theirs go first. Whatever else is the matter, the next call
+            // meets it again.
+            let Some(Ok(Some(frame))) = self.frames.next(|| true).now_or_never() else {
+                break;
+            };
+            bytes = bytes.saturating_add(frame.bytes.len());
+            places.push_back(self.note(place, &frame));
+            frames.push_back(frame);
+        }
+        (places, frames)
+    }
+
+    /// Puts the answer in its place, at once or when it comes. What ends the connection comes back.
+    async fn queue(&mut self, mut dispatched: Dispatched, place: Place<'_>, turn: &mut Turn) -> Option<End> {
+        let Place {
+            answer: place,
+            bytes,
+            stopwatch,
+        } = place;
+        while let Dispatched::Begun(future) = dispatched {
+            *turn = Turn::default();
+            dispatched = future.await;
+        }
+        let answer = match dispatched {
+            Dispatched::Now(answer) => answer,
+            Dispatched::Begun(_) => unreachable!("was waited for above"),
+            Dispatched::Barrier(future) => {
+                *turn = Turn::default();
+                future.await
+            }
+            Dispatched::Later(future) => {
+                self.in_flight.fetch_add(1, Ordering::Relaxed);
+                place.send(Queued::Waiting(future, stopwatch));
+                return None;
+            }
+            Dispatched::Unsynced(future, unsynced) => {
+                let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+                place.send(Queued::Waiting(future, stopwatch));
+                turn.add(unsynced, bytes, before == 0);
+                return None;
+            }
+        };
+        self.metrics.answered(stopwatch, Waited::No);
+        match answer {
+            Answer::Respond(response) => {
+                self.in_flight.fetch_add(1, Ordering::Relaxed);
+                place.send(Queued::Ready(response));
+            }
+            Answer::Silence => {}
+            Answer::Close(reason) => return Some(End::Request(reason)),
+        }
+        None
+    }
+
+    /// The place for an answer first, then its request: a full queue is felt at the socket. Where either has to be waited
+    /// for, the turn ends.
+    async fn next_in_turn<'q>(
+        &mut self,
+        queue: &'q mpsc::Sender<Queued>,
+        turn: &mut Turn,
+    ) -> Result<(mpsc::Permit<'q, Queued>, Frame), End> {
+        let has_synced = self.has_synced;
+        let mut next = pin!(async {
+            let place = queue.reserve().await.map_err(|_| End::ByClient)?;
+            Ok((place, self.next_frame().await?))
+        });
+        poll_fn(|context| {
+            let next = next.as_mut().poll(context);
+            if next.is_pending() && turn.end() {
+                has_synced.store(true, Ordering::Relaxed);
+            }
+            next
+        })
+        .await
     }
 
     async fn next_frame(&mut self) -> Result<Frame, End> {

@@ -185,6 +185,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }))
     }
 
+    /// Whether all of a Produce request is here already, so that [`Self::next`] gives it unless memory is short.
+    pub(crate) fn has_produce(&self) -> bool {
+        let Some((length, rest)) = self.buffer.split_first_chunk::<LENGTH_BYTES>() else {
+            return false;
+        };
+        let is_complete =
+            usize::try_from(i32::from_be_bytes(*length)).is_ok_and(|length| length <= rest.len());
+        is_complete && RequestPrefix::peek(rest).is_some_and(|prefix| apis::admit(prefix).is_produce())
+    }
+
     /// Reads up to `count` bytes and forgets them, or to the end of the stream.
     pub(crate) async fn discard(&mut self, count: usize) -> io::Result<()> {
         let mut rest = (&mut self.source).take(u64::try_from(count).unwrap_or(u64::MAX));

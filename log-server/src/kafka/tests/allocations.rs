@@ -63,14 +63,19 @@ async fn measure(broker: &Broker, request: &[u8]) -> (usize, usize, Vec<u8>) {
     let (frame, connection) = (frame_of(request), info());
     let here = || (COUNT.with(Cell::get), BYTES.with(Cell::get));
     let before = here();
-    let under_way = dispatcher.dispatch(&connection, frame);
+    let mut under_way = dispatcher.dispatch(&connection, frame);
     let after = here();
+    if let Dispatched::Unsynced(future, unsynced) = under_way {
+        drop(unsynced);
+        under_way = Dispatched::Later(future);
+    }
     broker.sync();
     let resumed = here();
     let answer = match under_way {
         Dispatched::Now(answer) => answer,
         Dispatched::Later(future) | Dispatched::Barrier(future) => future.await,
         Dispatched::Begun(_) => panic!("a plain request waits for nobody"),
+        Dispatched::Unsynced(..) => unreachable!("handed over"),
     };
     let end = here();
     let Answer::Respond(response) = answer else {

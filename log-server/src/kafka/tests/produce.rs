@@ -1,5 +1,6 @@
 //! Produce: what is appended, what is refused with which code, and who waits for the disk.
 
+use log_core::protocol::ApiKey;
 use log_core::protocol::messages::MetadataRequestData;
 use log_core::record::compression::Compression;
 
@@ -46,6 +47,54 @@ async fn the_answer_waits_for_the_disk_and_later_requests_do_not() {
     let response = client.receive::<ProduceRequestData>(9, second).await;
     assert_eq!(response.responses[0].partition_responses[0].base_offset, 1);
     client.receive::<MetadataRequestData>(9, third).await;
+}
+
+/// Requests of all kinds in one write, so that they are carried out together: each has the answer that it would have had alone.
+#[tokio::test]
+async fn requests_that_come_together_are_answered_each_for_itself() {
+    let broker = Broker::start();
+    broker.create_topic("a", 2, &[]).await;
+    let with_acks = |acks, partition, value| ProduceRequestData {
+        acks,
+        ..produce_request("a", partition, Some(batch(&[value])))
+    };
+    let mut both = produce_request("a", 0, Some(batch(&["both"])));
+    let other = produce_request("a", 1, Some(batch(&["both"])));
+    both.topic_data.extend(other.topic_data);
+    let requests = [
+        (with_acks(-1, 0, "1"), vec![(0, 0)]),
+        (with_acks(-1, 0, "2"), vec![(0, 1)]),
+        (with_acks(1, 0, "3"), vec![(0, 2)]),
+        (produce_request("unknown", 0, Some(batch(&["x"]))), vec![(3, -1)]),
+        (with_acks(-1, 1, "4"), vec![(0, 0)]),
+        (both, vec![(0, 3), (0, 1)]),
+        (
+            produce_request("a", 0, Some(Bytes::from_static(b"no batch"))),
+            vec![(87, -1)],
+        ),
+        (with_acks(0, 0, "5"), vec![]),
+        (with_acks(-1, 0, "6"), vec![(0, 5)]),
+    ];
+    let mut bytes = Vec::new();
+    for (id, (request, _)) in (0..).zip(&requests) {
+        bytes.extend(frame(ApiKey::Produce, 9, id, |buffer| {
+            request.write_to(buffer, 9).unwrap();
+        }));
+    }
+    let mut client = broker.connect();
+    client.send_bytes(&bytes).await;
+    for (id, (_, expected)) in (0..).zip(&requests) {
+        if expected.is_empty() {
+            continue;
+        }
+        let response = client.receive::<ProduceRequestData>(9, id).await;
+        let rows = response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partition_responses);
+        let found: Vec<_> = rows.map(|row| (row.error_code, row.base_offset)).collect();
+        assert_eq!(found, *expected, "request {id}");
+    }
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ fn written(ending: Ending) -> MemFileSystem {
     let mut neighbour = manager.create(&neighbour(), TOPIC_ID, config.clone()).unwrap();
     let mut log = manager.create(&partition(), TOPIC_ID, config).unwrap();
     for batch in 0..BATCHES {
-        log.append(&[trust_own(batch_of(batch)).unwrap()]).unwrap();
+        log.append_one(&trust_own(batch_of(batch)).unwrap()).unwrap();
         log.flush().unwrap();
         log.seal_all().unwrap();
     }

@@ -52,7 +52,7 @@ impl World {
                 base_sequence: Sequence::new(i32::try_from(*sequence).unwrap()),
             };
             let records = batch_from(&[&value], identity);
-            while send(&partition, &records).is_err() {
+            while send(&partition, &records, random.bool()).is_err() {
                 assert!(
                     !self.is_over.load(Ordering::SeqCst),
                     "nobody mends the log any more"
@@ -88,8 +88,17 @@ impl World {
     }
 }
 
-fn send(partition: &Partition, records: &Bytes) -> DurableResult {
-    match partition.append(records, Acks::All)?.ack {
+/// Leaves the sync to others, or does it itself as a request does that is alone.
+fn send(partition: &Partition, records: &Bytes, syncs_itself: bool) -> DurableResult {
+    let appended = if syncs_itself {
+        let batch = partition.validated(records)?;
+        let appended = partition.append_unsynced(&[batch], Acks::All).pop();
+        partition.sync_here();
+        appended.expect("a result for the batch")
+    } else {
+        partition.append(records, Acks::All)
+    };
+    match appended?.ack {
         Ack::Now => Ok(()),
         Ack::WhenDurable(answer) => answer.blocking_recv().expect("every answer is given"),
     }

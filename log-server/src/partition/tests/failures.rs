@@ -8,6 +8,7 @@ use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use log_core::model::LeaderEpoch;
 
 use super::*;
+use crate::partition::flusher::Flusher;
 use crate::partition::housekeeping::{Intervals, SpaceLevel, Watch};
 use crate::partition::partition::Condition;
 
@@ -83,6 +84,34 @@ fn a_failed_sync_latches_and_nobody_behind_it_is_ever_told_otherwise() {
     let (_storage, partition) =
         Storage::with_partition(&files.crash(CrashMode::SyncedOnly), LogConfig::default());
     assert_eq!(consume(&partition, 0), ["kept", "four"]);
+}
+
+/// The thread of a request that syncs itself finds out what a flusher would have found out.
+#[test]
+fn a_sync_that_fails_on_a_requests_own_thread_latches_and_tells_everybody() {
+    let files = MemFileSystem::new();
+    let flusher = Flusher::start(1).unwrap();
+    let storage = Storage::open_with(&files, flusher.queue());
+    let partition = storage.load_one(LogConfig::default());
+    let append = |values: &[&str]| {
+        let batch = partition.validated(&batch(values)).unwrap();
+        partition.append_unsynced(&[batch], Acks::All).pop().unwrap()
+    };
+    let mut kept = append(&["kept"]).unwrap();
+    assert_eq!(answer(&mut kept.ack), None, "nobody was asked to sync");
+    partition.sync_here();
+    assert_eq!(answer(&mut kept.ack), Some(Ok(())));
+
+    files.set_faults(fail_syncs(1));
+    let mut first = append(&["one"]).unwrap();
+    let mut second = append(&["two"]).unwrap();
+    partition.sync_here();
+    assert!(is_latched(&mut first.ack) && is_latched(&mut second.ack));
+    assert!(matches!(append(&["three"]), Err(PartitionError::Latched { .. })));
+    assert_eq!(consume(&partition, 0), ["kept"], "readers go on");
+    partition.mend(&storage.manager).unwrap().unwrap();
+    assert_eq!(partition.offsets().log_end, Offset::new(1));
+    flusher.stop();
 }
 
 #[test]

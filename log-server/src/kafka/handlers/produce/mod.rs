@@ -1,17 +1,20 @@
 //! `Produce`, versions 3 to 13 (0 to 2 are advertised for older librdkafka and refused, both as Kafka does).
 //!
 //! - What a request appends, it has appended when this returns; later requests of the connection come behind it. Only the answer
-//!   waits for the disk, and several requests wait for the same sync.
+//!   waits for the disk, and several requests wait for the same sync. Requests that came together, each with records for one
+//!   partition, are appended together (`single`).
 //! - `acks=0`: no answer, and an error closes the connection. Other values than −1, 0 and 1: `INVALID_REQUIRED_ACKS`.
 //! - Version 7 (KIP-110) allows zstd. Version 8 (KIP-467) tells which records of a refused batch are at fault.
 //! - Version 13 (KIP-516) names topics by id.
 //! - The request's time limit bounds the wait for the disk (`REQUEST_TIMED_OUT`); below a second it counts as a second,
-//!   because in Kafka one broker never makes its producers wait.
+//!   because in Kafka one broker never makes its producers wait. A request that is alone with its partition is answered when
+//!   its sync ends, also after that time.
 //! - Differs from Kafka: refusals carry a message where Kafka's carry none; null instead of records is `INVALID_RECORD`, where
 //!   Kafka never answers; a partition named twice gets both batches.
 //! - A transactional batch may have to wait for the coordinator's word first (KIP-890, `transaction`); the connection's next request
 //!   waits with it. Without a transactional id it is `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
 
+mod single;
 mod transaction;
 
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use log_core::record::validator::ProduceError;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use self::single::Single;
 use self::transaction::Proofs;
 use crate::kafka::connection::{Answer, CloseReason, Dispatched};
 use crate::kafka::error_map::{partition_error, record_errors};
@@ -38,7 +42,9 @@ use crate::kafka::response::Response;
 use crate::kafka::services::{Services, kafka_string, message};
 use crate::metadata::topic_name;
 use crate::partition::error::{DurableResult, PartitionError};
-use crate::partition::partition::{Ack, Acks, Partition};
+use crate::partition::partition::{Ack, Acks, Appended, Partition};
+
+pub(crate) use self::single::handle_several;
 
 /// The first version that names topics by id.
 const BY_ID: i16 = 13;
@@ -51,6 +57,23 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// Appends everything, and answers when it may.
 pub(crate) fn handle(
+    services: &Arc<Services>,
+    context: &RequestContext,
+    request: ProduceRequestData,
+) -> Dispatched {
+    match Single::of(services, context, request) {
+        Ok(single) => single.carry_out(),
+        Err(request) => handle_rows(services, context, request),
+    }
+}
+
+/// Whether the connection's next request may have to wait until more is known than the request says.
+pub(crate) fn may_wait(request: &ProduceRequestData) -> bool {
+    transaction::is_transactional(request)
+}
+
+/// A request with records for any number of partitions, or of a transaction.
+fn handle_rows(
     services: &Arc<Services>,
     context: &RequestContext,
     request: ProduceRequestData,
@@ -76,33 +99,19 @@ fn append(
     all_refused: Option<ErrorCode>,
     proofs: &Proofs,
 ) -> Dispatched {
-    let wait = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).max(WAIT_MIN);
-    let mut append = Append {
-        services,
-        version: prefix.api_version,
-        acks: acks(request.acks),
-        all_refused,
-        proofs,
-        waiting: Vec::new(),
-        failures: Vec::new(),
-    };
+    let wait = wait(&request);
+    let mut append = Append::of(services, prefix.api_version, &request);
+    append.all_refused = all_refused;
     let topics = (0..).zip(request.topic_data);
-    let response = ProduceResponseData {
-        responses: topics.map(|(place, topic)| append.topic(place, topic)).collect(),
-        ..ProduceResponseData::default()
-    };
-    let (waiting, failures, acks) = (append.waiting, append.failures, append.acks);
-    if acks == Some(Acks::None) {
-        return Dispatched::Now(unacknowledged(&failures));
-    }
-    if waiting.is_empty() {
-        return Dispatched::Now(Answer::from_response(Response::encode(prefix, &response)));
-    }
-    let until = Instant::now() + wait;
-    Dispatched::Later(Box::pin(async move {
-        let response = await_disk(response, waiting, until).await;
-        Answer::from_response(Response::encode(prefix, &response))
-    }))
+    let responses = topics
+        .map(|(place, topic)| append.topic(place, &topic, proofs))
+        .collect();
+    append.answer(prefix, wait, responses)
+}
+
+/// How long the producer waits for the disk.
+fn wait(request: &ProduceRequestData) -> Duration {
+    Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).max(WAIT_MIN)
 }
 
 fn acks(wire: i16) -> Option<Acks> {
@@ -147,7 +156,6 @@ struct Append<'a> {
     /// `None`: a value that does not exist.
     acks: Option<Acks>,
     all_refused: Option<ErrorCode>,
-    proofs: &'a Proofs,
     waiting: Vec<Waiting>,
     /// For a client that gets no answer: the first few.
     failures: Vec<String>,
@@ -170,21 +178,45 @@ impl From<ErrorCode> for Refusal {
     }
 }
 
-impl Append<'_> {
-    fn topic(&mut self, place: usize, topic: TopicProduceData) -> TopicProduceResponse {
-        let TopicProduceData {
-            name,
-            topic_id,
-            partition_data,
-            ..
-        } = topic;
-        let id = TopicId::from(topic_id);
-        let rows = (0..).zip(&partition_data).map(|(row, data)| {
-            let index = data.index;
-            let proof = self.proofs.at((place, row));
-            match proof.and_then(|proof| self.partition(name.as_str(), id, data, proof)) {
-                Ok((partition_row, ack)) => {
-                    if let Ack::WhenDurable(durable) = ack {
+impl Refusal {
+    fn by(error: PartitionError, partition: &Partition) -> Self {
+        Self {
+            error: partition_error(&error),
+            log_start: log_start_beside(&error, partition),
+            cause: Some(error),
+        }
+    }
+}
+
+fn accepted(index: i32, appended: &Appended) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        base_offset: appended.base_offset.get(),
+        log_append_time_ms: appended.log_append_time.map_or(-1, TimestampMs::get),
+        log_start_offset: appended.log_start.get(),
+        ..PartitionProduceResponse::default()
+    }
+}
+
+impl<'a> Append<'a> {
+    fn of(services: &'a Services, version: i16, request: &ProduceRequestData) -> Self {
+        Self {
+            services,
+            version,
+            acks: acks(request.acks),
+            all_refused: None,
+            waiting: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    fn topic(&mut self, place: usize, topic: &TopicProduceData, proofs: &Proofs) -> TopicProduceResponse {
+        let rows = (0..).zip(&topic.partition_data).map(|(row, data)| {
+            let proof = proofs.at((place, row));
+            match proof.and_then(|proof| self.partition(topic, data, proof)) {
+                Ok(appended) => {
+                    let partition_row = accepted(data.index, &appended);
+                    if let Ack::WhenDurable(durable) = appended.ack {
                         self.waiting.push(Waiting {
                             topic: place,
                             row,
@@ -193,35 +225,83 @@ impl Append<'_> {
                     }
                     partition_row
                 }
-                Err(refusal) => self.refused(name.as_str(), index, refusal),
+                Err(refusal) => self.refused(topic.name.as_str(), data.index, refusal),
             }
         });
-        let partition_responses = rows.collect();
+        let rows = rows.collect();
+        self.answered(topic, rows)
+    }
+
+    fn partition(
+        &self,
+        topic: &TopicProduceData,
+        data: &PartitionProduceData,
+        proof: &TransactionProof,
+    ) -> Result<Appended, Refusal> {
+        let (partition, records, acks) = self.admit(topic, data)?;
+        let appended = partition.append_in_transaction(records, acks, proof);
+        appended.map_err(|error| Refusal::by(error, &partition))
+    }
+
+    fn answered(
+        &self,
+        topic: &TopicProduceData,
+        rows: Vec<PartitionProduceResponse>,
+    ) -> TopicProduceResponse {
         TopicProduceResponse {
             // Copied: the name is a slice of the request, and the answer may wait.
             name: if BY_ID <= self.version {
                 KafkaString::default()
             } else {
-                kafka_string(name.as_str())
+                kafka_string(topic.name.as_str())
             },
-            topic_id,
-            partition_responses,
+            topic_id: topic.topic_id,
+            partition_responses: rows,
             ..TopicProduceResponse::default()
         }
     }
 
-    fn partition(
+    /// The answer to a request all of whose rows are known, but for what the disk says.
+    fn answer(
+        self,
+        prefix: RequestPrefix,
+        wait: Duration,
+        responses: Vec<TopicProduceResponse>,
+    ) -> Dispatched {
+        let Self {
+            acks,
+            waiting,
+            failures,
+            ..
+        } = self;
+        let response = ProduceResponseData {
+            responses,
+            ..ProduceResponseData::default()
+        };
+        if acks == Some(Acks::None) {
+            return Dispatched::Now(unacknowledged(&failures));
+        }
+        if waiting.is_empty() {
+            return Dispatched::Now(Answer::from_response(Response::encode(prefix, &response)));
+        }
+        let until = Instant::now() + wait;
+        Dispatched::Later(Box::pin(async move {
+            let response = await_disk(response, waiting, until).await;
+            Answer::from_response(Response::encode(prefix, &response))
+        }))
+    }
+
+    /// What is to be appended where, if anything may be.
+    fn admit<'r>(
         &self,
-        name: &str,
-        id: TopicId,
-        data: &PartitionProduceData,
-        proof: &TransactionProof,
-    ) -> Result<(PartitionProduceResponse, Ack), Refusal> {
+        topic: &TopicProduceData,
+        data: &'r PartitionProduceData,
+    ) -> Result<(Arc<Partition>, &'r Bytes, Acks), Refusal> {
         if let Some(error) = self.all_refused {
             return Err(error.into());
         }
-        let index = data.index;
-        let partition = find(self.services, self.version, name, id, index)?;
+        let id = TopicId::from(topic.topic_id);
+        let partition = find(self.services, self.version, topic.name.as_str(), id, data.index)?;
         let records = data
             .records
             .as_ref()
@@ -235,23 +315,7 @@ impl Append<'_> {
         if topic_name::is_internal(&partition.name().topic) {
             return Err(ErrorCode::InvalidTopicException.into());
         }
-        match partition.append_in_transaction(records, acks, proof) {
-            Ok(appended) => {
-                let row = PartitionProduceResponse {
-                    index,
-                    base_offset: appended.base_offset.get(),
-                    log_append_time_ms: appended.log_append_time.map_or(-1, TimestampMs::get),
-                    log_start_offset: appended.log_start.get(),
-                    ..PartitionProduceResponse::default()
-                };
-                Ok((row, appended.ack))
-            }
-            Err(error) => Err(Refusal {
-                error: partition_error(&error),
-                log_start: log_start_beside(&error, &partition),
-                cause: Some(error),
-            }),
-        }
+        Ok((partition, records, acks))
     }
 
     fn refused(&mut self, name: &str, index: i32, refusal: Refusal) -> PartitionProduceResponse {

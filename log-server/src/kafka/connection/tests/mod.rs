@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::kafka::apis;
+use crate::kafka::connection::turn::SyncTarget;
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
 use crate::kafka::test_support::{frame, fuzz};
@@ -24,6 +25,9 @@ const BARRIER: u8 = b'b';
 const SILENCE: u8 = b's';
 const CLOSE: u8 = b'x';
 const FAIL_LATER: u8 = b'f';
+/// Waits for one of two disks.
+const UNSYNCED: u8 = b'u';
+const UNSYNCED_ELSEWHERE: u8 = b'v';
 
 #[derive(Default)]
 struct Script {
@@ -31,6 +35,36 @@ struct Script {
     begun: Mutex<Vec<i32>>,
     waiting: Mutex<HashMap<i32, oneshot::Sender<()>>>,
     answer_bytes: usize,
+    /// How many Produce requests were carried out together, each time.
+    together: Mutex<Vec<usize>>,
+    disks: [Arc<Disk>; 2],
+}
+
+/// Answers whoever waits for it as soon as it is told to sync, and notes by whom.
+#[derive(Default)]
+struct Disk {
+    waiting: Mutex<Vec<oneshot::Sender<()>>>,
+    syncs: Mutex<Vec<(&'static str, usize)>>,
+}
+
+impl Disk {
+    fn sync(&self, by: &'static str) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        self.syncs.lock().push((by, waiting.len()));
+        for release in waiting {
+            release.send(()).ok();
+        }
+    }
+}
+
+impl SyncTarget for Disk {
+    fn sync_here(&self) {
+        self.sync("here");
+    }
+
+    fn hand_over(&self) {
+        self.sync("elsewhere");
+    }
 }
 
 impl Script {
@@ -82,7 +116,15 @@ impl Dispatch for Arc<Script> {
             _ => {}
         }
         let (release, released) = oneshot::channel();
-        self.waiting.lock().insert(id, release);
+        let disk = match how {
+            UNSYNCED => Some(&self.disks[0]),
+            UNSYNCED_ELSEWHERE => Some(&self.disks[1]),
+            _ => None,
+        };
+        match disk {
+            Some(disk) => disk.waiting.lock().push(release),
+            None => drop(self.waiting.lock().insert(id, release)),
+        }
         let script = Arc::clone(self);
         let future: AnswerFuture = Box::pin(async move {
             // A test that ends drops the sender.
@@ -93,10 +135,21 @@ impl Dispatch for Arc<Script> {
                 script.answer(id)
             }
         });
-        match how {
-            BARRIER => Dispatched::Barrier(future),
+        match (how, disk) {
+            (BARRIER, _) => Dispatched::Barrier(future),
+            (_, Some(disk)) => Dispatched::Unsynced(future, Unsynced::new(Arc::clone(disk) as _)),
             _ => Dispatched::Later(future),
         }
+    }
+
+    fn dispatch_produces(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        frames: &mut VecDeque<Frame>,
+    ) -> Vec<Dispatched> {
+        self.together.lock().push(frames.len());
+        let frames = frames.drain(..);
+        frames.map(|frame| self.dispatch(connection, frame)).collect()
     }
 }
 
@@ -480,3 +533,5 @@ async fn a_connection_above_the_limit_is_closed_and_makes_no_difference_to_the_o
     first.write_all(&request(2, NOW)).await.unwrap();
     assert_eq!(read_answer(&mut first).await, Some(2));
 }
+
+mod turns;
