@@ -48,6 +48,14 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// How long a tombstone stays at least, counted from the cleaning that met it first (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// Which share of a log must be dirty for a cleaning, in millionths (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_per_million: u64,
+    /// How long a record is safe from compaction (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// How long a record may go uncompacted (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
     /// Whether `acks=all` and consumers wait for the disk (`flush.messages=1`, our default). Otherwise the
     /// high watermark is the log end, and the log is flushed after `flush_messages` records or `flush_ms`.
     pub durable: bool,
@@ -78,6 +86,10 @@ impl Default for LogConfig {
                 delete: true,
                 compact: false,
             },
+            delete_retention_ms: 24 * HOUR_MS,
+            min_cleanable_dirty_per_million: 500_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
             durable: true,
             flush_messages: 1,
             flush_ms: i64::MAX,

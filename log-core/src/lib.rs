@@ -4,11 +4,12 @@
 //! time come in through [`fs::FileSystem`] and [`clock::Clock`].
 //!
 //! Order of the modules, each using only those before it:
-//! `model` ← `record` ← `index` ← `segment` ← `log` ← `log_manager`; `producer_state`, `leader_epoch` and
+//! `model` ← `record` ← `index` ← `segment` ← `cleaner` ← `log` ← `log_manager`; `producer_state`, `leader_epoch` and
 //! `checkpoint` stand beside `segment`. `protocol` is the wire codec's one boundary and shares nothing
 //! with storage.
 
 pub mod checkpoint;
+pub mod cleaner;
 pub mod clock;
 pub mod config;
 pub mod envelope;

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use crate::banner::Banner;
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
+use crate::coordinator::runtime::offsets_topic::OFFSETS_TOPIC;
 use crate::http::{self, health::HealthSource};
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
@@ -34,6 +35,7 @@ use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning}
 use crate::metadata::topic_name;
 use crate::metrics::http_front::HttpMetrics;
 use crate::monitor::{Monitor, Parts};
+use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner, SettingsSource};
 use crate::partition::flusher::Flusher;
 use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
 use crate::partition::partition::Partition;
@@ -115,6 +117,8 @@ struct Storage {
     controller: Arc<Controller>,
     flusher: Flusher<Partition>,
     housekeeping: Rounds,
+    cleaner: Arc<LogCleaner>,
+    cleaner_threads: Option<CleanerThreads>,
     watch: Rounds,
     space: Arc<SpaceGauge>,
     maps: MapBudget,
@@ -198,6 +202,7 @@ impl Broker {
         let http_metrics: Arc<HttpMetrics> = Arc::default();
         let monitor = Monitor::new(Parts {
             registry: Arc::clone(&storage.registry),
+            cleaner: Arc::clone(&storage.cleaner),
             space: Arc::clone(&storage.space),
             maps: storage.maps.clone(),
             groups: Arc::clone(&groups),
@@ -347,16 +352,26 @@ impl Storage {
 
         let directory = RegistryDirectory::new(Arc::clone(&registry), Arc::clone(&manager));
         let controller = Controller::start(metadata, image, Arc::clone(config), Arc::new(directory))?;
+        let controller = Arc::new(controller);
         let intervals = intervals(config);
         let mut watch = Watch::new(Arc::clone(&registry), Arc::clone(&manager), intervals);
         let mut housekeeper = Housekeeper::new(Arc::clone(&registry), &intervals);
         let space = watch.gauge();
+        let cleaner = LogCleaner::new(
+            Arc::clone(&registry),
+            Arc::clone(&manager),
+            cleaner_settings(&controller, config),
+            &[OFFSETS_TOPIC],
+        );
+        let cleaner_threads = config.log_cleaner_enable.then(|| CleanerThreads::start(&cleaner));
         Ok(Self {
+            cleaner_threads: cleaner_threads.transpose()?,
+            cleaner,
             watch: Rounds::start("watch", move |now| watch.tick(now))?,
             housekeeping: Rounds::start("housekeeping", move |now| housekeeper.tick(now))?,
             manager,
             registry,
-            controller: Arc::new(controller),
+            controller,
             flusher,
             space,
             maps,
@@ -369,6 +384,9 @@ impl Storage {
         let metadata = self.controller.close();
         if let Err(error) = &metadata {
             tracing::error!(operation = "close the metadata log", %error, "the next start recovers it");
+        }
+        if let Some(threads) = self.cleaner_threads {
+            threads.stop();
         }
         self.housekeeping.stop();
         self.watch.stop();
@@ -397,6 +415,25 @@ fn intervals(config: &BrokerConfig) -> Intervals {
         mend: config.log_reopen_backoff,
         mend_max: config.log_reopen_backoff_max,
     }
+}
+
+/// The cleaner's settings as they are whenever it asks: most of them can be changed while it runs.
+fn cleaner_settings(controller: &Arc<Controller>, config: &Arc<BrokerConfig>) -> SettingsSource {
+    let (controller, config) = (Arc::clone(controller), Arc::clone(config));
+    Box::new(move || {
+        let image = controller.image();
+        let layers = image.layers(&config);
+        CleanerSettings {
+            threads: config.log_cleaner_threads,
+            dedupe_buffer_bytes: layers
+                .broker_number("log.cleaner.dedupe.buffer.size")
+                .unwrap_or(0),
+            load_per_mille: layers.broker_per_mille("log.cleaner.io.buffer.load.factor"),
+            io_buffer_bytes: layers.broker_number("log.cleaner.io.buffer.size").unwrap_or(0),
+            io_bytes_per_second: layers.broker_number("log.cleaner.io.max.bytes.per.second"),
+            backoff: Duration::from_millis(layers.broker_number("log.cleaner.backoff.ms").unwrap_or(0)),
+        }
+    })
 }
 
 fn map_budget(config: &BrokerConfig) -> MapBudget {

@@ -12,6 +12,8 @@ pub enum CheckpointFile {
     LogStartOffset,
     /// Up to where each log's records may be read.
     HighWatermark,
+    /// Up to where each compacted log has been cleaned.
+    CleanerOffset,
     /// Where each leader epoch began.
     LeaderEpoch,
     /// Which topic a partition belongs to.
@@ -28,6 +30,7 @@ impl CheckpointFile {
             Self::RecoveryPoint => "recovery-point-offset-checkpoint",
             Self::LogStartOffset => "log-start-offset-checkpoint",
             Self::HighWatermark => "replication-offset-checkpoint",
+            Self::CleanerOffset => "cleaner-offset-checkpoint",
             Self::LeaderEpoch => "leader-epoch-checkpoint",
             Self::PartitionMetadata => "partition.metadata",
             Self::CleanShutdown => ".kafka_cleanshutdown",

@@ -5,6 +5,9 @@
 //!
 //! | what is found | decision | why |
 //! |---|---|---|
+//! | cleaned segments that wait to be swapped in | swapped in | everything below the swap was durable first ([`swap`](crate::segment::swap)) |
+//! | cleaned segments that were still being written | removed | nothing had changed yet |
+//! | a gap between batches or segments, below the recovery point or where compaction has been | kept | the records were synced, and compaction took them |
 //! | segment wholly below the log start | removed | a deletion was interrupted; the log start was durable first |
 //! | segment that ends before the recovery point | trusted, not opened | it was synced and trimmed before the point moved past its end |
 //! | segment that ends at the recovery point | scanned | it may have been the active one when the point was taken |
@@ -53,6 +56,7 @@ use crate::segment::indexes::SegmentIndexes;
 use crate::segment::scan::Walk;
 use crate::segment::segment::{Segment, SegmentSettings};
 use crate::segment::segments::Segments;
+use crate::segment::swap::{RecoverError, recover};
 use crate::segment::view::View;
 
 /// Small files of a partition directory are never larger.
@@ -67,6 +71,8 @@ pub struct LoadHints {
     pub recovery_point: Offset,
     /// Where the log starts, if not with its first segment.
     pub log_start: Offset,
+    /// Below it, compaction may have left gaps.
+    pub cleaned_to: Offset,
     /// Whether the last process ended in order.
     pub clean: bool,
     /// Records from here on are dropped: the sync that should have brought them to the disk failed, so what
@@ -88,6 +94,8 @@ pub struct LoadReport {
     pub segments_removed: usize,
     /// Segments removed because they lie below the log start.
     pub segments_reclaimed: usize,
+    /// Cleaned segments that were swapped in.
+    pub swaps_completed: usize,
     /// Whether the leader epoch rose.
     pub epoch_raised: bool,
     /// Where the first segment begins, if the log should start before it: segments are missing.
@@ -124,7 +132,10 @@ pub fn load(
     hints: LoadHints,
 ) -> Result<(Log, LoadReport), LogError> {
     let loader = Loader::new(context, &Arc::from(directory), &config);
-    let mut report = LoadReport::default();
+    let mut report = LoadReport {
+        swaps_completed: loader.end_swaps(hints.recovery_point)?,
+        ..LoadReport::default()
+    };
     let mut found = loader.tidy()?;
     let below = loader.take_below(&mut found, hints.log_start);
     let marked = failed_sync::read(context.file_system.as_ref(), directory)?;
@@ -217,6 +228,7 @@ pub fn load(
         latch: None,
         segment_created: context.clock.now(),
         roll_jitter_ms: roll_jitter(partition, &config),
+        is_swapping: false,
         is_touched: !hints.clean,
         config,
     };
@@ -232,6 +244,19 @@ impl<'a> Loader<'a> {
             directory: Arc::clone(directory),
             settings,
             config,
+        }
+    }
+
+    /// Ends the swaps of cleaned segments that were interrupted, and returns how many.
+    fn end_swaps(&self, recovery_point: Offset) -> Result<usize, LogError> {
+        match recover(self.context.file_system.as_ref(), &self.directory) {
+            Ok(recovered) => Ok(recovered.completed),
+            Err(RecoverError::Storage(error)) => Err(error.into()),
+            Err(RecoverError::Damaged {
+                file,
+                base_offset,
+                source,
+            }) => Err(damage(file, &source, base_offset, recovery_point)),
         }
     }
 
@@ -330,7 +355,8 @@ impl<'a> Loader<'a> {
             let scanned = self.scan(base, length, hints)?;
             self.remove_half_made(&mut found, base, scanned.next_offset, hints.recovery_point)?;
             let next_base = found.first_key_value().map(|(next, _)| *next);
-            let ends_early = next_base.is_some_and(|next| scanned.next_offset < next);
+            let gap_end = next_base.filter(|next| scanned.next_offset < *next);
+            let ends_early = gap_end.is_some_and(|next| hints.cleaned_to < next);
             report.bytes_verified = report.bytes_verified.saturating_add(scanned.bytes_verified);
             let was_cut = scanned.tail.is_some();
             if ends_early && scanned.next_offset < hints.recovery_point {

@@ -69,6 +69,8 @@ pub struct Log {
     pub(crate) segment_created: TimestampMs,
     /// What this log takes off `segment.ms`; a share of `segment.jitter.ms` drawn from the partition's name.
     pub(crate) roll_jitter_ms: i64,
+    /// Whether cleaned segments are being swapped in: until that ends, no segment leaves the log in another way.
+    pub(crate) is_swapping: bool,
     /// Whether the files differ from what an orderly stop leaves: else there is nothing to store at the next.
     pub(crate) is_touched: bool,
 }

@@ -11,6 +11,7 @@
 //! | `retention.rs` | what may go, and how it goes |
 //! | `truncate.rs` | cutting off the end |
 //! | `transactions.rs` | how they begin and end, and which were aborted |
+//! | `clean.rs` | what may be compacted, and the swap of cleaned segments |
 //! | `checkpoint.rs` | what makes the next recovery short, and closing |
 //! | `loader.rs` | opening and recovery, by a decision table |
 //! | `recovery_scan.rs` | the look at one segment |
@@ -19,6 +20,7 @@
 
 pub mod append;
 pub mod checkpoint;
+pub mod clean;
 pub mod error;
 pub mod failed_sync;
 pub mod flush;
@@ -35,6 +37,7 @@ mod transactions;
 pub mod truncate;
 
 pub use append::{AppendOrigin, AppendOutcome};
+pub use clean::{SwapDone, SwapTask};
 pub use error::{AppendError, Damage, LatchReason, LogError, ReadError};
 pub use flush::{FlushDone, FlushTask, PrepareTask, SealTask, WriteOutTask};
 pub use loader::{LoadHints, LoadReport};

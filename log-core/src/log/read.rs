@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -12,6 +13,7 @@ use crate::index::transaction_index::AbortedTransaction;
 use crate::log::error::ReadError;
 use crate::log::log::LogShared;
 use crate::log::offsets::{LogOffsets, Place};
+use crate::log::transactions::aborted_among;
 use crate::model::{FilePosition, LeaderEpoch, Offset, TimestampMs};
 use crate::record::batch::Batch;
 use crate::segment::file_name::FileKind;
@@ -98,7 +100,19 @@ impl LogReader {
         self.while_start_stays(|| self.read_once(request))
     }
 
+    /// Reads until it was one row of segments that it read. Compaction puts the same records elsewhere, and a place in
+    /// one row is none in the next.
     fn read_once(&self, request: ReadRequest) -> Result<ReadSlice, ReadError> {
+        loop {
+            let before = self.shared.segments.read().replacements();
+            if let Some(slice) = self.read_row(request, before)? {
+                return Ok(slice);
+            }
+        }
+    }
+
+    /// `None` when the segments are not those of `replacements` any more.
+    fn read_row(&self, request: ReadRequest, replacements: u64) -> Result<Option<ReadSlice>, ReadError> {
         let positions = self.shared.positions();
         let offsets = positions.offsets();
         if request.offset < offsets.log_start || offsets.log_end < request.offset {
@@ -117,9 +131,12 @@ impl LogReader {
             aborted: Vec::new(),
         };
         if bound.offset <= request.offset {
-            return Ok(nothing);
+            return Ok(Some(nothing));
         }
         let segments = self.shared.segments();
+        if segments.replacements() != replacements {
+            return Ok(None);
+        }
         if request.offset < segments.first().base_offset() {
             // Deleted since the offsets were taken: what begins behind it is not what was asked for.
             return Err(out_of_range(request.offset, self.offsets()));
@@ -128,25 +145,23 @@ impl LogReader {
             if bound.segment < segment.base_offset() {
                 break;
             }
-            let end = if segment.base_offset() == bound.segment {
-                bound.position
-            } else {
-                segment.size()
-            };
+            let end = visible_size(segment, bound);
             if let Some(first) = find(segment, request.offset, end, request.patience)? {
                 let records = slice(segment, first, end, &request)?;
                 let aborted = match request.bound {
-                    ReadBound::LastStable => self.aborted_among(&records, segment, &request)?,
-                    ReadBound::HighWatermark | ReadBound::LogEnd => Vec::new(),
+                    ReadBound::LastStable if self.shared.has_aborted.load(Ordering::Acquire) => {
+                        aborted_among(&records, &segments, segment, &request)?
+                    }
+                    ReadBound::LastStable | ReadBound::HighWatermark | ReadBound::LogEnd => Vec::new(),
                 };
-                return Ok(ReadSlice {
+                return Ok(Some(ReadSlice {
                     records,
                     offsets,
                     aborted,
-                });
+                }));
             }
         }
-        Ok(nothing)
+        Ok(Some(nothing))
     }
 
     /// The first record, in the order of offsets, that is `target` or younger. May block.
@@ -306,11 +321,7 @@ impl LogReader {
             return Ok(known);
         }
         for segment in self.shared.segments().from_offset(offset) {
-            let end = if segment.base_offset() == known.segment {
-                known.position
-            } else {
-                segment.size()
-            };
+            let end = visible_size(segment, known);
             if let Some(place) = find(segment, offset, end, patience)? {
                 let position = place.position.get();
                 return Ok(Place {
@@ -321,6 +332,17 @@ impl LogReader {
             }
         }
         Ok(known)
+    }
+}
+
+/// How many bytes of the segment lie before `bound`. The size is taken first: an append raises it last. A bound that lies
+/// behind the segment's end may have been taken before compaction moved that end.
+fn visible_size(segment: &Segment, bound: Place) -> u64 {
+    let size = segment.size();
+    if segment.base_offset() == bound.segment && bound.offset < segment.next_offset() {
+        bound.position
+    } else {
+        size
     }
 }
 

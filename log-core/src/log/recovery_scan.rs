@@ -190,9 +190,10 @@ impl Progress {
         if hints.cut_to.is_some_and(|cut_to| cut_to <= found) {
             return Ok(Step::Bad("never synced: the sync failed".to_owned()));
         }
-        // Compaction leaves gaps, but only among records that were synced.
-        let in_order = expected <= found
-            && (found < hints.recovery_point || found == expected.max(hints.recovery_point));
+        // Compaction leaves gaps, but only among records that were synced. The recovery point was raised first; where that
+        // is lost, it is known how far compaction has come.
+        let strict_from = hints.recovery_point.max(hints.cleaned_to);
+        let in_order = expected <= found && (found < strict_from || found == expected.max(strict_from));
         if !in_order {
             return Ok(Step::Bad(format!(
                 "a batch with base offset {found} where {expected} must follow"

@@ -5,7 +5,6 @@
 //! records never see what is not decided, nor a decision that a power cut could take back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -15,14 +14,14 @@ use crate::log::append::{AppendOutcome, Untold};
 use crate::log::error::{AppendError, ReadError};
 use crate::log::log::Log;
 use crate::log::producer_replay::aborted_in;
-use crate::log::read::{LogReader, ReadRequest, corrupt};
+use crate::log::read::{ReadRequest, corrupt};
 use crate::model::Offset;
 use crate::producer_state::manager::{ProducerStateError, ProducerStateManager};
 use crate::producer_state::verification::{TransactionProof, TransactionalBatch};
 use crate::record::batch::BatchHeader;
 use crate::record::control::{EndTransactionMarker, MarkerBatch};
 use crate::segment::aborted::AbortedIndexError;
-use crate::segment::segment::Segment;
+use crate::segment::segment::{Patience, Segment};
 use crate::segment::segments::Segments;
 
 impl Log {
@@ -69,47 +68,64 @@ pub(super) fn apply_marker(
     })
 }
 
-impl LogReader {
-    /// The aborted transactions among `records`, which stand in `first`, in the order of their markers.
-    ///
-    /// # Errors
-    /// [`ReadError::WouldBlock`] when the caller has no patience; damage and media errors by place.
-    pub(super) fn aborted_among(
-        &self,
-        records: &Bytes,
-        first: &Segment,
-        request: &ReadRequest,
-    ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let mut aborted = Vec::new();
-        if !self.shared.has_aborted.load(Ordering::Acquire) {
-            return Ok(aborted);
+/// The aborted transactions among `records`, which stand in `first` of `segments`, in the order of their markers. The row is
+/// the one that the records were read from: compaction takes aborted records and what is known of them away together.
+///
+/// # Errors
+/// [`ReadError::WouldBlock`] when the caller has no patience; damage and media errors by place.
+pub(super) fn aborted_among(
+    records: &Bytes,
+    segments: &Segments,
+    first: &Segment,
+    request: &ReadRequest,
+) -> Result<Vec<AbortedTransaction>, ReadError> {
+    let mut aborted = Vec::new();
+    let mut marked = segments
+        .from_offset(first.base_offset())
+        .filter(|segment| segment.has_aborted())
+        .peekable();
+    if marked.peek().is_none() {
+        return Ok(aborted);
+    }
+    let end = end_of(records, request.offset);
+    for segment in marked {
+        let Some(index) = index_of(segments, segment, request.patience)? else {
+            continue;
+        };
+        let mut found = index.collect_aborted(request.offset, end);
+        aborted.append(&mut found.transactions);
+        if found.is_complete {
+            break;
         }
-        let segments = self.shared.segments();
-        let mut marked = segments
-            .from_offset(first.base_offset())
-            .filter(|segment| segment.has_aborted())
-            .peekable();
-        if marked.peek().is_none() {
-            return Ok(aborted);
-        }
-        let end = end_of(records, request.offset);
-        for segment in marked {
-            let index = match segment.aborted(request.patience) {
-                Ok(index) => index.ok_or(ReadError::WouldBlock)?,
-                Err(AbortedIndexError::Storage(error)) if error.kind != FsErrorKind::NotFound => {
-                    return Err(error.into());
-                }
-                // An index is a hint: damaged or lost, it is made again.
-                Err(_) => Some(remade(&segments, segment)?),
-            };
-            let Some(index) = index else { continue };
-            let mut found = index.collect_aborted(request.offset, end);
-            aborted.append(&mut found.transactions);
-            if found.is_complete {
-                break;
-            }
-        }
-        Ok(aborted)
+    }
+    Ok(aborted)
+}
+
+/// All aborted transactions that began below `end`, wherever their markers are. Blocks.
+///
+/// # Errors
+/// Damage and media errors by place.
+pub(super) fn aborted_below(segments: &Segments, end: Offset) -> Result<Vec<AbortedTransaction>, ReadError> {
+    let mut aborted = Vec::new();
+    for segment in segments {
+        let index = index_of(segments, segment, Patience::MayBlock)?;
+        let transactions = index.iter().flat_map(|index| index.transactions());
+        aborted.extend(transactions.filter(|one| one.first_offset < end));
+    }
+    Ok(aborted)
+}
+
+/// The index of a segment that has one.
+fn index_of(
+    segments: &Segments,
+    segment: &Segment,
+    patience: Patience,
+) -> Result<Option<Arc<TransactionIndex>>, ReadError> {
+    match segment.aborted(patience) {
+        Ok(index) => index.ok_or(ReadError::WouldBlock),
+        Err(AbortedIndexError::Storage(error)) if error.kind != FsErrorKind::NotFound => Err(error.into()),
+        // An index is a hint: damaged or lost, it is made again.
+        Err(_) => remade(segments, segment).map(Some),
     }
 }
 

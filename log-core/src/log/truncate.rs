@@ -29,8 +29,15 @@ impl Log {
     /// # Errors
     /// `OffsetOutOfRange` outside of log start and log end, or in a batch that begins before the log start
     /// (the log would have to start earlier again). A file system error latches the log.
+    ///
+    /// # Panics
+    /// While cleaned segments are swapped in.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, LogError> {
         self.check_latch()?;
+        assert!(
+            !self.is_swapping,
+            "truncate while cleaned segments are swapped in"
+        );
         let offsets = self.offsets();
         if offset < offsets.log_start || offsets.log_end < offset {
             let (low, high) = (offsets.log_start, offsets.log_end);

@@ -94,6 +94,15 @@ pub enum ProducerStateError {
     },
 }
 
+/// The last that a producer did, which a cleaning must leave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRecord {
+    /// The offset of its last record; `None` when the last that is known of it is a transaction marker.
+    pub last_data_offset: Option<Offset>,
+    /// Its epoch.
+    pub producer_epoch: ProducerEpoch,
+}
+
 /// What became of the state when the log was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truncation {
@@ -372,6 +381,18 @@ impl ProducerStateManager {
         self.producers
             .iter()
             .map(|(&producer_id, entry)| (producer_id, entry))
+    }
+
+    /// The last that each producer did.
+    #[must_use]
+    pub fn last_records(&self) -> HashMap<ProducerId, LastRecord> {
+        let last_record = |entry: &ProducerStateEntry| LastRecord {
+            last_data_offset: entry.last_batch().map(|batch| batch.last_offset),
+            producer_epoch: entry.producer_epoch,
+        };
+        self.producers()
+            .map(|(producer_id, entry)| (producer_id, last_record(entry)))
+            .collect()
     }
 
     /// How many producers are known.

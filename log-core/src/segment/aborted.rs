@@ -89,9 +89,11 @@ impl Segment {
         }
         self.touched.store(true, Ordering::Relaxed);
         let index = Arc::new(self.read_aborted()?);
-        if let AbortedIndex::Stored(slot) = &mut *self.aborted.write() {
-            *slot = Some(Arc::clone(&index));
-        }
+        let index = match &mut *self.aborted.write() {
+            // Whoever was first may have read another file than is there now (see [`Segment::pin`]).
+            AbortedIndex::Stored(slot) => Arc::clone(slot.get_or_insert(index)),
+            AbortedIndex::None | AbortedIndex::Changed(_) => index,
+        };
         Ok(Some(Some(index)))
     }
 

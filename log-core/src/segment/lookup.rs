@@ -152,10 +152,19 @@ impl Segment {
             return Ok(Arc::clone(stored));
         }
         let stored = Arc::new(self.read_indexes()?);
-        if let Indexes::Stored(slot) = &mut *self.indexes.write() {
-            *slot = Some(Arc::clone(&stored));
+        match &mut *self.indexes.write() {
+            // Whoever was first may have read other files than are there now (see [`Segment::pin`]).
+            Indexes::Stored(slot) => Ok(Arc::clone(slot.get_or_insert(stored))),
+            Indexes::Building(_) => Ok(stored),
         }
-        Ok(stored)
+    }
+
+    /// Reads the indexes of a sealed segment, so that later look-ups do not.
+    pub(super) fn load_indexes(&self) -> Result<(), ScanError> {
+        if matches!(*self.indexes.read(), Indexes::Stored(None)) {
+            self.stored_indexes()?;
+        }
+        Ok(())
     }
 
     /// Reads the index files, and makes the indexes again from the log when a file is missing or damaged.

@@ -10,4 +10,5 @@ pub mod scan;
 pub mod segment;
 pub mod segments;
 pub mod space;
+pub mod swap;
 pub mod view;

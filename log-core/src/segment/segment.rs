@@ -20,9 +20,10 @@ use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
 use crate::model::{FilePosition, Offset, TimestampMs};
 use crate::record::batch::{BatchHeader, HEADER_LENGTH};
-use crate::segment::aborted::{self, AbortedIndex};
+use crate::segment::aborted::{self, AbortedIndex, AbortedIndexError};
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
+use crate::segment::scan::{ScanError, Walk};
 use crate::segment::space::TailSpace;
 use crate::segment::view::View;
 
@@ -135,6 +136,8 @@ pub struct Segment {
     warm_from: u64,
     space: TailSpace,
     sealed: AtomicBool,
+    /// Whether its files are no longer found under their names, so that what is open must stay open.
+    is_pinned: AtomicBool,
     pub(super) touched: AtomicBool,
     open: RwLock<Option<Arc<OpenSegment>>>,
     pub(super) indexes: RwLock<Indexes>,
@@ -236,6 +239,7 @@ impl Segment {
             warm_from: size,
             space: TailSpace::new(size, settings.bytes_max.max(size)),
             sealed: AtomicBool::new(false),
+            is_pinned: AtomicBool::new(false),
             touched: AtomicBool::new(true),
             open: RwLock::new(None),
             indexes: RwLock::new(indexes),
@@ -466,11 +470,51 @@ impl Segment {
         if self.touched.swap(false, Ordering::Relaxed) {
             return;
         }
-        *self.open.write() = None;
-        if let Indexes::Stored(stored) = &mut *self.indexes.write() {
+        // Asked under each lock: whoever pins says so first, and opens then.
+        let is_pinned = || self.is_pinned.load(Ordering::Acquire);
+        let mut open = self.open.write();
+        if !is_pinned() {
+            *open = None;
+        }
+        drop(open);
+        if let Indexes::Stored(stored) = &mut *self.indexes.write()
+            && !is_pinned()
+        {
             *stored = None;
             self.release_aborted();
         }
+    }
+
+    /// Opens everything that a reader may ever want and keeps it open: other files are about to take its names, and
+    /// whoever still has this segment must not read theirs. Blocks.
+    ///
+    /// # Errors
+    /// The file system's, or the log's when its indexes had to be made again.
+    pub fn pin(&self) -> Result<(), ScanError> {
+        self.is_pinned.store(true, Ordering::Release);
+        self.open()?;
+        self.load_indexes()?;
+        match self.aborted(Patience::MayBlock) {
+            Err(AbortedIndexError::Storage(error)) => Err(error.into()),
+            // Whoever asks finds the damage.
+            Err(AbortedIndexError::Damaged(_)) | Ok(_) => Ok(()),
+        }
+    }
+
+    /// The largest timestamp of the first batch, read if need be. Blocks.
+    ///
+    /// # Errors
+    /// Reading the file.
+    pub fn first_batch_timestamp(&self) -> Result<TimestampMs, ScanError> {
+        let known = self.first_timestamp();
+        if known != TimestampMs::NONE || self.size() == 0 {
+            return Ok(known);
+        }
+        let open = self.open()?;
+        let first = Walk::lookup(open.view(), FilePosition::ZERO, self.size()).next_header()?;
+        let timestamp = first.map_or(TimestampMs::NONE, |(_, header)| header.max_timestamp);
+        self.first_timestamp.store(timestamp.get(), Ordering::Relaxed);
+        Ok(timestamp)
     }
 
     /// The paths of all files that may belong to it, the log first.

@@ -10,6 +10,8 @@ use crate::segment::segment::Segment;
 #[derive(Debug, Clone)]
 pub struct Segments {
     row: Arc<[Arc<Segment>]>,
+    /// How often segments were replaced by others with the same records.
+    replacements: u64,
 }
 
 impl Segments {
@@ -24,7 +26,23 @@ impl Segments {
             row.is_sorted_by(|a, b| a.base_offset() < b.base_offset()),
             "segments out of order"
         );
-        Self { row: row.into() }
+        Self {
+            row: row.into(),
+            replacements: 0,
+        }
+    }
+
+    /// Tells rows apart in which the same records stand at other places.
+    #[must_use]
+    pub fn replacements(&self) -> u64 {
+        self.replacements
+    }
+
+    fn of_same_age(&self, row: Vec<Arc<Segment>>) -> Self {
+        Self {
+            replacements: self.replacements,
+            ..Self::new(row)
+        }
     }
 
     /// The one that is appended to.
@@ -72,7 +90,25 @@ impl Segments {
     pub fn with(&self, segment: Arc<Segment>) -> Self {
         let mut row = self.row.to_vec();
         row.push(segment);
-        Self::new(row)
+        self.of_same_age(row)
+    }
+
+    /// The row with `new` in the place of `old`, which must stand in it one behind the other.
+    #[must_use]
+    pub fn replacing(&self, old: &[Arc<Segment>], new: Arc<Segment>) -> Option<Self> {
+        let first = old.first()?;
+        let start = self.row.iter().position(|segment| Arc::ptr_eq(segment, first))?;
+        let end = start.checked_add(old.len())?;
+        let found = self.row.get(start..end)?;
+        if !found.iter().zip(old).all(|(found, old)| Arc::ptr_eq(found, old)) {
+            return None;
+        }
+        let mut row = self.row.to_vec();
+        row.splice(start..end, [new]);
+        Some(Self {
+            replacements: self.replacements.wrapping_add(1),
+            ..Self::new(row)
+        })
     }
 
     /// The row without those that lie wholly below `offset`, and those.
@@ -85,7 +121,7 @@ impl Segments {
             .position(|(_, next)| offset < next.base_offset())
             .unwrap_or(self.row.len().saturating_sub(1));
         let (below, kept) = self.row.split_at(kept_from);
-        (below.to_vec(), Self::new(kept.to_vec()))
+        (below.to_vec(), self.of_same_age(kept.to_vec()))
     }
 
     /// The sum of their sizes in bytes.

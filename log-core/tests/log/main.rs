@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, its helpers too; its size comes from the environment"
 )]
 
+mod compaction;
 mod crash;
 mod hooked;
 mod model;

@@ -174,6 +174,24 @@ impl BrokerLayers<'_> {
         Some((first.value, first.source))
     }
 
+    /// The value of a broker key as the nearest whole number, if there is one of that size.
+    #[must_use]
+    pub fn broker_number(&self, name: &'static str) -> Option<u64> {
+        whole(self.broker_fraction(name)?)
+    }
+
+    /// The value of a broker key that is a share between 0 and 1, in thousandths.
+    #[must_use]
+    pub fn broker_per_mille(&self, name: &'static str) -> u64 {
+        self.broker_fraction(name)
+            .and_then(|share| whole(share * 1e3))
+            .unwrap_or(0)
+    }
+
+    fn broker_fraction(&self, name: &'static str) -> Option<f64> {
+        self.broker_value(name)?.0.parse().ok()
+    }
+
     /// Checks the overrides of a topic, one by one and together with what counts beside them, and returns
     /// them in their canonical spelling.
     ///
@@ -253,6 +271,10 @@ impl BrokerLayers<'_> {
             timestamp_before_max_ms: topic.long("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: topic.long("message.timestamp.after.max.ms"),
             cleanup_policy,
+            delete_retention_ms: topic.long("delete.retention.ms"),
+            min_cleanable_dirty_per_million: topic.per_million("min.cleanable.dirty.ratio"),
+            min_compaction_lag_ms: topic.long("min.compaction.lag.ms"),
+            max_compaction_lag_ms: topic.long("max.compaction.lag.ms"),
             durable: flush_messages == 1,
             flush_messages,
             flush_ms: topic.long("flush.ms"),
@@ -262,6 +284,10 @@ impl BrokerLayers<'_> {
                 .expect("the key has a default and was checked"),
         }
     }
+}
+
+fn whole(number: f64) -> Option<u64> {
+    format!("{number:.0}").parse().ok()
 }
 
 /// The values that count on one topic, taken by their types. All were checked when they were set.
@@ -278,6 +304,12 @@ impl TopicValues<'_> {
 
     fn long(&self, name: &str) -> i64 {
         self.text(name).parse().expect("checked when it was set")
+    }
+
+    /// A share between 0 and 1 in millionths.
+    fn per_million(&self, name: &str) -> u64 {
+        let share: f64 = self.text(name).parse().expect("checked when it was set");
+        whole(share * 1e6).expect("its rule keeps it between 0 and 1")
     }
 
     fn size(&self, name: &str) -> u64 {
@@ -426,7 +458,10 @@ mod tests {
         let given = overrides(&[
             ("cleanup.policy", " compact ,delete"),
             ("flush.messages", "100"),
+            ("delete.retention.ms", "70"),
             ("max.compaction.lag.ms", "1000"),
+            ("min.cleanable.dirty.ratio", "0.25"),
+            ("min.compaction.lag.ms", "5"),
             ("message.timestamp.type", "LogAppendTime"),
             ("retention.bytes", "-5"),
             ("retention.ms", "-1"),
@@ -443,6 +478,11 @@ mod tests {
         );
         assert_eq!((log.durable, log.flush_messages), (false, 100));
         assert_eq!(log.segment_ms, 1000);
+        assert_eq!((log.min_compaction_lag_ms, log.max_compaction_lag_ms), (5, 1000));
+        assert_eq!(
+            (log.delete_retention_ms, log.min_cleanable_dirty_per_million),
+            (70, 250_000)
+        );
         assert_eq!(log.timestamp_type, TimestampType::LogAppendTime);
         assert_eq!((log.retention_bytes, log.retention_ms), (None, None));
         assert_eq!(log.producer_expiration_ms, 9);

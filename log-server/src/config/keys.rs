@@ -170,7 +170,7 @@ macro_rules! typed_by_parsing {
     )*};
 }
 
-typed_by_parsing!(bool, i32, i64, u64, usize, String, PathBuf);
+typed_by_parsing!(bool, f64, i32, i64, u64, usize, String, PathBuf);
 
 impl<T: Typed> Typed for Option<T> {
     fn typed(text: Option<&str>) -> Option<Self> {
@@ -393,6 +393,21 @@ broker_keys! {
         maps_max: usize = "maps-max", Int, Rule::Between(0, 1_000_000), Some("16384");
         /// A sealed segment that nobody read for so long loses its memory map.
         map_idle: Duration = "map-idle-ms", Long, Rule::AtLeast(1), Some("300000");
+        /// Whether compacted topics are compacted. Without it they grow without limit.
+        log_cleaner_enable: bool = "log.cleaner.enable", Boolean, Rule::Any, Some("true");
+        /// Threads that compact logs, one log each at a time.
+        log_cleaner_threads: usize = "log.cleaner.threads", Int, Rule::Between(1, 64), Some("1");
+        /// The most memory that all of them together take for the keys of the logs they compact, at 24 bytes a key. What is not
+        /// needed is not taken. A log with more new keys is compacted in several rounds.
+        log_cleaner_dedupe_buffer_size: u64 = "log.cleaner.dedupe.buffer.size", Long, Rule::AtLeast(1_048_576), Some("134217728"), dynamic;
+        /// How full that memory may become. Fuller holds more keys, which take longer to find.
+        log_cleaner_io_buffer_load_factor: f64 = "log.cleaner.io.buffer.load.factor", Double, Rule::Between(0, 1), Some("0.9"), dynamic;
+        /// How much all of these threads together copy and write at a time.
+        log_cleaner_io_buffer_size: u64 = "log.cleaner.io.buffer.size", Int, Rule::AtLeast(0), Some("524288"), dynamic;
+        /// How many bytes per second they may read and write, all together.
+        log_cleaner_io_max_bytes_per_second: f64 = "log.cleaner.io.max.bytes.per.second", Double, Rule::AtLeast(1), Some("1.7976931348623157E308"), dynamic;
+        /// How long a thread waits when no log is dirty enough.
+        log_cleaner_backoff: Duration = "log.cleaner.backoff.ms", Long, Rule::AtLeast(0), Some("15000"), dynamic;
     }
 }
 

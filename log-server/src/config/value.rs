@@ -192,9 +192,21 @@ fn double(rule: Rule, text: &str) -> Result<String, String> {
         _ => true,
     };
     if fits {
-        Ok(format!("{value:?}"))
+        Ok(spelled(value))
     } else {
         Err(format!("expected {rule}"))
+    }
+}
+
+/// As Java spells it: with an exponent from ten millions on, and below a thousandth.
+fn spelled(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {
+        return format!("{value:?}");
+    }
+    let text = format!("{value:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
     }
 }
 
@@ -278,6 +290,9 @@ mod tests {
             (Kind::Long, Rule::AtLeast(-1), " -1 ", "-1"),
             (Kind::Double, Rule::Between(0, 1), "1", "1.0"),
             (Kind::Double, Rule::Between(0, 1), "1e-1", "0.1"),
+            (Kind::Double, Rule::Between(0, 1), "0.0005", "5.0E-4"),
+            (Kind::Double, Rule::AtLeast(1), "12345678", "1.2345678E7"),
+            (Kind::Double, Rule::AtLeast(1), "9999999", "9999999.0"),
             (Kind::List, policies, "compact , delete,compact", "compact,delete"),
             (Kind::List, policies, " ", ""),
             (Kind::List, Rule::ReplicaList, "0:1, 1:1", "0:1,1:1"),

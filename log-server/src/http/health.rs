@@ -52,6 +52,8 @@ pub struct PartitionCounts {
     pub latched: usize,
     /// Those whose log could not be loaded.
     pub offline: usize,
+    /// Those whose log should be compacted and cannot be.
+    pub uncleanable: usize,
 }
 
 /// Parts of the group coordinator by how they are.

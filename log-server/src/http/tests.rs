@@ -25,6 +25,7 @@ impl HealthSource for Fixed {
             partitions: PartitionCounts {
                 online: 3,
                 latched: 1,
+                uncleanable: 2,
                 offline: 0,
             },
             disk_available_bytes: Some(1),
@@ -118,6 +119,7 @@ async fn health_is_served_and_the_rest_is_refused() {
     assert_eq!(status, 200);
     assert_eq!(body["status"], "degraded");
     assert_eq!(body["partitions"]["latched"], 1);
+    assert_eq!(body["partitions"]["uncleanable"], 2);
 
     let (status, body) = request(address, "GET /readyz").await;
     assert_eq!((status, &body["ready"]), (503, &Value::Bool(false)));

@@ -31,6 +31,7 @@ use crate::metrics::front::FrontMetrics;
 use crate::metrics::http_front::HttpMetrics;
 use crate::monitor::forecast::SpaceForecast;
 use crate::monitor::history::History;
+use crate::partition::cleaner::LogCleaner;
 use crate::partition::housekeeping::SpaceGauge;
 use crate::partition::partition::Condition;
 use crate::partition::registry::PartitionRegistry;
@@ -44,6 +45,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) registry: Arc<PartitionRegistry>,
+    pub(crate) cleaner: Arc<LogCleaner>,
     pub(crate) space: Arc<SpaceGauge>,
     pub(crate) maps: MapBudget,
     pub(crate) groups: Arc<GroupCoordinator>,
@@ -115,7 +117,10 @@ impl Monitor {
     }
 
     fn partition_counts(&self) -> PartitionCounts {
-        let mut counts = PartitionCounts::default();
+        let mut counts = PartitionCounts {
+            uncleanable: self.parts.cleaner.report().uncleanable.len(),
+            ..PartitionCounts::default()
+        };
         self.parts
             .registry
             .for_each(|partition| match &*partition.condition() {
@@ -128,7 +133,8 @@ impl Monitor {
     }
 
     fn status(&self, partitions: PartitionCounts) -> Status {
-        let is_whole = partitions.latched == 0 && partitions.offline == 0 && !self.parts.space.is_short();
+        let ailing = [partitions.latched, partitions.offline, partitions.uncleanable];
+        let is_whole = ailing == [0; 3] && !self.parts.space.is_short();
         match (self.parts.shutdown.is_requested(), is_whole) {
             (true, _) => Status::Stopping,
             (false, true) => Status::Ok,

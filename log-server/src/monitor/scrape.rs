@@ -113,6 +113,11 @@ impl Monitor {
         partitions.sample(&["online"], counts.online);
         partitions.sample(&["latched"], counts.latched);
         partitions.sample(&["offline"], counts.offline);
+        let cleaner = self.parts.cleaner.report();
+        page.one(all::UNCLEANABLE, cleaner.uncleanable.len());
+        page.one(all::CLEANINGS, cleaner.cleanings);
+        page.one(all::CLEANER_READ, cleaner.bytes_read);
+        page.one(all::CLEANER_WRITTEN, cleaner.bytes_written);
 
         let metrics = self.parts.registry.metrics();
         let sums = metrics.totals();

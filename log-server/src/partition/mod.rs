@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `ack_queue` | answers that wait for the disk |
 //! | `checkpoints` | the checkpoint files of all partitions |
+//! | `cleaner` | the threads that compact logs |
+//! | `cleaning` | one partition as they see it |
 //! | `counting` | what goes in and out, counted |
 //! | `error` | why a partition refused |
 //! | `fetch_waiter` | fetches that wait for records |
@@ -21,6 +23,8 @@
 
 pub(crate) mod ack_queue;
 pub(crate) mod checkpoints;
+pub mod cleaner;
+mod cleaning;
 mod counting;
 pub mod error;
 pub mod fetch_waiter;

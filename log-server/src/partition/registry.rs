@@ -457,6 +457,9 @@ pub(crate) fn log_report(partition: &TopicPartition, report: &LoadReport) {
     for (file, bytes, cause) in &report.torn {
         tracing::warn!(%partition, file = %file.display(), bytes, %cause, "a torn end was cut off; it was never acknowledged");
     }
+    if 0 < report.swaps_completed {
+        tracing::info!(%partition, segments = report.swaps_completed, "compacted segments were put in their places");
+    }
     if let Some(first) = report.missing_before {
         tracing::warn!(
             %partition, log_start = %first,

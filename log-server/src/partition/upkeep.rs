@@ -138,7 +138,7 @@ impl Partition {
 
     /// Notices that the log is latched, the first time with a line in the log. Whoever waits will not be answered
     /// with success any more: what they wait for may be lost.
-    fn note_latch(&self, writer: &mut Writer) -> FollowUp {
+    pub(super) fn note_latch(&self, writer: &mut Writer) -> FollowUp {
         let released = writer.acks.take_all();
         let Some(reason) = writer.log().ok().and_then(|log| log.latch_reason().cloned()) else {
             return FollowUp::default();

@@ -51,9 +51,22 @@ pub(crate) const LOG_CORE: Layers = Layers {
         row("producer_state", &["model", "record"]),
         row("segment", &["fs", "index", "model", "record"]),
         row(
+            "cleaner",
+            &[
+                "config",
+                "fs",
+                "index",
+                "model",
+                "producer_state",
+                "record",
+                "segment",
+            ],
+        ),
+        row(
             "log",
             &[
                 "checkpoint",
+                "cleaner",
                 "clock",
                 "config",
                 "fs",
@@ -223,6 +236,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
             "partition",
             &[
                 "metrics",
+                "log_core::cleaner",
                 "log_core::clock",
                 "log_core::config",
                 "log_core::fs",

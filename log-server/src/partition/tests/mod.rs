@@ -7,6 +7,7 @@
 //! | `life` | starting, creating, deleting, closing; what housekeeping does |
 //! | `transactions` | who may begin and end one, what committed readers see, what survives |
 //! | `recreation` | a topic deleted and made anew under load |
+//! | `compaction` | what the cleaner does, and what the disk does to it |
 //! | `concurrency` | many threads at once: what was acknowledged survives a power cut at any moment |
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use super::flusher::FlushQueue;
 use super::partition::{Ack, Acks, Appended, Isolation, Partition, PartitionRead};
 use super::registry::{PartitionRegistry, TopicSpec};
 
+mod compaction;
 mod concurrency;
 mod durability;
 mod failures;

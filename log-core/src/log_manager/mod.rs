@@ -5,6 +5,7 @@
 //!          .kafka_cleanshutdown               the last process ended in order
 //!          recovery-point-offset-checkpoint   below it, each log is on the disk
 //!          log-start-offset-checkpoint        below it, records were deleted
+//!          cleaner-offset-checkpoint          below it, compacted logs have been cleaned
 //!          topic-0/                           one directory a partition
 //!          topic-0.<id>-delete                being removed
 //!          topic-0.<id>-stray                 set aside: no such topic is known
@@ -14,6 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+
+mod checkpoints;
+
+pub use checkpoints::CheckpointEntry;
+use checkpoints::Checkpoints;
 
 use crate::checkpoint::clean_shutdown::CleanShutdown;
 use crate::checkpoint::error::{CheckpointError, CheckpointFile};
@@ -31,6 +37,8 @@ const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 /// Where each log starts.
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+/// Up to where each compacted log has been cleaned.
+const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
 /// The topic's id, in each partition's directory.
 const PARTITION_METADATA_FILE: &str = "partition.metadata";
 /// A partition directory on its way out.
@@ -92,64 +100,6 @@ pub struct LogManager {
     _lock: Box<dyn DirectoryLock>,
 }
 
-/// An offset to be checkpointed, for one life of a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointEntry {
-    /// The partition.
-    pub partition: TopicPartition,
-    /// The life of its topic: an entry that comes late must not be taken for a new life's.
-    pub topic_id: TopicId,
-    /// The offset.
-    pub offset: Offset,
-}
-
-/// The contents of the checkpoint files. They name no topic id, so the lives are kept beside them.
-#[derive(Debug)]
-struct Checkpoints {
-    lives: BTreeMap<TopicPartition, TopicId>,
-    recovery_points: OffsetCheckpoint,
-    log_starts: OffsetCheckpoint,
-    /// Partitions that were deleted, and whose names still stand in a file.
-    ended: BTreeSet<TopicPartition>,
-}
-
-impl Checkpoints {
-    fn current<'a>(
-        &'a self,
-        entries: &'a [CheckpointEntry],
-    ) -> impl Iterator<Item = (TopicPartition, Offset)> + 'a {
-        let is_current = |entry: &&CheckpointEntry| self.lives.get(&entry.partition) == Some(&entry.topic_id);
-        entries
-            .iter()
-            .filter(is_current)
-            .map(|entry| (entry.partition.clone(), entry.offset))
-    }
-
-    /// A partition is deleted. Its lines go with the next write of the files, so that they do not grow with every topic
-    /// there ever was.
-    fn end_life(&mut self, partition: &TopicPartition, topic_id: TopicId) {
-        if self.lives.get(partition).is_none_or(|life| *life == topic_id) {
-            self.lives.remove(partition);
-            self.ended.insert(partition.clone());
-            self.forget_written();
-        }
-    }
-
-    /// What is to be written: the offsets so far, without those of partitions that have ended.
-    fn without_ended(&self, offsets: &OffsetCheckpoint) -> OffsetCheckpoint {
-        let mut kept = offsets.clone();
-        kept.retain(|partition, _| !self.ended.contains(partition));
-        kept
-    }
-
-    /// Ended partitions that no file names any more need not be remembered.
-    fn forget_written(&mut self) {
-        let (points, starts) = (&self.recovery_points, &self.log_starts);
-        self.ended
-            .retain(|partition| points.contains_key(partition) || starts.contains_key(partition));
-    }
-}
-
 impl LogManager {
     /// Takes the directory, making it if need be. The mark of an orderly stop is gone, durably, when this returns.
     ///
@@ -174,6 +124,11 @@ impl LogManager {
             LOG_START_FILE,
             CheckpointFile::LogStartOffset,
         )?;
+        let cleaned = match read_checkpoint(&context, &data_dir, CLEANER_FILE, CheckpointFile::CleanerOffset)
+        {
+            Err(LogManagerError::Checkpoint { .. }) => BTreeMap::new(),
+            result => result?,
+        };
         let marker = data_dir.join(CLEAN_SHUTDOWN_FILE);
         // One that does not parse is no promise; to recover is always safe.
         let clean = match file_system.read(&marker, MARKER_BYTES_MAX) {
@@ -194,6 +149,7 @@ impl LogManager {
                 lives: BTreeMap::new(),
                 recovery_points,
                 log_starts,
+                cleaned,
                 ended: BTreeSet::new(),
             }),
             unsynced: Mutex::default(),
@@ -253,6 +209,7 @@ impl LogManager {
         let hints = LoadHints {
             recovery_point: Offset::ZERO,
             log_start: Offset::ZERO,
+            cleaned_to: Offset::ZERO,
             clean: true,
             cut_to: None,
             rewrite_from: None,
@@ -292,6 +249,7 @@ impl LogManager {
             LoadHints {
                 recovery_point: offset_in(&checkpoints.recovery_points),
                 log_start: offset_in(&checkpoints.log_starts),
+                cleaned_to: offset_in(&checkpoints.cleaned),
                 clean: self.clean,
                 cut_to: None,
                 rewrite_from: None,
@@ -314,6 +272,7 @@ impl LogManager {
         let hints = LoadHints {
             recovery_point: log.recovery_point(),
             log_start: log.offsets().log_start,
+            cleaned_to: self.cleaned_to(log.partition()).unwrap_or(Offset::ZERO),
             clean: false,
             cut_to: is_durable.then_some(flushed),
             rewrite_from: (!is_durable).then_some(flushed),
@@ -414,14 +373,47 @@ impl LogManager {
 
     /// Makes recovery points durable. Blocks. Each must be a log's [`Log::recovery_point`], taken before.
     ///
+    /// None goes back: compaction may have relied on a later one, and left gaps below it.
+    ///
     /// # Errors
     /// The file system's; the former file is still there.
     pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
         let mut checkpoints = self.checkpoints.lock();
         let mut merged = checkpoints.without_ended(&checkpoints.recovery_points);
-        merged.extend(checkpoints.current(entries));
+        for (partition, offset) in checkpoints.current(entries) {
+            let known = merged.entry(partition).or_insert(offset);
+            *known = offset.max(*known);
+        }
         self.replace(RECOVERY_POINT_FILE, &merged)?;
         checkpoints.recovery_points = merged;
+        checkpoints.forget_written();
+        Ok(())
+    }
+
+    /// The recovery point of a partition as it stands on the disk.
+    #[must_use]
+    pub fn recovery_point_on_disk(&self, partition: &TopicPartition) -> Offset {
+        let checkpoints = self.checkpoints.lock();
+        let point = checkpoints.recovery_points.get(partition);
+        point.copied().unwrap_or(Offset::ZERO)
+    }
+
+    /// Up to where a compacted log has been cleaned.
+    #[must_use]
+    pub fn cleaned_to(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.checkpoints.lock().cleaned.get(partition).copied()
+    }
+
+    /// Notes up to where logs have been cleaned, durably. Blocks.
+    ///
+    /// # Errors
+    /// The file system's; the former file is still there.
+    pub fn write_cleaned_to(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let mut merged = checkpoints.without_ended(&checkpoints.cleaned);
+        merged.extend(checkpoints.current(entries));
+        self.replace(CLEANER_FILE, &merged)?;
+        checkpoints.cleaned = merged;
         checkpoints.forget_written();
         Ok(())
     }
@@ -435,6 +427,11 @@ impl LogManager {
     /// As [`Log::truncate_to`].
     pub fn truncate(&self, log: &mut Log, offset: Offset) -> Result<Offset, LogError> {
         let mut checkpoints = self.checkpoints.lock();
+        let cleaned = checkpoints.cleaned.get_mut(log.partition());
+        if let Some(cleaned) = cleaned.filter(|cleaned| offset < **cleaned) {
+            *cleaned = offset;
+            self.replace(CLEANER_FILE, &checkpoints.cleaned)?;
+        }
         let known = checkpoints.recovery_points.get(log.partition()).copied();
         if known.is_some_and(|known| offset < known) {
             // The beginning of the segment: the cut may fall back to the beginning of a batch.
@@ -479,6 +476,12 @@ impl LogManager {
             rest.remove(partition);
             self.replace(LOG_START_FILE, &rest)?;
             checkpoints.log_starts = rest;
+        }
+        if checkpoints.cleaned.contains_key(partition) {
+            let mut rest = checkpoints.cleaned.clone();
+            rest.remove(partition);
+            self.replace(CLEANER_FILE, &rest)?;
+            checkpoints.cleaned = rest;
         }
         Ok(())
     }

@@ -1,0 +1,435 @@
+//! The threads that compact logs: the dirtiest first, at the pace that is set, until none is dirty enough.
+//!
+//! | what | decision |
+//! |---|---|
+//! | a topic is not compacted, or keeps itself short | left alone |
+//! | a topic stops being compacted, is deleted or reopened, or the broker stops | its cleaning ends, what was swapped in stays |
+//! | a batch cannot be read | the partition is *uncleanable*: told once, counted, left alone until a restart |
+//! | the disk fails, or is full | told, and tried again after the back-off |
+//!
+//! Driven by [`LogCleaner::clean_dirtiest`], which a test calls without a thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use log_core::cleaner::{CleanError, CleanerStats, Cleaning, Dirt, OffsetMap, Pace, Stopped};
+use log_core::log::ReadError;
+use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::model::{Offset, TopicId, TopicPartition};
+use parking_lot::{Condvar, Mutex};
+
+use crate::partition::housekeeping::Rounds;
+use crate::partition::partition::Partition;
+use crate::partition::registry::PartitionRegistry;
+
+/// A cleaning looks up from its work after so many bytes: whether it may go on, and how fast.
+const PACE_BYTES: u64 = 256 << 10;
+/// The least that is copied and written at a time.
+const CHUNK_MIN: u64 = 64 << 10;
+
+/// How logs are cleaned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CleanerSettings {
+    /// `log.cleaner.threads`.
+    pub(crate) threads: usize,
+    /// `log.cleaner.dedupe.buffer.size`.
+    pub(crate) dedupe_buffer_bytes: u64,
+    /// `log.cleaner.io.buffer.load.factor`, in thousandths.
+    pub(crate) load_per_mille: u64,
+    /// `log.cleaner.io.buffer.size`.
+    pub(crate) io_buffer_bytes: u64,
+    /// `log.cleaner.io.max.bytes.per.second`; `None` without a limit.
+    pub(crate) io_bytes_per_second: Option<u64>,
+    /// `log.cleaner.backoff.ms`.
+    pub(crate) backoff: Duration,
+}
+
+/// Asked again before each cleaning, so that a change counts from the next one on.
+pub(crate) type SettingsSource = Box<dyn Fn() -> CleanerSettings + Send + Sync>;
+
+/// What the cleaner has done since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CleanerReport {
+    /// Cleanings that came to their end.
+    pub cleanings: u64,
+    /// Bytes of the segments before.
+    pub bytes_read: u64,
+    /// Bytes of the segments after.
+    pub bytes_written: u64,
+    /// Partitions that cannot be cleaned, with the reason.
+    pub uncleanable: BTreeMap<TopicPartition, String>,
+}
+
+/// Compacts the partitions of a registry.
+pub struct LogCleaner {
+    registry: Arc<PartitionRegistry>,
+    manager: Arc<LogManager>,
+    settings: SettingsSource,
+    /// Topics that keep themselves short.
+    exempt: &'static [&'static str],
+    throttle: IoThrottle,
+    /// Partitions that a thread is at, by life.
+    in_progress: Mutex<BTreeSet<(TopicPartition, TopicId)>>,
+    uncleanable: Mutex<BTreeMap<(TopicPartition, TopicId), String>>,
+    done: Mutex<CleanerReport>,
+    is_stopping: AtomicBool,
+    /// Wakes those who wait for their pace.
+    stop_bell: (Mutex<()>, Condvar),
+}
+
+/// The cleaner's threads.
+#[derive(Debug)]
+pub(crate) struct CleanerThreads {
+    cleaner: Arc<LogCleaner>,
+    threads: Vec<Rounds>,
+}
+
+impl CleanerThreads {
+    /// Starts them; how many there are does not change.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub(crate) fn start(cleaner: &Arc<LogCleaner>) -> io::Result<Self> {
+        let settings = (cleaner.settings)();
+        let thread = |index: usize| {
+            let cleaner = Arc::clone(cleaner);
+            let mut next = settings.backoff;
+            Rounds::start(&format!("cleaner-{index}"), move |now| {
+                if next <= now {
+                    cleaner.clean_all();
+                    next = now.saturating_add((cleaner.settings)().backoff);
+                }
+            })
+        };
+        Ok(Self {
+            cleaner: Arc::clone(cleaner),
+            threads: (0..settings.threads).map(thread).collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Ends them; a cleaning ends where it is. Blocks.
+    pub(crate) fn stop(self) {
+        self.cleaner.stop();
+        self.threads.into_iter().for_each(Rounds::stop);
+    }
+}
+
+/// How a try to clean went.
+#[derive(Debug, PartialEq, Eq)]
+enum Tried {
+    Cleaned,
+    Ended,
+    Failed(TopicPartition),
+}
+
+impl fmt::Debug for LogCleaner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("LogCleaner")
+            .field("report", &self.report())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogCleaner {
+    /// A cleaner that leaves the topics `exempt` alone.
+    pub(crate) fn new(
+        registry: Arc<PartitionRegistry>,
+        manager: Arc<LogManager>,
+        settings: SettingsSource,
+        exempt: &'static [&'static str],
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            manager,
+            throttle: IoThrottle::default(),
+            settings,
+            exempt,
+            in_progress: Mutex::default(),
+            uncleanable: Mutex::default(),
+            done: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
+            stop_bell: (Mutex::default(), Condvar::new()),
+        })
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn report(&self) -> CleanerReport {
+        let uncleanable = self.uncleanable.lock();
+        CleanerReport {
+            uncleanable: uncleanable
+                .iter()
+                .map(|((partition, _), reason)| (partition.clone(), reason.clone()))
+                .collect(),
+            ..self.done.lock().clone()
+        }
+    }
+
+    /// Cleans until no log is dirty enough. One that fails is not tried again before the next call. Blocks.
+    pub(crate) fn clean_all(&self) {
+        let mut failed = BTreeSet::new();
+        while !self.is_stopping() {
+            match self.clean_dirtiest(&failed) {
+                None | Some(Tried::Ended) => return,
+                Some(Tried::Cleaned) => {}
+                Some(Tried::Failed(partition)) => {
+                    failed.insert(partition);
+                }
+            }
+        }
+    }
+
+    fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        let _lock = self.stop_bell.0.lock();
+        self.stop_bell.1.notify_all();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Cleans the log of which the largest share is dirty. `None` when there is none to clean.
+    fn clean_dirtiest(&self, except: &BTreeSet<TopicPartition>) -> Option<Tried> {
+        let (partition, dirt, _turn) = self.take_dirtiest(except)?;
+        let began = Instant::now();
+        let outcome = self.clean(&partition, &dirt);
+        Some(self.note(&partition, outcome, began.elapsed()))
+    }
+
+    /// Takes the dirtiest log, so that no other thread does. Those that were deleted are forgotten on the way.
+    fn take_dirtiest(&self, except: &BTreeSet<TopicPartition>) -> Option<(Arc<Partition>, Dirt, Turn<'_>)> {
+        let mut in_progress = self.in_progress.lock();
+        let mut dirtiest: Option<(Arc<Partition>, Dirt)> = None;
+        let mut lives = BTreeSet::new();
+        self.registry.for_each(|partition| {
+            let life = life_of(partition);
+            lives.insert(life.clone());
+            let is_left = self.exempt.contains(&&*partition.name().topic)
+                || except.contains(partition.name())
+                || in_progress.contains(&life)
+                || self.uncleanable.lock().contains_key(&life);
+            if is_left {
+                return;
+            }
+            match partition.dirt(self.manager.cleaned_to(partition.name())) {
+                None => {}
+                Some(Err(error)) => self.give_up(partition, &error.to_string()),
+                Some(Ok(dirt)) => {
+                    let is_dirtier = (dirtiest.as_ref()).is_none_or(|(_, most)| most.compare(&dirt).is_lt());
+                    if dirt.is_due(&partition.config()) && is_dirtier {
+                        dirtiest = Some((Arc::clone(partition), dirt));
+                    }
+                }
+            }
+        });
+        self.uncleanable.lock().retain(|life, _| lives.contains(life));
+        let (partition, dirt) = dirtiest?;
+        let life = life_of(&partition);
+        in_progress.insert(life.clone());
+        let turn = Turn { cleaner: self, life };
+        Some((partition, dirt, turn))
+    }
+
+    fn clean(&self, partition: &Arc<Partition>, dirt: &Dirt) -> Result<CleanerStats, CleanError> {
+        let recovery_point = self.bring_recovery_point(partition)?;
+        let started = match partition.begin_cleaning(dirt) {
+            Ok(Some(started)) => started,
+            Ok(None) => return Err(CleanError::Stopped),
+            Err(ReadError::Storage(error)) => return Err(error.into()),
+            Err(error) => {
+                return Err(CleanError::Damaged {
+                    file: self.manager.data_dir().join(partition.name().to_string()),
+                    cause: error.to_string(),
+                });
+            }
+        };
+        let settings = (self.settings)();
+        let mut pace = CleanerPace {
+            cleaner: self,
+            partition,
+            generation: started.generation,
+            bytes_per_second: settings.io_bytes_per_second,
+            unpaid: 0,
+        };
+        let share = u64::try_from(settings.threads).unwrap_or(1).max(1);
+        let map = OffsetMap::new(settings.dedupe_buffer_bytes / share, settings.load_per_mille);
+        let chunk = (settings.io_buffer_bytes / share).max(CHUNK_MIN);
+        let mut cleaning = Cleaning::begin(started.log, map, chunk, &mut pace)?;
+        while let Some(group) = cleaning.next_group(&mut pace)? {
+            if !partition.swap_in(group, recovery_point) {
+                cleaning.give_up();
+                return Err(CleanError::Stopped);
+            }
+        }
+        let entry = entry_of(partition, cleaning.end());
+        self.manager.write_cleaned_to(&[entry])?;
+        Ok(cleaning.stats())
+    }
+
+    /// Makes the log's recovery point durable, because only what it covers may be swapped.
+    fn bring_recovery_point(&self, partition: &Arc<Partition>) -> Result<Offset, CleanError> {
+        let point = partition.recovery_point().ok_or(CleanError::Stopped)?;
+        let on_disk = self.manager.recovery_point_on_disk(partition.name());
+        if point <= on_disk {
+            return Ok(on_disk);
+        }
+        self.manager
+            .write_recovery_points(&[entry_of(partition, point)])?;
+        Ok(point)
+    }
+
+    fn note(
+        &self,
+        partition: &Arc<Partition>,
+        outcome: Result<CleanerStats, CleanError>,
+        took: Duration,
+    ) -> Tried {
+        let name = partition.name();
+        match outcome {
+            Ok(stats) => {
+                let mut done = self.done.lock();
+                done.cleanings += 1;
+                done.bytes_read += stats.bytes_read;
+                done.bytes_written += stats.bytes_written;
+                drop(done);
+                tracing::info!(
+                    partition = %name,
+                    bytes_before = stats.bytes_read, bytes_after = stats.bytes_written,
+                    records_before = stats.records_read, records_after = stats.records_kept,
+                    segments_before = stats.segments_before, segments_after = stats.segments_after,
+                    keys = stats.keys, map_bytes = stats.map_bytes,
+                    took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    "compacted"
+                );
+                Tried::Cleaned
+            }
+            Err(CleanError::Stopped) if self.is_stopping() => Tried::Ended,
+            Err(CleanError::Stopped) => Tried::Failed(name.clone()),
+            Err(CleanError::Storage(error)) => {
+                tracing::warn!(partition = %name, operation = "compact", %error, "tried again later");
+                Tried::Failed(name.clone())
+            }
+            Err(error @ CleanError::Damaged { .. }) => {
+                self.give_up(partition, &error.to_string());
+                Tried::Failed(name.clone())
+            }
+        }
+    }
+
+    fn give_up(&self, partition: &Partition, reason: &str) {
+        tracing::error!(
+            partition = %partition.name(), operation = "compact", reason,
+            "the partition cannot be compacted and will grow; look at it with `stratalog log verify`"
+        );
+        self.uncleanable
+            .lock()
+            .insert(life_of(partition), reason.to_owned());
+    }
+}
+
+fn life_of(partition: &Partition) -> (TopicPartition, TopicId) {
+    (partition.name().clone(), partition.topic_id())
+}
+
+fn entry_of(partition: &Partition, offset: Offset) -> CheckpointEntry {
+    CheckpointEntry {
+        partition: partition.name().clone(),
+        topic_id: partition.topic_id(),
+        offset,
+    }
+}
+
+/// A partition that a thread is at; others may have it when this is dropped.
+#[derive(Debug)]
+struct Turn<'a> {
+    cleaner: &'a LogCleaner,
+    life: (TopicPartition, TopicId),
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.cleaner.in_progress.lock().remove(&self.life);
+    }
+}
+
+/// The pace of one cleaning.
+struct CleanerPace<'a> {
+    cleaner: &'a LogCleaner,
+    partition: &'a Partition,
+    generation: u64,
+    bytes_per_second: Option<u64>,
+    /// Bytes that were not waited for yet.
+    unpaid: u64,
+}
+
+impl Pace for CleanerPace<'_> {
+    fn spend(&mut self, bytes: u64) -> Result<(), Stopped> {
+        self.unpaid += bytes;
+        if self.unpaid < PACE_BYTES {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.unpaid);
+        let throttle = &self.cleaner.throttle;
+        let until = throttle.take(bytes, self.bytes_per_second, Instant::now());
+        loop {
+            if self.cleaner.is_stopping() || !self.partition.may_be_cleaned(self.generation) {
+                return Err(Stopped);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let (lock, bell) = &self.cleaner.stop_bell;
+            let mut guard = lock.lock();
+            if !self.cleaner.is_stopping() {
+                bell.wait_for(&mut guard, left.min(Duration::from_secs(1)));
+            }
+        }
+    }
+}
+
+/// Keeps all threads together below so many bytes per second.
+#[derive(Debug, Default)]
+struct IoThrottle {
+    /// When everything that was taken so far may have been read and written.
+    paid_until: Mutex<Option<Instant>>,
+}
+
+impl IoThrottle {
+    /// Takes so many bytes at `now`; the caller goes on at the moment that is returned.
+    fn take(&self, bytes: u64, bytes_per_second: Option<u64>, now: Instant) -> Instant {
+        let Some(rate) = bytes_per_second else {
+            return now;
+        };
+        let micros = u128::from(bytes) * 1_000_000 / u128::from(rate.max(1));
+        let takes = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
+        let mut paid_until = self.paid_until.lock();
+        // What was not used up is not saved: a pause must not be followed by a burst.
+        let until = paid_until.map_or(now, |until| until.max(now)) + takes;
+        *paid_until = Some(until);
+        until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_throttle_spreads_bytes_over_time() {
+        let throttle = IoThrottle::default();
+        let start = Instant::now();
+        let slow = |bytes, now| throttle.take(bytes, Some(1000), now);
+        assert_eq!(slow(500, start), start + Duration::from_millis(500));
+        assert_eq!(slow(250, start), start + Duration::from_millis(750));
+        let later = start + Duration::from_secs(9);
+        assert_eq!(slow(1000, later), later + Duration::from_secs(1));
+        assert_eq!(throttle.take(u64::MAX, None, start), start);
+    }
+}

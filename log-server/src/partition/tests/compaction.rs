@@ -1,0 +1,211 @@
+//! The cleaner on partitions: who is cleaned, who is not, and what the disk may do meanwhile.
+
+use std::time::Duration;
+
+use log_core::config::CleanupPolicy;
+use log_core::fs::FileSystem;
+use log_core::fs::mem::crash::CrashMode;
+use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
+
+use super::*;
+use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner};
+use crate::partition::partition::Condition;
+
+const LOG: &str = "00000000000000000000.log";
+
+fn compacted() -> LogConfig {
+    LogConfig {
+        segment_bytes_max: 300,
+        cleanup_policy: CleanupPolicy {
+            delete: false,
+            compact: true,
+        },
+        ..LogConfig::default()
+    }
+}
+
+fn cleaner(storage: &Storage) -> Arc<LogCleaner> {
+    let settings = CleanerSettings {
+        threads: 1,
+        dedupe_buffer_bytes: 1 << 20,
+        load_per_mille: 900,
+        io_buffer_bytes: 1 << 16,
+        io_bytes_per_second: None,
+        backoff: Duration::ZERO,
+    };
+    LogCleaner::new(
+        Arc::clone(&storage.registry),
+        Arc::clone(&storage.manager),
+        Box::new(move || settings),
+        &["tidy"],
+    )
+}
+
+/// Records of one key, far more than a segment takes, all on the disk.
+fn fill(storage: &Storage, partition: &Partition) {
+    for number in 0..30 {
+        append(
+            partition,
+            &[&format!("{}-{number}", partition.name())],
+            Acks::Leader,
+        );
+        storage.work();
+    }
+}
+
+fn filled(config: LogConfig) -> (Storage, Arc<Partition>) {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), config);
+    fill(&storage, &partition);
+    (storage, partition)
+}
+
+/// The number in each value that is left.
+fn left(partition: &Partition) -> Vec<usize> {
+    let number = |value: &String| value.rsplit_once('-').unwrap().1.parse().unwrap();
+    consume(partition, 0).iter().map(number).collect()
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_last_record_of_each_key() {
+    let (storage, partition) = filled(compacted());
+    let cleaner = cleaner(&storage);
+    let before = partition.size_in_bytes();
+    cleaner.clean_all();
+    let kept = left(&partition);
+    // The active segment is never cleaned.
+    assert!(kept.len() < 6 && kept.ends_with(&[28, 29]), "{kept:?}");
+    assert_eq!(partition.offsets().log_start, Offset::ZERO);
+    assert!(partition.size_in_bytes() < before / 2);
+    let report = cleaner.report();
+    assert_eq!((report.cleanings, report.uncleanable.len()), (1, 0));
+    cleaner.clean_all();
+    assert_eq!(cleaner.report(), report, "there is nothing more to do");
+
+    let image = storage.files.crash(CrashMode::SyncedOnly);
+    let (_storage, partition) = Storage::with_partition(&image, compacted());
+    assert_eq!(left(&partition), kept);
+}
+
+#[test]
+fn other_topics_are_left_alone() {
+    let storage = Storage::open(&MemFileSystem::new());
+    let not_compacted = LogConfig {
+        cleanup_policy: CleanupPolicy {
+            delete: true,
+            compact: false,
+        },
+        ..compacted()
+    };
+    let topics = [
+        topic("plain", 1, 1, not_compacted.clone()),
+        topic("tidy", 2, 1, compacted()),
+    ];
+    for one in &topics {
+        storage.registry.create(one).unwrap();
+        fill(&storage, &storage.registry.get(&one.name, 0).unwrap());
+    }
+    let cleaner = cleaner(&storage);
+    cleaner.clean_all();
+    assert_eq!(cleaner.report().cleanings, 0);
+    // The setting counts from the moment at which it changes, both ways.
+    let plain = storage.registry.get("plain", 0).unwrap();
+    storage.registry.reconfigure(topics[0].id, &compacted());
+    cleaner.clean_all();
+    assert_eq!(cleaner.report().cleanings, 1);
+    assert!(left(&plain).len() < 6);
+    storage.registry.reconfigure(topics[0].id, &not_compacted);
+    fill(&storage, &plain);
+    cleaner.clean_all();
+    assert_eq!(cleaner.report().cleanings, 1);
+}
+
+#[test]
+fn an_uncleanable_partition_is_reported_and_the_others_are_cleaned() {
+    let files = MemFileSystem::new();
+    let storage = Storage::open(&files);
+    let topics = [topic("bad", 1, 1, compacted()), topic("good", 2, 1, compacted())];
+    for one in &topics {
+        storage.registry.create(one).unwrap();
+        fill(&storage, &storage.registry.get(&one.name, 0).unwrap());
+    }
+    assert!(storage.registry.close_all());
+    storage.manager.mark_clean().unwrap();
+    drop(storage);
+    let path = PathBuf::from("/data/bad-0").join(LOG);
+    let mut bytes = files.read(&path, 1 << 20).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    files.replace(&path, &bytes).unwrap();
+
+    let storage = Storage::open(&files);
+    storage.registry.load(&topics, &storage.found, &[]);
+    let cleaner = cleaner(&storage);
+    cleaner.clean_all();
+    let report = cleaner.report();
+    let reasons: Vec<_> = report.uncleanable.iter().collect();
+    assert_eq!(reasons.len(), 1);
+    assert_eq!(reasons[0].0.to_string(), "bad-0");
+    assert!(
+        reasons[0].1.contains(LOG) && reasons[0].1.contains("checksum"),
+        "{reasons:?}"
+    );
+    assert_eq!(report.cleanings, 1);
+    let sizes = ["bad", "good"].map(|topic| storage.registry.get(topic, 0).unwrap().size_in_bytes());
+    assert!(sizes[1] < sizes[0] / 2, "{sizes:?}");
+    storage.registry.delete(topics[0].id).unwrap();
+    cleaner.clean_all();
+    assert!(cleaner.report().uncleanable.is_empty());
+}
+
+#[test]
+fn a_swap_that_fails_latches_the_log_which_comes_back() {
+    // Of each segment, the log is renamed twice: to its waiting name, and to its own.
+    for nth in 1..=5 {
+        let (storage, partition) = filled(compacted());
+        let cleaner = cleaner(&storage);
+        let fault = FaultPlan::new().fail_once(FaultTarget::Rename, nth, FaultKind::Io);
+        storage.files.set_faults(fault.only_in(".log."));
+        let seen = left(&partition);
+        cleaner.clean_all();
+        assert!(matches!(&*partition.condition(), Condition::Latched { .. }));
+        let still_seen = left(&partition);
+        assert!(
+            seen.ends_with(&still_seen),
+            "readers go on with what they have: {still_seen:?}"
+        );
+        assert!(10 < still_seen.len(), "{still_seen:?}");
+        storage.files.set_faults(FaultPlan::new());
+        assert!(partition.mend(&storage.manager).unwrap().is_ok());
+        cleaner.clean_all();
+        let kept = left(&partition);
+        assert!(kept.len() < 6 && kept.ends_with(&[29]), "{kept:?}");
+        append(&partition, &["events-0-30"], Acks::All);
+        storage.work();
+        assert_eq!(left(&partition).last(), Some(&30));
+    }
+}
+
+#[test]
+fn a_full_disk_puts_a_cleaning_off() {
+    let (storage, partition) = filled(compacted());
+    let cleaner = cleaner(&storage);
+    let fault = FaultPlan::new().fail_from(FaultTarget::Write, 1, FaultKind::NoSpace);
+    storage.files.set_faults(fault.only_in(".cleaned"));
+    cleaner.clean_all();
+    assert_eq!(left(&partition).len(), 30);
+    assert!(matches!(&*partition.condition(), Condition::Online(_)));
+    assert_eq!(cleaner.report().cleanings, 0);
+    storage.files.set_faults(FaultPlan::new());
+    cleaner.clean_all();
+    assert!(left(&partition).len() < 6);
+}
+
+#[test]
+fn the_threads_end_when_they_are_asked() {
+    let (storage, _partition) = filled(compacted());
+    let cleaner = cleaner(&storage);
+    CleanerThreads::start(&cleaner).unwrap().stop();
+    let after = cleaner.report();
+    cleaner.clean_all();
+    assert_eq!(cleaner.report(), after, "a stopped cleaner cleans nothing");
+}
