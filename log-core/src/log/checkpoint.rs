@@ -26,6 +26,8 @@ pub struct CheckpointTask {
     file_system: Arc<dyn FileSystem>,
     directory: Arc<Path>,
     active: Arc<Segment>,
+    /// Rolled segments that are not completed.
+    unsealed: Vec<Arc<Segment>>,
     offset: Offset,
     snapshot: Vec<u8>,
     segment_bases: Vec<Offset>,
@@ -39,7 +41,10 @@ impl CheckpointTask {
     /// The file system's; the former checkpoint is still there.
     pub fn run(&self) -> Result<(), FsError> {
         let _turn = self.storing.lock();
-        // First the index of aborted transactions, which is among them: what lies before a snapshot is not replayed any more.
+        // First the indexes of aborted transactions: what lies before a snapshot is not replayed any more.
+        for segment in &self.unsealed {
+            segment.store_aborted()?;
+        }
         self.active.store_indexes()?;
         let path = segment_file(&self.directory, self.offset, FileKind::ProducerSnapshot);
         self.file_system.replace(&path, &self.snapshot)?;
@@ -82,6 +87,7 @@ impl Log {
             file_system: Arc::clone(&self.context.file_system),
             directory: Arc::clone(&self.directory),
             active: Arc::clone(segments.active()),
+            unsealed: self.flush.unsealed_below(self.offsets().log_end),
             offset: self.offsets().log_end,
             snapshot: self.producers.snapshot(),
             segment_bases: segments.iter().map(|segment| segment.base_offset()).collect(),

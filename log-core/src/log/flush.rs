@@ -90,6 +90,16 @@ impl FlushState {
         self.unsealed.iter().map(|one| one.segment.base_offset()).min()
     }
 
+    /// The rolled segments below `end` that are not completed. Their indexes of aborted transactions are to be stored before a
+    /// snapshot of the producers at `end` is: what lies before that is not replayed any more.
+    pub(crate) fn unsealed_below(&self, end: Offset) -> Vec<Arc<Segment>> {
+        let segments = self.unsealed.iter().map(|one| &one.segment);
+        segments
+            .filter(|segment| segment.base_offset() < end)
+            .cloned()
+            .collect()
+    }
+
     /// Tasks that were handed out and never came back are to be done again. For one who knows that none of them
     /// runs any more.
     pub(crate) fn recall_seal_tasks(&mut self) {
@@ -161,6 +171,8 @@ impl FlushTask {
 #[must_use = "until it has run, a recovery must scan the segment again"]
 pub struct SealTask {
     segment: Arc<Segment>,
+    /// Itself and those before it that still wait for theirs.
+    unsealed: Vec<Arc<Segment>>,
     snapshot: Arc<[u8]>,
     storing: Arc<Mutex<()>>,
 }
@@ -173,7 +185,9 @@ impl SealTask {
     pub fn run(&self) -> Result<(), FsError> {
         let _turn = self.storing.lock();
         // What lies before a snapshot is not replayed any more.
-        self.segment.store_aborted()?;
+        for segment in &self.unsealed {
+            segment.store_aborted()?;
+        }
         let settings = self.segment.settings();
         let path = segment_file(
             &settings.directory,
@@ -312,6 +326,7 @@ impl Log {
     /// The work that rolls have left: run each task without the lock and give its result to [`Self::finish_seal`].
     pub fn take_seal_tasks(&mut self) -> Vec<SealTask> {
         let flushed = self.flush.flushed.offset;
+        let unsealed = self.flush.unsealed_below(flushed);
         let ready = self
             .flush
             .unsealed
@@ -322,6 +337,7 @@ impl Log {
                 one.is_handed_out = true;
                 SealTask {
                     segment: Arc::clone(&one.segment),
+                    unsealed: unsealed.clone(),
                     snapshot: Arc::clone(&one.snapshot),
                     storing: Arc::clone(&self.storing),
                 }

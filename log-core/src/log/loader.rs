@@ -406,6 +406,7 @@ impl<'a> Loader<'a> {
                 next_offset,
                 indexes,
                 first_timestamp,
+                has_aborted,
             )));
             if ends_early {
                 break;
@@ -513,6 +514,7 @@ impl<'a> Loader<'a> {
             next_offset,
             indexes,
             first_timestamp,
+            true,
         ))
     }
 

@@ -222,3 +222,36 @@ impl EndTransactionMarker {
         builder.build()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LeaderEpoch, Offset};
+    use crate::record::batch::verify_checksum;
+
+    #[test]
+    fn a_marker_has_the_time_that_the_topic_s_records_have() {
+        let end = TransactionEnd {
+            producer_id: ProducerId::new(7),
+            producer_epoch: ProducerEpoch::new(3),
+            version: TransactionVersion::V2,
+            marker: EndTransactionMarker {
+                outcome: TransactionOutcome::Abort,
+                coordinator_epoch: 12,
+            },
+        };
+        for timestamp_type in [TimestampType::CreateTime, TimestampType::LogAppendTime] {
+            let marker = end.to_batch(TimestampMs::new(1000), timestamp_type);
+            let batch = marker.batch();
+            let header = batch.header_at(Offset::new(42), LeaderEpoch::FIRST);
+            assert_eq!(header.attributes.timestamp_type(), timestamp_type);
+            assert_eq!(header.max_timestamp, TimestampMs::new(1000));
+            assert_eq!((header.base_sequence, header.record_count), (Sequence::NONE, 1));
+            assert!(header.attributes.is_control() && header.attributes.is_transactional());
+            let stamp = batch.stamp(Offset::new(42), LeaderEpoch::FIRST);
+            let bytes = [stamp.as_slice(), batch.body()].concat();
+            verify_checksum(&bytes).unwrap();
+            assert_eq!(EndTransactionMarker::in_batch(&bytes), Some(end.marker));
+        }
+    }
+}

@@ -100,7 +100,11 @@ impl Segment {
     /// Whether a transaction was aborted here, as far as is known without a look at the disk.
     #[must_use]
     pub fn has_aborted(&self) -> bool {
-        !matches!(*self.aborted.read(), AbortedIndex::None)
+        match &*self.aborted.read() {
+            AbortedIndex::None => false,
+            AbortedIndex::Changed(index) => !index.transactions().is_empty(),
+            AbortedIndex::Stored(_) => true,
+        }
     }
 
     /// What the file holds.

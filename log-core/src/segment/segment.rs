@@ -183,7 +183,7 @@ impl Segment {
     }
 
     /// An existing segment that is appended to: its records end at `size` and `next_offset`, and `indexes`
-    /// cover them. Its index of aborted transactions is to be [restored](Self::restore_aborted).
+    /// cover them. Its index of aborted transactions is to be [restored](Self::restore_aborted); `has_aborted`: there is a file of it.
     #[must_use]
     pub fn resume(
         settings: SegmentSettings,
@@ -192,6 +192,7 @@ impl Segment {
         next_offset: Offset,
         indexes: SegmentIndexes,
         first_timestamp: TimestampMs,
+        has_aborted: bool,
     ) -> Self {
         let segment = Self::assemble(
             settings,
@@ -199,7 +200,7 @@ impl Segment {
             size,
             next_offset,
             Indexes::Building(indexes),
-            true,
+            has_aborted,
         );
         segment
             .first_timestamp

@@ -367,3 +367,59 @@ fn a_lost_index_of_aborted_transactions_is_made_again() {
         world.check_committed(60, 200);
     }
 }
+
+/// A log in which nothing was aborted has no index of it, however it was opened, and asks no disk for one.
+#[test]
+fn a_log_without_aborted_transactions_has_no_index_of_them() {
+    use log_core::fs::FileSystem as _;
+
+    let mut world = World::new(crate::support::small_config());
+    let producer = ProducerId::new(10);
+    for _ in 0..40 {
+        world.append_in_transaction(producer, 3).unwrap();
+        world.end_transaction(producer, false).unwrap();
+    }
+    world.flush().unwrap();
+    world.seal().unwrap();
+    world.checkpoint().unwrap();
+    let image = world.files.crash(log_core::fs::mem::crash::CrashMode::SyncedOnly);
+    world.recover_on(image);
+    world.restart().unwrap();
+    world.check_committed(0, 300);
+    let entries = world.files.list(std::path::Path::new("/data/events-3")).unwrap();
+    assert!(
+        entries.iter().all(|entry| !entry.name.ends_with(".txnindex")),
+        "{entries:?}"
+    );
+}
+
+/// A checkpoint stored a snapshot of the producers behind a segment that was rolled and waited for its sealing: after a crash
+/// nothing told of the transactions that were aborted in it.
+#[test]
+fn a_checkpoint_behind_a_roll_loses_no_aborted_transaction() {
+    for seals_late in [false, true] {
+        let mut world = World::new(crate::support::small_config());
+        let producer = ProducerId::new(10);
+        world.append_in_transaction(producer, 3).unwrap();
+        world.end_transaction(producer, true).unwrap();
+        world.flush().unwrap();
+        world.log().roll().unwrap();
+        world.append_in_transaction(producer, 3).unwrap();
+        world.flush().unwrap();
+        if seals_late {
+            // The second of two segments is completed before the first.
+            let first = world.log().take_seal_tasks();
+            world.log().roll().unwrap();
+            world.append_in_transaction(producer, 3).unwrap();
+            world.flush().unwrap();
+            for task in world.log().take_seal_tasks() {
+                task.run().unwrap();
+            }
+            drop(first);
+        } else {
+            world.checkpoint().unwrap();
+        }
+        let image = world.files.crash(log_core::fs::mem::crash::CrashMode::SyncedOnly);
+        world.recover_on(image);
+    }
+}

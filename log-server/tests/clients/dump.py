@@ -4,7 +4,8 @@
     dump.py --broker kafka     the same with a real Kafka: does this check accept what Kafka writes?
 
 Checks every `.log` (deep iteration, data printed, checksums), `.index`, `.timeindex`, `.txnindex` and `.snapshot`
-file, that every segment with records has its indexes, and that the dumped records are as many as were sent.
+file, that every segment with records has its indexes, that the dumped records are as many as were sent, and that
+markers and aborted transactions are among what was read.
 """
 
 import argparse
@@ -93,12 +94,19 @@ def check(directory, sent):
     entries = sum(line.startswith("offset: ") and " position: " in line for line in dumped)
     times = sum(line.startswith("timestamp: ") and " offset: " in line for line in dumped)
     producers = sum(line.startswith("producerId: ") for line in dumped)
-    for what, number in (("offset index", entries), ("time index", times), ("producer snapshot", producers)):
+    aborted = sum(line.startswith("version: ") and " firstOffset: " in line for line in dumped)
+    markers = sum(is_marker(line) for line in dumped)
+    for what, number in (("offset index", entries), ("time index", times), ("producer snapshot", producers),
+                         ("transaction index", aborted), ("control batch", markers)):
         if number == 0:
             complaints.append(f"no {what} holds an entry at all")
     print(f"  {len(logs)} segments, {len(indexes)} indexes ({passed} sane, {entries} offsets, {times} times), "
-          f"{len(snapshots)} snapshots of {producers} producers", flush=True)
+          f"{len(snapshots)} snapshots of {producers} producers, {markers} markers, {aborted} aborted transactions", flush=True)
     return complaints
+
+
+def is_marker(line):
+    return line.startswith("| offset:") and " endTxnMarker: " in line
 
 
 def count(dumped, sent):
@@ -107,7 +115,7 @@ def count(dumped, sent):
     for line in dumped:
         if line.startswith("Dumping "):
             topic = pathlib.Path(line.removeprefix("Dumping ").strip()).parent.name.rsplit("-", 1)[0]
-        elif line.startswith("| offset:"):
+        elif line.startswith("| offset:") and not is_marker(line):
             records[topic] = records.get(topic, 0) + 1
         elif line.startswith("baseOffset:"):
             batches += 1

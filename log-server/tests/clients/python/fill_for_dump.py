@@ -1,7 +1,7 @@
 """Fills topics with what a data directory can hold: `fill_for_dump.py BOOTSTRAP [again] [without-small-index]`.
 
 Each codec, idempotent and plain producers, small segments with dense indexes, append time, nulls and headers,
-deleted records. With `again` it only adds to the topics that a first call made. A real Kafka cannot recover a segment
+deleted records, transactions of which some were aborted. With `again` it only adds to the topics that a first call made. A real Kafka cannot recover a segment
 whose index is full (it does not start any more), hence the other word. Prints {topic: record count}.
 """
 
@@ -19,9 +19,12 @@ TOPICS = {
     "dump-append-time": {**SMALL, "message.timestamp.type": "LogAppendTime"},
     "dump-deleted": SMALL,
     "dump-small-index": {**SMALL, "segment.index.bytes": "256"},
+    "dump-transactions": SMALL,
     "dump-empty": {},
 }
 RECORDS = 4000
+TRANSACTIONS = 60
+RECORDS_PER_TRANSACTION = 50
 FIRST_TIMESTAMP = 1_700_000_000_000
 
 
@@ -39,6 +42,31 @@ def fill(bootstrap, topic):
     producer.flush(60)
 
 
+def fill_transactions(bootstrap, topic):
+    """Transactions of two producers, each begun before the one before it ends; every third is aborted."""
+    producers = [Producer({"bootstrap.servers": bootstrap, "transactional.id": f"{topic}-{n}", "linger.ms": 2})
+                 for n in range(2)]
+    for producer in producers:
+        producer.init_transactions(60)
+    for number in range(TRANSACTIONS):
+        producer = producers[number % 2]
+        producer.begin_transaction()
+        for i in range(RECORDS_PER_TRANSACTION):
+            producer.produce(topic, f"{topic} {number} {i} " + "x" * 400, f"key-{i}", partition=i % 2,
+                             timestamp=FIRST_TIMESTAMP + 10 * i, on_delivery=fail_on_error)
+        producer.flush(60)
+        if 0 < number:
+            end(producers[1 - number % 2], number - 1)
+    end(producers[1 - TRANSACTIONS % 2], TRANSACTIONS - 1)
+
+
+def end(producer, number):
+    if number % 3 == 0:
+        producer.abort_transaction(60)
+    else:
+        producer.commit_transaction(60)
+
+
 def fail_on_error(error, _):
     if error:
         raise SystemExit(f"not delivered: {error}")
@@ -53,12 +81,14 @@ def main():
         made = admin.create_topics([NewTopic(name, 2, 1, config=config) for name, config in TOPICS.items()])
         for future in made.values():
             future.result(30)
-    filled = [topic for topic in TOPICS if topic != "dump-empty"]
+    filled = [topic for topic in TOPICS if topic not in ("dump-empty", "dump-transactions")]
     for topic in filled:
         fill(bootstrap, topic)
+    fill_transactions(bootstrap, "dump-transactions")
     for future in admin.delete_records([TopicPartition("dump-deleted", 0, 1500)]).values():
         future.result(30)
-    print(json.dumps(dict.fromkeys(filled, RECORDS)))
+    sent = dict.fromkeys(filled, RECORDS)
+    print(json.dumps({**sent, "dump-transactions": TRANSACTIONS * RECORDS_PER_TRANSACTION}))
 
 
 main()
