@@ -25,11 +25,12 @@ use tokio::task::JoinHandle;
 use crate::banner::Banner;
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
-use crate::coordinator::runtime::offsets_topic::OFFSETS_TOPIC;
+use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
+use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
 use crate::http::{self, health::HealthSource};
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
-use crate::kafka::services::Services;
+use crate::kafka::services::{Coordinators, Services};
 use crate::metadata::controller::{Controller, remove_leftovers};
 use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning};
 use crate::metadata::topic_name;
@@ -101,7 +102,7 @@ pub struct Broker {
     config: Arc<BrokerConfig>,
     shutdown: Shutdown,
     storage: Storage,
-    groups: Arc<GroupCoordinator>,
+    coordinators: Coordinators,
     kafka_address: SocketAddr,
     http_address: SocketAddr,
     kafka: JoinHandle<()>,
@@ -192,10 +193,17 @@ impl Broker {
             Arc::clone(&storage.registry),
             Arc::clone(&storage.manager.context().clock),
         );
+        let transactions = TransactionCoordinator::start(
+            Arc::clone(&storage.controller),
+            Arc::clone(&storage.registry),
+            Arc::clone(&storage.manager.context().clock),
+            Arc::clone(&groups),
+        );
+        let coordinators = Coordinators { groups, transactions };
         let services = Services::new(
             Arc::clone(&storage.controller),
             Arc::clone(&storage.registry),
-            Arc::clone(&groups),
+            coordinators.clone(),
             Arc::clone(&storage.manager),
             shutdown.signal(),
         );
@@ -205,7 +213,7 @@ impl Broker {
             cleaner: Arc::clone(&storage.cleaner),
             space: Arc::clone(&storage.space),
             maps: storage.maps.clone(),
-            groups: Arc::clone(&groups),
+            groups: Arc::clone(&coordinators.groups),
             front: kafka.metrics(),
             http: Arc::clone(&http_metrics),
             shutdown: shutdown.signal(),
@@ -225,7 +233,7 @@ impl Broker {
             config,
             shutdown,
             storage,
-            groups,
+            coordinators,
             kafka_address,
             http_address,
             kafka,
@@ -267,7 +275,7 @@ impl Broker {
         let timeout = self.config.shutdown_timeout;
         self.shutdown.request(StopReason::Asked);
         // Members that wait for their group would keep their connections open.
-        self.groups.close();
+        self.coordinators.close();
         let tasks = [&self.kafka, &self.watch].map(JoinHandle::abort_handle);
         let aborts = tasks.into_iter().chain([self.http.abort_handle()]);
         let fronts = async {
@@ -280,8 +288,11 @@ impl Broker {
             aborts.for_each(|task| task.abort());
         }
         let left = timeout.saturating_sub(began.elapsed());
-        if tokio::time::timeout(left, self.groups.closed()).await.is_err() {
-            tracing::warn!("groups were still being read and are left so");
+        if tokio::time::timeout(left, self.coordinators.closed())
+            .await
+            .is_err()
+        {
+            tracing::warn!("groups or transactions were still being read and are left so");
         }
         let closing = tokio::task::spawn_blocking(move || self.storage.close());
         let left = timeout.saturating_sub(began.elapsed());
@@ -361,7 +372,7 @@ impl Storage {
             Arc::clone(&registry),
             Arc::clone(&manager),
             cleaner_settings(&controller, config),
-            &[OFFSETS_TOPIC],
+            &[OFFSETS_TOPIC, TRANSACTIONS_TOPIC],
         );
         let cleaner_threads = config.log_cleaner_enable.then(|| CleanerThreads::start(&cleaner));
         Ok(Self {

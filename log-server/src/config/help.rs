@@ -57,6 +57,7 @@ pub fn broker_table() -> String {
         Section::Limits,
         Section::Topics,
         Section::Groups,
+        Section::Transactions,
         Section::Storage,
         Section::TopicDefaults,
     ];

@@ -25,6 +25,8 @@ pub enum Section {
     Topics,
     /// Groups of consumers and their offsets.
     Groups,
+    /// Transactions.
+    Transactions,
     /// Threads, checkpoints and tidying up.
     Storage,
     /// What a topic does that says nothing itself.
@@ -40,6 +42,7 @@ impl Section {
             Self::Limits => "Limits",
             Self::Topics => "Topics",
             Self::Groups => "Groups",
+            Self::Transactions => "Transactions",
             Self::Storage => "Storage",
             Self::TopicDefaults => "Defaults of topic configs",
         }
@@ -372,6 +375,23 @@ broker_keys! {
         lag_interval: Duration = "lag-interval-ms", Long, Rule::AtLeast(100), Some("5000");
         /// Accepted for Kafka's sake: here a pattern is looked up again whenever topics come or go.
         group_consumer_regex_refresh_interval_ms: i64 = "group.consumer.regex.refresh.interval.ms", Int, Rule::AtLeast(10_000), Some("600000");
+    }
+    Transactions {
+        /// The longest timeout that a producer may ask for its transactions. One that lasts longer than its timeout is aborted.
+        transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms", Int, Rule::AtLeast(1), Some("900000");
+        /// How long a transactional id is remembered after its producer last did something; then it begins anew.
+        transactional_id_expiration: Duration = "transactional.id.expiration.ms", Int, Rule::AtLeast(1), Some("604800000");
+        /// How often forgotten transactional ids are looked for.
+        transactional_id_expiration_check_interval: Duration = "transaction.remove.expired.transaction.cleanup.interval.ms", Int, Rule::AtLeast(1), Some("3600000");
+        /// The partitions of `__transaction_state` when it is made, at the first question about a transactional id; what it was made
+        /// with stays. Kafka's 50 spread producers over many brokers; on one, 4 are synced at once by as many `flush-threads`.
+        transaction_state_log_partitions: i32 = "transaction.state.log.num.partitions", Int, Rule::Between(1, 10_000), Some("4");
+        /// Replicas of `__transaction_state`. One node has one.
+        transaction_state_log_replication_factor: i32 = "transaction.state.log.replication.factor", Short, Rule::Between(1, 1), Some("1");
+        /// How many of them have to be there. One node has one.
+        transaction_state_log_min_isr: i32 = "transaction.state.log.min.isr", Int, Rule::Between(1, 1), Some("1");
+        /// `segment.bytes` of `__transaction_state` when it is made.
+        transaction_state_log_segment_bytes: u64 = "transaction.state.log.segment.bytes", Int, Rule::AtLeast(1_048_576), Some("104857600");
     }
     Storage {
         /// Threads that bring logs to the disk; each syncs one partition at a time.

@@ -8,6 +8,10 @@
 use log_core::model::{ProducerEpoch, ProducerId, TopicPartition};
 use log_core::protocol::ErrorCode;
 
+use crate::coordinator::runtime::transaction_coordinator::Admission;
+use crate::coordinator::transaction::context::ProducerIdentity;
+use crate::coordinator::transaction::end::EPOCH_BUMP;
+use crate::kafka::error_map::transaction_error;
 use crate::kafka::services::Services;
 
 /// What the coordinator is asked to do.
@@ -35,14 +39,28 @@ pub(crate) struct AdmissionRequest<'a> {
 }
 
 /// Asks the coordinator; the answers stand in the order of the partitions.
-pub(crate) async fn admit(
-    _services: &Services,
-    request: &AdmissionRequest<'_>,
-) -> Vec<Result<(), ErrorCode>> {
-    // Until there is a coordinator, no transaction begins.
-    let answers = request
-        .partitions
-        .iter()
-        .map(|_| Err(ErrorCode::CoordinatorNotAvailable));
-    std::future::ready(answers.collect()).await
+pub(crate) async fn admit(services: &Services, request: &AdmissionRequest<'_>) -> Vec<Result<(), ErrorCode>> {
+    let producer = ProducerIdentity {
+        id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    let admission = match request.mode {
+        AdmissionMode::Verify => Admission::Verify,
+        AdmissionMode::Add => Admission::Add {
+            client_version: EPOCH_BUMP,
+        },
+    };
+    let asked = request.partitions.iter().cloned().collect();
+    let admitted = services
+        .transactions
+        .admit(request.transactional_id, producer, asked, admission)
+        .await;
+    let answer = |place: &TopicPartition| match &admitted {
+        Err(error) => Err(transaction_error(error)),
+        Ok(rows) => match rows.iter().find(|(row, _)| row == place) {
+            Some((_, verdict)) => verdict.as_ref().copied().map_err(transaction_error),
+            None => Err(ErrorCode::UnknownServerError),
+        },
+    };
+    request.partitions.iter().map(answer).collect()
 }

@@ -13,20 +13,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use log_core::protocol::{
-    ApiKey, CodecError, Message, Request, RequestPrefix, messages::AlterConfigsRequestData,
+    ApiKey, CodecError, Message, Request, RequestPrefix, messages::AddOffsetsToTxnRequestData,
+    messages::AddPartitionsToTxnRequestData, messages::AlterConfigsRequestData,
     messages::ApiVersionsRequestData, messages::ConsumerGroupDescribeRequestData,
     messages::ConsumerGroupHeartbeatRequestData, messages::CreatePartitionsRequestData,
     messages::CreateTopicsRequestData, messages::DeleteGroupsRequestData, messages::DeleteRecordsRequestData,
     messages::DeleteTopicsRequestData, messages::DescribeClusterRequestData,
     messages::DescribeConfigsRequestData, messages::DescribeGroupsRequestData,
     messages::DescribeLogDirsRequestData, messages::DescribeProducersRequestData,
-    messages::DescribeTopicPartitionsRequestData, messages::FetchRequestData,
-    messages::FindCoordinatorRequestData, messages::HeartbeatRequestData,
-    messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
-    messages::LeaveGroupRequestData, messages::ListConfigResourcesRequestData,
-    messages::ListGroupsRequestData, messages::ListOffsetsRequestData, messages::MetadataRequestData,
+    messages::DescribeTopicPartitionsRequestData, messages::DescribeTransactionsRequestData,
+    messages::EndTxnRequestData, messages::FetchRequestData, messages::FindCoordinatorRequestData,
+    messages::HeartbeatRequestData, messages::IncrementalAlterConfigsRequestData,
+    messages::InitProducerIdRequestData, messages::LeaveGroupRequestData,
+    messages::ListConfigResourcesRequestData, messages::ListGroupsRequestData,
+    messages::ListOffsetsRequestData, messages::ListTransactionsRequestData, messages::MetadataRequestData,
     messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
-    messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData, read_request_header,
+    messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData,
+    messages::WriteTxnMarkersRequestData, read_request_header,
 };
 
 use crate::kafka::apis::Admission;
@@ -176,8 +179,43 @@ impl Dispatcher {
             ),
             ApiKey::InitProducerId => self.barrier(
                 request,
-                |services, _, body: InitProducerIdRequestData| async move {
-                    h::init_producer_id::handle(&services, &body).await
+                |services, context, body: InitProducerIdRequestData| async move {
+                    h::init_producer_id::handle(&services, &context, &body).await
+                },
+            ),
+            ApiKey::AddPartitionsToTxn => self.barrier(
+                request,
+                |services, context, body: AddPartitionsToTxnRequestData| async move {
+                    h::add_partitions_to_txn::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::AddOffsetsToTxn => self.barrier(
+                request,
+                |services, context, body: AddOffsetsToTxnRequestData| async move {
+                    h::add_offsets_to_txn::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::EndTxn => {
+                self.barrier(request, |services, context, body: EndTxnRequestData| async move {
+                    h::end_txn::handle(&services, &context, body).await
+                })
+            }
+            ApiKey::WriteTxnMarkers => self.barrier(
+                request,
+                |services, _, body: WriteTxnMarkersRequestData| async move {
+                    h::write_txn_markers::handle(&services, body).await
+                },
+            ),
+            ApiKey::DescribeTransactions => self.barrier(
+                request,
+                |services, _, body: DescribeTransactionsRequestData| async move {
+                    h::describe_transactions::handle(&services, body).await
+                },
+            ),
+            ApiKey::ListTransactions => self.barrier(
+                request,
+                |services, _, body: ListTransactionsRequestData| async move {
+                    h::list_transactions::handle(&services, body).await
                 },
             ),
             ApiKey::AlterConfigs => {

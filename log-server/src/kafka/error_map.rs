@@ -8,6 +8,8 @@ use log_core::protocol::ErrorCode;
 use log_core::record::validator::ProduceError;
 
 use crate::coordinator::group::error::GroupError;
+use crate::coordinator::runtime::markers::MarkerError;
+use crate::coordinator::transaction::error::TransactionError;
 use crate::metadata::error::ControllerError;
 use crate::partition::error::PartitionError;
 
@@ -124,5 +126,45 @@ pub(crate) fn group_error(error: &GroupError) -> ErrorCode {
         GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
         GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
+    }
+}
+
+/// The code for a refused request about a transaction.
+pub(crate) fn transaction_error(error: &TransactionError) -> ErrorCode {
+    match error {
+        // Producers ask again.
+        TransactionError::LoadInProgress | TransactionError::NoProducerId(_) => {
+            ErrorCode::CoordinatorLoadInProgress
+        }
+        TransactionError::NotAvailable(_) | TransactionError::Unreadable(_) => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        TransactionError::NotCoordinator => ErrorCode::NotCoordinator,
+        TransactionError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        TransactionError::InvalidTransactionTimeout { .. } => ErrorCode::InvalidTransactionTimeout,
+        TransactionError::InvalidProducerIdMapping => ErrorCode::InvalidProducerIdMapping,
+        TransactionError::ProducerFenced => ErrorCode::ProducerFenced,
+        TransactionError::ConcurrentTransactions => ErrorCode::ConcurrentTransactions,
+        TransactionError::InvalidTxnState => ErrorCode::InvalidTxnState,
+        TransactionError::TransactionAbortable => ErrorCode::TransactionAbortable,
+        TransactionError::TransactionalIdNotFound => ErrorCode::TransactionalIdNotFound,
+    }
+}
+
+/// The same for a client that may be too old to know `PRODUCER_FENCED`.
+pub(crate) fn transaction_code(error: &TransactionError, knows_fenced: bool) -> ErrorCode {
+    match transaction_error(error) {
+        ErrorCode::ProducerFenced if !knows_fenced => ErrorCode::InvalidProducerEpoch,
+        code => code,
+    }
+}
+
+/// The code for a transaction marker that was not written.
+pub(crate) fn marker_error(error: &MarkerError) -> ErrorCode {
+    match error {
+        MarkerError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        MarkerError::Partition(error) => partition_error(error),
+        // As Kafka says it: who writes markers tries again.
+        MarkerError::NotServed(_) => ErrorCode::NotLeaderOrFollower,
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log_core::log_manager::LogManager;
-use log_core::model::{LeaderEpoch, TopicId};
+use log_core::model::{LeaderEpoch, ProducerEpoch, ProducerId, TopicId};
 use log_core::protocol::{ErrorCode, KafkaString};
 
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
+use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
+use crate::coordinator::transaction::context::ProducerIdentity;
 use crate::kafka::fetch_session::{FetchSessions, SessionLimits};
 use crate::kafka::line_limit::LineLimit;
 use crate::metadata::controller::Controller;
@@ -29,6 +31,8 @@ pub struct Services {
     pub partitions: Arc<PartitionRegistry>,
     /// Groups of consumers.
     pub groups: Arc<GroupCoordinator>,
+    /// Transactions.
+    pub transactions: Arc<TransactionCoordinator>,
     /// The data directory.
     pub log_manager: Arc<LogManager>,
     /// Says when fetches shall no longer wait.
@@ -40,13 +44,36 @@ pub struct Services {
     started: Instant,
 }
 
+/// What clients agree on through the broker.
+#[derive(Debug, Clone)]
+pub struct Coordinators {
+    /// Groups of consumers.
+    pub groups: Arc<GroupCoordinator>,
+    /// Transactions.
+    pub transactions: Arc<TransactionCoordinator>,
+}
+
+impl Coordinators {
+    /// Ends the service of both: nothing is carried out any more.
+    pub fn close(&self) {
+        self.transactions.close();
+        self.groups.close();
+    }
+
+    /// Waits for the tasks behind both.
+    pub async fn closed(&self) {
+        self.transactions.closed().await;
+        self.groups.closed().await;
+    }
+}
+
 impl Services {
     /// The services of one broker.
     #[must_use]
     pub fn new(
         controller: Arc<Controller>,
         partitions: Arc<PartitionRegistry>,
-        groups: Arc<GroupCoordinator>,
+        coordinators: Coordinators,
         log_manager: Arc<LogManager>,
         shutdown: ShutdownSignal,
     ) -> Self {
@@ -59,7 +86,8 @@ impl Services {
             config,
             controller,
             partitions,
-            groups,
+            groups: coordinators.groups,
+            transactions: coordinators.transactions,
             log_manager,
             shutdown,
             sessions: FetchSessions::new(limits),
@@ -98,6 +126,14 @@ pub(crate) fn check_leader_epoch(partition: &Partition, believed: i32) -> Result
         std::cmp::Ordering::Less => Err(ErrorCode::FencedLeaderEpoch),
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(ErrorCode::UnknownLeaderEpoch),
+    }
+}
+
+/// A producer as requests name it.
+pub(crate) fn producer_identity(id: i64, epoch: i16) -> ProducerIdentity {
+    ProducerIdentity {
+        id: ProducerId::new(id),
+        epoch: ProducerEpoch::new(epoch),
     }
 }
 

@@ -290,6 +290,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "log_core::config",
                 "log_core::log",
                 "log_core::model",
+                "log_core::producer_state",
                 "log_core::record",
                 "log_core::segment",
             ],

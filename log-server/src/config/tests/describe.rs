@@ -128,6 +128,7 @@ fn shared_broker_keys_are_kafka_s() {
     let different = [
         "group.consumer.assignment.interval.ms",
         "offsets.topic.num.partitions",
+        "transaction.state.log.num.partitions",
         "log.flush.interval.messages",
         "max.connections",
         "queued.max.request.bytes",

@@ -1,4 +1,4 @@
-//! One partition of `__consumer_offsets` with the shard of groups that it holds.
+//! One partition of a coordinator's topic with the shard that it holds.
 //!
 //! A command runs under the host's lock: it decides, its records are appended and replayed, and the lock is given back before anybody
 //! waits for the disk. The answer leaves when the partition says that the records are durable; a command without records
@@ -15,18 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_core::clock::{Clock, SteadyMs};
-use log_core::model::{Offset, TimestampMs};
+use log_core::model::Offset;
+use log_core::record::control::TransactionEnd;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::coordinator::group::classic::reply::Reply;
-use crate::coordinator::group::context::{Context, Ticket};
-use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::record::GroupRecord;
-use crate::coordinator::group::settings::GroupSettings;
-use crate::coordinator::group::shard::GroupShard;
+use crate::coordinator::group::context::Ticket;
 use crate::coordinator::runtime::batch::BatchEncoder;
+use crate::coordinator::runtime::error::HostError;
 use crate::coordinator::runtime::load::Loaded;
+use crate::coordinator::runtime::markers::MarkerError;
+use crate::coordinator::runtime::serving::{Pending, Refusal, Serving, not_available};
+use crate::coordinator::runtime::shard::Shard;
 use crate::coordinator::runtime::tidy::{Chunk, Rewritten, TidyError, TidyTuning};
 use crate::coordinator::runtime::topics::ImageTopics;
 use crate::metadata::controller::Controller;
@@ -38,41 +38,26 @@ use crate::partition::registry::PartitionRegistry;
 /// After a timer's records were refused, so long until the next timer is looked at.
 const REFUSED_MS: i64 = 1000;
 
-/// What all hosts share.
+/// What all hosts of a coordinator share.
 #[derive(Debug)]
-pub(super) struct HostContext {
+pub(super) struct HostContext<S: Shard> {
     pub(super) controller: Arc<Controller>,
     pub(super) partitions: Arc<PartitionRegistry>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) settings: GroupSettings,
+    pub(super) settings: S::Settings,
     pub(super) tidying: TidyTuning,
+    /// Where tasks go that commands asked for.
+    pub(super) tasks: mpsc::UnboundedSender<Task<S>>,
 }
 
-/// Where an answer of type [`Reply`] goes.
-type ReplySender = oneshot::Sender<Result<Reply, GroupError>>;
-
-/// An answer whose command has been carried out.
+/// What a shard wants to be done outside of it. Its records are on the disk.
 #[derive(Debug)]
-pub(super) struct Pending<R> {
-    answer: R,
-    ack: Ack,
-}
-
-impl<R> Pending<R> {
-    /// The answer, when it may leave.
-    ///
-    /// # Errors
-    /// `NotCoordinator` when what the command wrote, or saw, may not be on the disk.
-    pub(super) async fn finish(self) -> Result<R, GroupError> {
-        match self.ack {
-            Ack::Now => Ok(self.answer),
-            Ack::WhenDurable(receiver) => match receiver.await {
-                Ok(Ok(())) => Ok(self.answer),
-                // The keeper hears of it too, and drops the shard.
-                Ok(Err(_)) | Err(_) => Err(GroupError::NotCoordinator),
-            },
-        }
-    }
+pub(super) struct Task<S: Shard> {
+    /// The shard's partition.
+    pub(super) partition: i32,
+    /// Which of the shards that this partition had since the start wants it; later ones ask themselves.
+    pub(super) incarnation: u64,
+    pub(super) what: S::Task,
 }
 
 /// What a keeper has to do next.
@@ -90,53 +75,43 @@ pub(super) enum Turn {
 
 /// One partition and its shard.
 #[derive(Debug)]
-pub(super) struct ShardHost {
-    context: Arc<HostContext>,
+pub(super) struct ShardHost<S: Shard> {
+    context: Arc<HostContext<S>>,
     partition: Arc<Partition>,
     /// Wakes the keeper: the partition rings it, and so do commands.
     bell: Arc<FetchWaiter>,
     /// The size of the log at which it is worth looking whether it can be made shorter.
     tidy_at: AtomicU64,
-    state: Mutex<State>,
+    /// How many shards it had.
+    incarnations: AtomicU64,
+    state: Mutex<State<S>>,
 }
 
 #[derive(Debug)]
-enum State {
+enum State<S: Shard> {
     /// There is no shard, and this is what commands are told.
-    Absent(GroupError),
-    Serving(Box<Serving>),
+    Absent(HostError),
+    Serving(Box<Serving<S>>),
     /// For good.
     Stopped,
 }
 
-#[derive(Debug)]
-struct Serving {
-    shard: GroupShard,
-    /// Behind the last record that was replayed.
-    end: Offset,
-    tickets: HashMap<Ticket, ReplySender>,
-    next_ticket: u64,
-    /// Answers of parked requests, and up to where the disk must be for them to leave. The ends never fall.
-    replies: VecDeque<(Offset, ReplySender, Reply)>,
-    topics: ImageTopics,
-    random: fastrand::Rng,
-    encoder: BatchEncoder,
-    /// When the keeper will look at the timers by itself.
-    keeper_wakes: Option<SteadyMs>,
-    /// While the log is tidied up: the keys that were written since.
-    rewritten: Option<Rewritten>,
-}
-
-impl ShardHost {
+impl<S: Shard> ShardHost<S> {
     /// A host whose shard has yet to be loaded.
-    pub(super) fn new(context: Arc<HostContext>, partition: Arc<Partition>) -> Arc<Self> {
+    pub(super) fn new(context: Arc<HostContext<S>>, partition: Arc<Partition>) -> Arc<Self> {
         Arc::new(Self {
             tidy_at: AtomicU64::new(context.tidying.bytes_min),
+            incarnations: AtomicU64::new(0),
             context,
             partition,
             bell: FetchWaiter::new(),
-            state: Mutex::new(State::Absent(GroupError::LoadInProgress)),
+            state: Mutex::new(State::Absent(HostError::LoadInProgress)),
         })
+    }
+
+    /// What it shares with the others.
+    pub(super) fn context(&self) -> &HostContext<S> {
+        &self.context
     }
 
     /// Its partition.
@@ -155,11 +130,11 @@ impl ShardHost {
     }
 
     /// What commands are told, if there is no shard.
-    pub(super) fn absence(&self) -> Option<GroupError> {
+    pub(super) fn absence(&self) -> Option<HostError> {
         match &*self.state.lock() {
             State::Serving(_) => None,
             State::Absent(error) => Some(error.clone()),
-            State::Stopped => Some(GroupError::NotCoordinator),
+            State::Stopped => Some(HostError::NotCoordinator),
         }
     }
 
@@ -169,9 +144,63 @@ impl ShardHost {
     /// There is no shard, or the log refuses the records.
     pub(super) fn begin<R>(
         &self,
-        command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R,
-    ) -> Result<Pending<R>, GroupError> {
+        command: impl FnOnce(&mut S, &mut S::Context<'_>) -> R,
+    ) -> Result<Pending<R>, HostError> {
         self.with_serving(|serving, host| serving.carry_out(host, command))
+    }
+
+    /// Carries out a command that follows from a task of a shard, if it is still that shard; `None` if it is not.
+    ///
+    /// # Errors
+    /// The log refuses the records.
+    pub(super) fn begin_for<R>(
+        &self,
+        incarnation: u64,
+        command: impl FnOnce(&mut S, &mut S::Context<'_>) -> R,
+    ) -> Result<Option<Pending<R>>, HostError> {
+        if self.while_serving(incarnation, || ()).is_none() {
+            return Ok(None);
+        }
+        self.with_serving(|serving, host| {
+            if serving.incarnation != incarnation {
+                return Ok(None);
+            }
+            serving.carry_out(host, command).map(Some)
+        })
+    }
+
+    /// Ends a producer's transaction in this partition: writes its marker, and the shard sees it. The answer says when it is on the disk.
+    ///
+    /// # Errors
+    /// There is no shard, or the log refuses.
+    pub(super) fn append_marker(&self, end: TransactionEnd) -> Result<Ack, MarkerError> {
+        let mut state = self.state.lock();
+        let serving = match &mut *state {
+            State::Serving(serving) => serving,
+            State::Absent(error) => return Err(MarkerError::NotServed(error.to_string())),
+            State::Stopped => return Err(MarkerError::NotServed(HostError::NotCoordinator.to_string())),
+        };
+        match self.partition.append_marker_at(end, serving.end) {
+            Ok(appended) => {
+                serving.end = serving.end.plus(1);
+                serving.shard.replay_marker(end.producer_id, end.marker.outcome);
+                Ok(appended.ack)
+            }
+            Err(error) => {
+                if let PartitionError::LogEndMoved { .. } | PartitionError::Latched { .. } = &error {
+                    self.lose(&mut state, &error);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Does something while the shard is still the one of a task: no command comes between.
+    pub(super) fn while_serving<R>(&self, incarnation: u64, work: impl FnOnce() -> R) -> Option<R> {
+        match &*self.state.lock() {
+            State::Serving(serving) if serving.incarnation == incarnation => Some(work()),
+            _ => None,
+        }
     }
 
     /// Carries out a command whose answer comes through the receiver.
@@ -180,8 +209,8 @@ impl ShardHost {
     /// There is no shard, or the log refuses the records.
     pub(super) fn begin_parked(
         &self,
-        command: impl FnOnce(&mut GroupShard, &mut Context<'_>, Ticket),
-    ) -> Result<oneshot::Receiver<Result<Reply, GroupError>>, GroupError> {
+        command: impl FnOnce(&mut S, &mut S::Context<'_>, Ticket),
+    ) -> Result<oneshot::Receiver<Result<S::Reply, HostError>>, HostError> {
         self.with_serving(|serving, host| {
             let ticket = Ticket(serving.next_ticket);
             serving.next_ticket += 1;
@@ -198,13 +227,13 @@ impl ShardHost {
 
     fn with_serving<R>(
         &self,
-        work: impl FnOnce(&mut Serving, &Self) -> Result<R, Refusal>,
-    ) -> Result<R, GroupError> {
+        work: impl FnOnce(&mut Serving<S>, &Self) -> Result<R, Refusal>,
+    ) -> Result<R, HostError> {
         let mut state = self.state.lock();
         let serving = match &mut *state {
             State::Serving(serving) => serving,
             State::Absent(error) => return Err(error.clone()),
-            State::Stopped => return Err(GroupError::NotCoordinator),
+            State::Stopped => return Err(HostError::NotCoordinator),
         };
         match work(serving, self) {
             Ok(done) => {
@@ -239,7 +268,7 @@ impl ShardHost {
                         }
                     }
                     Condition::Offline { error, .. } => {
-                        *state = State::Absent(GroupError::Unreadable(error.to_string()));
+                        *state = State::Absent(HostError::Unreadable(error.to_string()));
                         Turn::Wait(None)
                     }
                     Condition::Latched { error, .. } | Condition::Closed(error) => {
@@ -267,14 +296,14 @@ impl ShardHost {
             self.lose(&mut state, &error);
             return Turn::Again;
         }
-        serving.release(offsets.high_watermark);
+        serving.release(offsets.high_watermark, self);
         let now = self.steady();
         let is_due = serving.shard.next_deadline().is_some_and(|due| due <= now);
         if !is_due {
             serving.keeper_wakes = serving.shard.next_deadline();
             return Turn::Wait(serving.keeper_wakes);
         }
-        match serving.carry_out(self, GroupShard::tick) {
+        match serving.carry_out(self, |shard, context| shard.tick(context)) {
             Ok(_) => Turn::Again,
             // The partition has logged it. What was due may be due again, as its command decided; not at once, though, for the
             // disk is probably full.
@@ -290,7 +319,7 @@ impl ShardHost {
     }
 
     /// Says what commands are told while the log is read, or why it cannot be.
-    pub(super) fn set_absent(&self, error: GroupError) {
+    pub(super) fn set_absent(&self, error: HostError) {
         let mut state = self.state.lock();
         if let State::Absent(told) = &mut *state {
             *told = error;
@@ -298,7 +327,7 @@ impl ShardHost {
     }
 
     /// Begins to serve with what was read. False when the log has moved on, or the host has stopped.
-    pub(super) fn serve(&self, loaded: Loaded) -> bool {
+    pub(super) fn serve(&self, loaded: Loaded<S>) -> bool {
         let mut state = self.state.lock();
         let is_current =
             matches!(&*state, State::Absent(_)) && self.partition.offsets().log_end == loaded.end;
@@ -307,10 +336,11 @@ impl ShardHost {
         }
         let mut serving = Box::new(Serving {
             shard: loaded.shard,
+            incarnation: self.incarnations.fetch_add(1, Ordering::Relaxed),
             end: loaded.end,
             tickets: HashMap::new(),
             next_ticket: 0,
-            replies: VecDeque::new(),
+            held: VecDeque::new(),
             topics: ImageTopics {
                 image: self.context.controller.image(),
                 partitions: Arc::clone(&self.context.partitions),
@@ -320,7 +350,7 @@ impl ShardHost {
             keeper_wakes: None,
             rewritten: None,
         });
-        let begun = serving.carry_out(self, GroupShard::loaded);
+        let begun = serving.carry_out(self, |shard, context| shard.loaded(context));
         *state = State::Serving(serving);
         if let Err(Refusal::Log(error)) = begun {
             self.lose(&mut state, &error);
@@ -408,153 +438,15 @@ impl ShardHost {
     }
 
     /// Drops a shard that may know more than the disk.
-    fn lose(&self, state: &mut State, error: &PartitionError) {
+    fn lose(&self, state: &mut State<S>, error: &PartitionError) {
         let absent = State::Absent(not_available(error));
         if let State::Serving(serving) = std::mem::replace(state, absent) {
             tracing::warn!(
-                partition = %self.partition.name(), %error,
-                "the groups of this partition are read from the log again; their members join anew"
+                partition = %self.partition.name(), %error, holds = S::NOUN,
+                "what this partition holds is read from the log again"
             );
             serving.dismiss();
         }
         self.bell.wake();
-    }
-}
-
-/// Why a command was not carried out.
-enum Refusal {
-    /// Nothing was written, and the shard goes on.
-    Command(GroupError),
-    /// Nobody knows what was written: the shard has to be read again.
-    Log(PartitionError),
-}
-
-impl Refusal {
-    fn of(error: PartitionError) -> Self {
-        match error {
-            PartitionError::DiskFull { .. } | PartitionError::Storage { .. } => {
-                Self::Command(not_available(&error))
-            }
-            PartitionError::BatchExceedsSegment { .. } | PartitionError::Invalid(_) => {
-                Self::Command(GroupError::InvalidRequest(error.to_string()))
-            }
-            _ => Self::Log(error),
-        }
-    }
-}
-
-fn not_available(error: &PartitionError) -> GroupError {
-    GroupError::NotAvailable(error.to_string())
-}
-
-impl Serving {
-    /// Runs a command, writes and replays its records, and sees to the answers of others.
-    fn carry_out<R>(
-        &mut self,
-        host: &ShardHost,
-        command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R,
-    ) -> Result<Pending<R>, Refusal> {
-        self.topics.image = host.context.controller.image();
-        let now = host.context.clock.now();
-        let random = &mut self.random;
-        let mut random_id = move || random.u128(..).to_be_bytes();
-        let mut context = Context::new(
-            now,
-            host.steady(),
-            &host.context.settings,
-            &self.topics,
-            &mut random_id,
-        );
-        let answer = command(&mut self.shard, &mut context);
-
-        let written = match context.records.as_slice() {
-            [] => host.partition.when_durable(self.end).map_err(Refusal::Log),
-            records => write(&mut self.encoder, &host.partition, records, self.end, now),
-        };
-        let ack = match written {
-            Ok(ack) => ack,
-            Err(Refusal::Log(error)) => return Err(Refusal::Log(error)),
-            Err(Refusal::Command(error)) => {
-                // What the command said to others is not so. Who is not told anything else is told to try again.
-                let taken_back = std::mem::take(&mut context.replies);
-                let records = std::mem::take(&mut context.records);
-                self.shard.write_refused(&records, &mut context);
-                let replies = context.replies;
-                self.answer(replies, &Ack::Now);
-                for (ticket, _) in taken_back {
-                    if let Some(sender) = self.tickets.remove(&ticket) {
-                        drop(sender.send(Err(error.clone())));
-                    }
-                }
-                return Err(Refusal::Command(error));
-            }
-        };
-        let Context { records, replies, .. } = context;
-        for record in &records {
-            self.shard.replay(record);
-            self.end = self.end.plus(1);
-        }
-        if let Some(rewritten) = &mut self.rewritten {
-            self.encoder.keys(&records, |key| rewritten.note(key));
-        }
-        self.answer(replies, &ack);
-        Ok(Pending { answer, ack })
-    }
-
-    /// Sends answers to those who wait, or keeps them until the disk has what they tell of.
-    fn answer(&mut self, replies: Vec<(Ticket, Reply)>, ack: &Ack) {
-        for (ticket, reply) in replies {
-            // Whose connection is gone may still be answered; nobody hears it.
-            let Some(sender) = self.tickets.remove(&ticket) else {
-                continue;
-            };
-            match ack {
-                Ack::Now => drop(sender.send(Ok(reply))),
-                Ack::WhenDurable(_) => self.replies.push_back((self.end, sender, reply)),
-            }
-        }
-    }
-
-    fn release(&mut self, durable: Offset) {
-        while let Some((end, ..)) = self.replies.front()
-            && *end <= durable
-        {
-            if let Some((_, sender, reply)) = self.replies.pop_front() {
-                drop(sender.send(Ok(reply)));
-            }
-        }
-    }
-
-    /// Tells everyone who waits that there is nothing to wait for.
-    fn dismiss(self: Box<Self>) {
-        let parked = self.tickets.into_values();
-        let answered = self.replies.into_iter().map(|(_, sender, _)| sender);
-        for sender in parked.chain(answered) {
-            drop(sender.send(Err(GroupError::NotCoordinator)));
-        }
-    }
-
-    fn wants_keeper_earlier(&self) -> bool {
-        match (self.shard.next_deadline(), self.keeper_wakes) {
-            (Some(deadline), Some(wakes)) => deadline < wakes,
-            (Some(_), None) => true,
-            (None, _) => false,
-        }
-    }
-}
-
-fn write(
-    encoder: &mut BatchEncoder,
-    partition: &Partition,
-    records: &[GroupRecord],
-    end: Offset,
-    now: TimestampMs,
-) -> Result<Ack, Refusal> {
-    let batch = encoder
-        .encode(records, now)
-        .map_err(|error| Refusal::Command(GroupError::InvalidRequest(error.to_string())))?;
-    match partition.append_own_at(&batch, end) {
-        Ok(appended) => Ok(appended.ack),
-        Err(error) => Err(Refusal::of(error)),
     }
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::coordinator::group::error::GroupError;
+use crate::coordinator::runtime::error::HostError;
 use crate::coordinator::runtime::host::{ShardHost, Turn};
 use crate::coordinator::runtime::load::{self, LoadError, Loaded};
+use crate::coordinator::runtime::shard::Shard;
 use crate::coordinator::runtime::tidy::{Tidied, TidyError, tidy};
 use crate::partition::partition::Partition;
 
@@ -24,7 +25,11 @@ const RETRY_MAX: Duration = Duration::from_mins(1);
 const TURNS: u32 = 32;
 
 /// Keeps a host until it is stopped. `looked` hears of the end of the first attempt to load.
-pub(super) async fn keep(host: Arc<ShardHost>, loading: Arc<Semaphore>, looked: Option<oneshot::Sender<()>>) {
+pub(super) async fn keep<S: Shard>(
+    host: Arc<ShardHost<S>>,
+    loading: Arc<Semaphore>,
+    looked: Option<oneshot::Sender<()>>,
+) {
     let _watch = host.partition().watch(host.bell());
     let mut looked = looked;
     let mut retry = RETRY;
@@ -78,7 +83,7 @@ pub(super) async fn keep(host: Arc<ShardHost>, loading: Arc<Semaphore>, looked: 
 }
 
 /// One round of tidying up, and when to think of the next. Blocks.
-fn tidy_up(host: &Arc<ShardHost>) {
+fn tidy_up<S: Shard>(host: &Arc<ShardHost<S>>) {
     let name = host.partition().name();
     let before = host.partition().size_in_bytes();
     let done = tidy(host, host.tidying());
@@ -93,22 +98,22 @@ fn tidy_up(host: &Arc<ShardHost>) {
             let settled = live_bytes.saturating_mul(2).max(bytes);
             host.set_tidy_at(settled.saturating_add(host.tidying().bytes_min));
             if let Some(log_start) = log_start {
-                tracing::info!(partition = %name, %log_start, before, bytes, live_bytes, "groups' records tidied up");
+                tracing::info!(partition = %name, holds = S::NOUN, %log_start, before, bytes, live_bytes, "log tidied up");
             }
         }
         Err(error) => {
             // Not at once: what made it fail will probably stand for a while.
             host.set_tidy_at(bytes.saturating_add(host.tidying().bytes_min));
             if !matches!(error, TidyError::Interrupted) {
-                tracing::warn!(partition = %name, operation = "tidy up groups' records", %error, "put off; nothing is lost");
+                tracing::warn!(partition = %name, operation = "tidy up", %error, "put off; nothing is lost");
             }
         }
     }
 }
 
 /// False when the log moved on meanwhile.
-async fn try_to_load(host: &Arc<ShardHost>, loading: &Semaphore) -> Result<bool, LoadError> {
-    host.set_absent(GroupError::LoadInProgress);
+async fn try_to_load<S: Shard>(host: &Arc<ShardHost<S>>, loading: &Semaphore) -> Result<bool, LoadError> {
+    host.set_absent(HostError::LoadInProgress);
     let _permit = loading.acquire().await.expect("the semaphore is never closed");
     let partition = Arc::clone(host.partition());
     let began = std::time::Instant::now();
@@ -117,33 +122,33 @@ async fn try_to_load(host: &Arc<ShardHost>, loading: &Semaphore) -> Result<bool,
     Ok(host.serve(loaded))
 }
 
-fn report_loaded(host: &ShardHost, loaded: &Loaded, took: Duration) {
+fn report_loaded<S: Shard>(host: &ShardHost<S>, loaded: &Loaded<S>, took: Duration) {
     let partition = host.partition().name();
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let (records, unknown) = (loaded.records, loaded.unknown);
     if 0 < unknown {
         tracing::warn!(
             %partition, records, unknown, took_ms,
-            "groups loaded; records of kinds that this version does not know were passed over"
+            "{} loaded; records of kinds that this version does not know were passed over", S::NOUN
         );
     } else if 0 < records {
-        tracing::info!(%partition, records, took_ms, "groups loaded");
+        tracing::info!(%partition, records, took_ms, "{} loaded", S::NOUN);
     }
 }
 
 /// Logs a failure and says what clients are told. `None`: there is no use in trying again.
-fn report(host: &ShardHost, error: &LoadError, retry: Duration) -> Option<Duration> {
+fn report<S: Shard>(host: &ShardHost<S>, error: &LoadError, retry: Duration) -> Option<Duration> {
     let partition = host.partition().name();
-    host.set_absent(GroupError::Unreadable(error.to_string()));
+    host.set_absent(HostError::Unreadable(error.to_string()));
     if error.can_mend() {
-        tracing::error!(%partition, operation = "load groups", %error, retry = ?retry, "its groups are not served yet");
+        tracing::error!(%partition, operation = "load", %error, retry = ?retry, "its {} are not served yet", S::NOUN);
         return Some(retry);
     }
     let file = damaged_file(host.partition(), error).unwrap_or_default();
     tracing::error!(
-        %partition, operation = "load groups", %error, file = %file.display(),
-        "its groups are not served, all others are; look at the file with `stratalog log dump`, stop the broker, bring the \
-         partition's directory back from a copy, and start it again"
+        %partition, operation = "load", %error, file = %file.display(),
+        "its {} are not served, all others are; look at the file with `stratalog log dump`, stop the broker, bring the \
+         partition's directory back from a copy, and start it again", S::NOUN
     );
     None
 }
@@ -154,7 +159,7 @@ pub(super) fn damaged_file(partition: &Partition, error: &LoadError) -> Option<P
     condition.reader().ok()?.file_of(error.offset()?)
 }
 
-async fn wait_for_retry(host: &ShardHost, delay: Option<Duration>) {
+async fn wait_for_retry<S: Shard>(host: &ShardHost<S>, delay: Option<Duration>) {
     match delay {
         Some(delay) => drop(tokio::time::timeout(delay, host.bell().notified()).await),
         None => host.bell().notified().await,

@@ -83,8 +83,8 @@ impl GroupCoordinator {
         let committed = self
             .run(group, move |shard, _| shard.committed_offsets(&name))
             .await??;
-        let partitions = Arc::clone(&self.context.partitions);
-        let now = self.context.clock.now();
+        let partitions = Arc::clone(&self.hosts.context().partitions);
+        let now = self.hosts.context().clock.now();
         let look = move || {
             let rows = committed.into_iter().map(|(topic, partition, committed)| {
                 let log = partitions.get(&topic, partition);
@@ -135,7 +135,7 @@ impl GroupCoordinator {
     }
 
     fn watch_range(&self, group: &Arc<str>, topic: &Arc<str>, partition: i32, committed: i64) {
-        let Some(range) = range_of(&self.context.partitions, topic, partition) else {
+        let Some(range) = range_of(&self.hosts.context().partitions, topic, partition) else {
             return;
         };
         if range.start.get() <= committed && committed <= range.end.get() {
@@ -144,7 +144,11 @@ impl GroupCoordinator {
         let others = {
             let mut seen = self.out_of_range.seen.lock();
             seen.note(group, topic, partition, committed, range);
-            if !self.out_of_range.throttle.is_due(self.context.clock.now()) {
+            if !self
+                .out_of_range
+                .throttle
+                .is_due(self.hosts.context().clock.now())
+            {
                 seen.unsaid += 1;
                 return;
             }

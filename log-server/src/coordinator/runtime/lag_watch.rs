@@ -124,8 +124,8 @@ impl LagWatch {
                 committed.push((group, offsets));
             }
         }
-        let now = coordinator.context.clock.now();
-        let partitions = Arc::clone(&coordinator.context.partitions);
+        let now = coordinator.hosts.context().clock.now();
+        let partitions = Arc::clone(&coordinator.hosts.context().partitions);
         let Ok(groups) = blocking(move || lags(committed, &partitions, now)).await else {
             return;
         };

@@ -1,19 +1,19 @@
-//! Reading a partition of `__consumer_offsets` into a shard.
+//! Reading a partition of a coordinator's topic into a shard.
 //!
 //! A record of a kind that this version does not know is passed over, as in Kafka, with one line in the log. A batch or record that is damaged
-//! ends the load: guessing would take committed offsets back in silence. That shard's groups are refused, with the
+//! ends the load: guessing would take committed offsets back in silence. What the shard holds is refused, with the
 //! partition and the offset in the log; all others serve.
 
 use std::sync::Arc;
 
 use log_core::model::Offset;
-use log_core::record::batch::{Batch, BatchError, batches};
-use log_core::record::record::RecordError;
+use log_core::record::batch::{Batch, BatchError, BatchHeader, batches};
+use log_core::record::control::{ControlRecord, ControlRecordError};
+use log_core::record::record::{Record, RecordError};
 use log_core::segment::segment::Patience;
 
-use crate::coordinator::group::record::GroupRecord;
-use crate::coordinator::group::record::codec::RecordFormatError;
-use crate::coordinator::group::shard::GroupShard;
+use crate::coordinator::record::RecordFormatError;
+use crate::coordinator::runtime::shard::{BatchOwner, LogRecord, Shard};
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Isolation, Partition, PartitionRead};
 
@@ -44,6 +44,14 @@ pub(super) enum LoadError {
         /// What is wrong.
         source: RecordError,
     },
+    /// A control record is damaged.
+    #[error("the control record at offset {offset} is damaged: {source}")]
+    Control {
+        /// Its offset.
+        offset: Offset,
+        /// What is wrong.
+        source: ControlRecordError,
+    },
     /// Whoever looked at the records has seen enough. Never seen outside.
     #[error("the walk was ended")]
     Ended,
@@ -61,9 +69,10 @@ impl LoadError {
     /// Where in the partition the damage is.
     pub(super) fn offset(&self) -> Option<Offset> {
         match self {
-            Self::Batch { offset, .. } | Self::Record { offset, .. } | Self::Format { offset, .. } => {
-                Some(*offset)
-            }
+            Self::Batch { offset, .. }
+            | Self::Record { offset, .. }
+            | Self::Control { offset, .. }
+            | Self::Format { offset, .. } => Some(*offset),
             Self::Partition(_) | Self::Ended => None,
         }
     }
@@ -76,8 +85,8 @@ impl LoadError {
 
 /// What was read.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) shard: GroupShard,
+pub(super) struct Loaded<S> {
+    pub(super) shard: S,
     /// Where the next record will stand.
     pub(super) end: Offset,
     pub(super) records: u64,
@@ -86,22 +95,30 @@ pub(super) struct Loaded {
 }
 
 /// Reads everything that is on the disk. Blocks.
-pub(super) fn load(partition: &Arc<Partition>) -> Result<Loaded, LoadError> {
+pub(super) fn load<S: Shard>(partition: &Arc<Partition>) -> Result<Loaded<S>, LoadError> {
     let offsets = partition.condition().reader()?.offsets();
     let end = offsets.high_watermark;
-    let mut loaded = Loaded {
+    let mut loaded: Loaded<S> = Loaded {
         end,
         ..Loaded::default()
     };
-    walk(partition, offsets.log_start, end, |record| {
+    walk(partition, offsets.log_start, end, |batch, record| {
+        if batch.attributes.is_control() {
+            let offset = record.offset;
+            let damaged = |source| LoadError::Control { offset, source };
+            if let ControlRecord::EndTransaction(marker) = ControlRecord::parse(record).map_err(damaged)? {
+                loaded.shard.replay_marker(batch.producer_id, marker.outcome);
+            }
+            return Ok(());
+        }
         let format = |source| LoadError::Format {
             offset: record.offset,
             source,
         };
         let key = record.key.unwrap_or_default();
         loaded.records += 1;
-        match GroupRecord::decode(key, record.value).map_err(format)? {
-            Some(record) => loaded.shard.replay(&record),
+        match S::Record::decode(key, record.value).map_err(format)? {
+            Some(record) => loaded.shard.replay(&record, BatchOwner::of(batch)),
             None => loaded.unknown += 1,
         }
         Ok(())
@@ -109,12 +126,12 @@ pub(super) fn load(partition: &Arc<Partition>) -> Result<Loaded, LoadError> {
     Ok(loaded)
 }
 
-/// Calls `visit` with every record from `start` to `end`, the latter exclusive. Blocks.
+/// Calls `visit` with every record from `start` to `end`, the latter exclusive, and with its batch's header. Blocks.
 pub(super) fn walk(
     partition: &Partition,
     start: Offset,
     end: Offset,
-    mut visit: impl FnMut(&log_core::record::record::Record<'_>) -> Result<(), LoadError>,
+    mut visit: impl FnMut(&BatchHeader, &Record<'_>) -> Result<(), LoadError>,
 ) -> Result<(), LoadError> {
     let mut scratch = Vec::new();
     let mut next = start;
@@ -151,20 +168,17 @@ fn visit_batch(
     batch: &Batch<'_>,
     range: std::ops::Range<Offset>,
     scratch: &mut Vec<u8>,
-    visit: &mut impl FnMut(&log_core::record::record::Record<'_>) -> Result<(), LoadError>,
+    visit: &mut impl FnMut(&BatchHeader, &Record<'_>) -> Result<(), LoadError>,
 ) -> Result<(), LoadError> {
     let offset = batch.header().base_offset;
     batch
         .verify_checksum()
         .map_err(|source| LoadError::Batch { offset, source })?;
-    if batch.header().attributes.is_control() {
-        return Ok(());
-    }
     let damaged = |source| LoadError::Record { offset, source };
     for record in batch.records(scratch, DECOMPRESSED_BYTES_MAX).map_err(damaged)? {
         let record = record.map_err(damaged)?;
         if range.contains(&record.offset) {
-            visit(&record)?;
+            visit(batch.header(), &record)?;
         }
     }
     Ok(())

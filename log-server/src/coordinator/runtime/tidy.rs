@@ -1,4 +1,4 @@
-//! Keeping a partition of `__consumer_offsets` short: what still counts is written again at the log's end, and the log start moves behind
+//! Keeping a partition of a coordinator's topic short: what still counts is written again at the log's end, and the log start moves behind
 //! what was there before. A cleaner for all compacted topics is another matter; this one never changes a segment.
 //!
 //! One round, on a thread of its own, beside the commands:
@@ -20,12 +20,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use log_core::model::{Offset, TimestampMs};
+use log_core::record::batch::BatchHeader;
 use log_core::record::batch_builder::{AppendError, BatchBuilder, BatchOptions};
 use log_core::record::record::Record;
 use log_core::record::validator::{ValidatedBatch, trust_own};
 
 use crate::coordinator::runtime::host::ShardHost;
 use crate::coordinator::runtime::load::{LoadError, walk};
+use crate::coordinator::runtime::shard::Shard;
 use crate::partition::error::PartitionError;
 use crate::partition::partition::Ack;
 
@@ -169,7 +171,11 @@ struct LastRecords {
 }
 
 impl LastRecords {
-    fn note(&mut self, record: &Record<'_>) {
+    /// Control records have nothing to say once what they decided has been written again.
+    fn note(&mut self, batch: &BatchHeader, record: &Record<'_>) {
+        if batch.attributes.is_control() {
+            return;
+        }
         let digest = self.digester.digest(record.key.unwrap_or_default());
         let size = record
             .value
@@ -183,7 +189,7 @@ impl LastRecords {
 }
 
 /// Does one round. Blocks.
-pub(super) fn tidy(host: &Arc<ShardHost>, tuning: TidyTuning) -> Result<Tidied, TidyError> {
+pub(super) fn tidy<S: Shard>(host: &Arc<ShardHost<S>>, tuning: TidyTuning) -> Result<Tidied, TidyError> {
     let partition = host.partition();
     let offsets = partition.condition().reader()?.offsets();
     let (start, measured) = (offsets.log_start, offsets.high_watermark);
@@ -192,8 +198,8 @@ pub(super) fn tidy(host: &Arc<ShardHost>, tuning: TidyTuning) -> Result<Tidied, 
         digester: digester.clone(),
         places: HashMap::new(),
     };
-    walk(partition, start, measured, |record| {
-        last.note(record);
+    walk(partition, start, measured, |batch, record| {
+        last.note(batch, record);
         Ok(())
     })?;
     let live_bytes = last.live_bytes();
@@ -206,8 +212,8 @@ pub(super) fn tidy(host: &Arc<ShardHost>, tuning: TidyTuning) -> Result<Tidied, 
 
     let boundary = host.begin_tidying(Rewritten::new(digester))?;
     wait(partition.when_durable(boundary)?)?;
-    walk(partition, measured, boundary, |record| {
-        last.note(record);
+    walk(partition, measured, boundary, |batch, record| {
+        last.note(batch, record);
         Ok(())
     })?;
     restate(host, start, boundary, &last, tuning.chunk_bytes)?;
@@ -221,8 +227,8 @@ pub(super) fn tidy(host: &Arc<ShardHost>, tuning: TidyTuning) -> Result<Tidied, 
 }
 
 /// Step 3.
-fn restate(
-    host: &ShardHost,
+fn restate<S: Shard>(
+    host: &ShardHost<S>,
     start: Offset,
     boundary: Offset,
     last: &LastRecords,
@@ -230,7 +236,10 @@ fn restate(
 ) -> Result<(), TidyError> {
     let mut chunk = Chunk::default();
     let mut outcome = Ok(());
-    let walked = walk(host.partition(), start, boundary, |record| {
+    let walked = walk(host.partition(), start, boundary, |batch, record| {
+        if batch.attributes.is_control() {
+            return Ok(());
+        }
         let key = record.key.unwrap_or_default();
         let digest = last.digester.digest(key);
         let counts = (last.places.get(&digest)).is_some_and(|(offset, _)| *offset == record.offset);
@@ -250,7 +259,7 @@ fn restate(
     write_again(host, &mut chunk)
 }
 
-fn write_again(host: &ShardHost, chunk: &mut Chunk) -> Result<(), TidyError> {
+fn write_again<S: Shard>(host: &ShardHost<S>, chunk: &mut Chunk) -> Result<(), TidyError> {
     let ack = host.restate(chunk)?;
     chunk.clear();
     wait(ack)

@@ -4,8 +4,9 @@
 //! - KIP-511: a version above ours is answered in the layout of version 0 with error 35 and the row of this API. A client
 //!   then asks again in a version that both know.
 //! - KIP-511: from version 3 on the client names its software; a name that is not one is `INVALID_REQUEST`.
-//! - KIP-584: features. Of Kafka 4.3's only `metadata.version` is named: clients take group, share and transaction
-//!   features as promises, and none of those is served yet. Tools read the release from it.
+//! - KIP-584: features. Of Kafka 4.3's only `metadata.version`, from which tools read the release, and `transaction.version` are named:
+//!   clients take features as promises. By `transaction.version` 2 (KIP-890) a producer's epoch rises with each transaction.
+//! - A feature that may be off is hidden from versions below 4, whose clients take a lowest level of 0 for an error (KAFKA-17492).
 
 use log_core::protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
@@ -18,8 +19,26 @@ use crate::kafka::connection::Answer;
 use crate::kafka::request_context::RequestContext;
 use crate::kafka::response::Response;
 
-/// The feature that stands for a Kafka release, from 3.3's level to 4.3's.
-const METADATA_VERSION: (KafkaString, i16, i16) = (KafkaString::from_static("metadata.version"), 7, 30);
+/// A feature, and the levels at which this broker could have it; it has the highest.
+struct Feature {
+    name: KafkaString,
+    min: i16,
+    max: i16,
+}
+
+static FEATURES: [Feature; 2] = [
+    // The release, from 3.3's level to 4.3's.
+    Feature {
+        name: KafkaString::from_static("metadata.version"),
+        min: 7,
+        max: 30,
+    },
+    Feature {
+        name: KafkaString::from_static("transaction.version"),
+        min: 0,
+        max: 2,
+    },
+];
 
 /// Answers a request in a version we know.
 pub(crate) fn handle(context: &RequestContext, request: &ApiVersionsRequestData) -> ApiVersionsResponseData {
@@ -35,23 +54,28 @@ pub(crate) fn handle(context: &RequestContext, request: &ApiVersionsRequestData)
         software = request.client_software_name.as_str(), version = request.client_software_version.as_str(),
         "client"
     );
-    let (name, min_version, max_version) = METADATA_VERSION;
+    let is_shown = |feature: &&Feature| 0 < feature.min || 4 <= context.version();
+    let supported = FEATURES
+        .iter()
+        .filter(is_shown)
+        .map(|feature| SupportedFeatureKey {
+            name: feature.name.clone(),
+            min_version: feature.min,
+            max_version: feature.max,
+            ..SupportedFeatureKey::default()
+        });
+    let finalized = FEATURES.iter().map(|feature| FinalizedFeatureKey {
+        name: feature.name.clone(),
+        max_version_level: feature.max,
+        min_version_level: feature.max,
+        ..FinalizedFeatureKey::default()
+    });
     ApiVersionsResponseData {
         api_keys: APIS.iter().map(row).collect(),
-        supported_features: vec![SupportedFeatureKey {
-            name: name.clone(),
-            min_version,
-            max_version,
-            ..SupportedFeatureKey::default()
-        }],
+        supported_features: supported.collect(),
         // The features never change while a broker runs.
         finalized_features_epoch: 0,
-        finalized_features: vec![FinalizedFeatureKey {
-            name,
-            max_version_level: max_version,
-            min_version_level: max_version,
-            ..FinalizedFeatureKey::default()
-        }],
+        finalized_features: finalized.collect(),
         ..ApiVersionsResponseData::default()
     }
 }

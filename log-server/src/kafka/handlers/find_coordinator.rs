@@ -3,10 +3,10 @@
 //! - Version 4 (KIP-699) asks for many keys at once.
 //! - Version 6 (KIP-932) adds share groups as a third kind, by keys of the form `group:topic id:partition`; below it that kind is
 //!   `INVALID_REQUEST`, as is another form.
-//! - The first question about a group makes `__consumer_offsets`; the answer comes when that is there. Kafka answers
-//!   `COORDINATOR_NOT_AVAILABLE` meanwhile; we do where the group's partition is off-line or cannot be made.
-//! - Differs from Kafka: a question about a transactional id or a share group makes no topic; those coordinators are not served yet,
-//!   and their APIs not advertised.
+//! - The first question about a group makes `__consumer_offsets`, the first about a transactional id `__transaction_state`; the answer
+//!   comes when that is there. Kafka answers `COORDINATOR_NOT_AVAILABLE` meanwhile; we do where the partition is off-line or cannot be made.
+//! - Differs from Kafka: a question about a share group makes no topic; that coordinator is not served yet, and its APIs are not
+//!   advertised.
 
 use log_core::protocol::messages::find_coordinator_response::Coordinator;
 use log_core::protocol::messages::{FindCoordinatorRequestData, FindCoordinatorResponseData};
@@ -65,7 +65,10 @@ async fn find(
             Ok(()) => Ok(()),
             Err(error) => Err((ErrorCode::CoordinatorNotAvailable, error.to_string())),
         },
-        TRANSACTION => Ok(()),
+        TRANSACTION => match services.transactions.ready(key).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err((ErrorCode::CoordinatorNotAvailable, error.to_string())),
+        },
         SHARE if 6 <= context.version() && is_share_partition(key) => Ok(()),
         kind => Err((
             ErrorCode::InvalidRequest,

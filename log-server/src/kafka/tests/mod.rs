@@ -50,13 +50,14 @@ use tokio::time::timeout;
 
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
+use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
 use crate::kafka::apis;
 use crate::kafka::connection::{self, ConnectionSettings, End};
 use crate::kafka::dispatch::Dispatcher;
 use crate::kafka::frame::FrameLimits;
 use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::{ConnectionInfo, Endpoint};
-use crate::kafka::services::Services;
+use crate::kafka::services::{Coordinators, Services};
 use crate::kafka::test_support::frame;
 use crate::metadata::controller::{Controller, PartitionDirectory};
 use crate::metadata::image::TopicImage;
@@ -146,8 +147,19 @@ impl Broker {
         let shutdown = Shutdown::new();
         let controller = Arc::new(controller);
         let clock = Arc::clone(&manager.context().clock);
-        let groups = GroupCoordinator::start(Arc::clone(&controller), Arc::clone(&partitions), clock);
-        let services = Services::new(controller, partitions, groups, manager, shutdown.signal());
+        let groups = GroupCoordinator::start(
+            Arc::clone(&controller),
+            Arc::clone(&partitions),
+            Arc::clone(&clock),
+        );
+        let transactions = TransactionCoordinator::start(
+            Arc::clone(&controller),
+            Arc::clone(&partitions),
+            clock,
+            Arc::clone(&groups),
+        );
+        let coordinators = Coordinators { groups, transactions };
+        let services = Services::new(controller, partitions, coordinators, manager, shutdown.signal());
         Self {
             files: MemFileSystem::new(),
             queue,

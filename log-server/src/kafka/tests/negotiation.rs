@@ -182,7 +182,7 @@ fn hostile_requests_do_no_harm() {
         .enable_time()
         .build()
         .unwrap();
-    let broker = Broker::start();
+    let broker = runtime.block_on(async { Broker::start() });
     runtime.block_on(broker.create_topic("a", 3, &[]));
     fuzz(400, |rng| {
         runtime.block_on(async {

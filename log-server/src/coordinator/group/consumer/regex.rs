@@ -7,17 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use regex::{Regex, RegexBuilder};
 
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::{ConsumerMemberValue, ConsumerRegexValue, GroupRecord};
-
-/// How long a pattern may be: longer than anything a person writes, and short enough to be compiled in no time.
-const PATTERN_BYTES_MAX: usize = 4_096;
-/// How much memory a pattern may take when it is compiled. Repetitions of repetitions are what makes one large.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+use crate::coordinator::pattern::{PatternError, WholeNamePattern};
 
 /// So many compiled patterns are kept, for all groups together: most groups have none, and one that does has one or two.
 const KEPT_MAX: usize = 64;
@@ -47,39 +42,18 @@ impl KeptPatterns {
 /// The patterns of a group and what they matched.
 pub(super) type Regexes = BTreeMap<Arc<str>, Arc<ConsumerRegexValue>>;
 
-/// A pattern for whole names.
+/// A pattern for names of topics.
 #[derive(Debug)]
-pub(super) struct TopicPattern(Regex);
+pub(super) struct TopicPattern(WholeNamePattern);
 
 impl TopicPattern {
     /// Compiles a pattern.
     pub(super) fn new(pattern: &str) -> Result<Self, GroupError> {
-        let refuse = |reason: &dyn std::fmt::Display| {
-            GroupError::InvalidRegularExpression(format!(
-                "SubscribedTopicRegex `{pattern}` is not a valid regular expression: {reason}."
-            ))
-        };
-        if PATTERN_BYTES_MAX < pattern.len() {
-            return Err(GroupError::InvalidRegularExpression(format!(
-                "SubscribedTopicRegex is longer than {PATTERN_BYTES_MAX} bytes."
-            )));
-        }
         #[cfg(test)]
         tests::COMPILED.set(tests::COMPILED.get() + 1);
-        let compile = |pattern: &str| {
-            RegexBuilder::new(pattern)
-                .size_limit(COMPILED_BYTES_MAX)
-                .dfa_size_limit(COMPILED_BYTES_MAX)
-                .build()
-        };
-        // On its own first: `a)(b` is none, though it would be one in parentheses.
-        compile(pattern).map_err(|error| refuse(&last_line(&error.to_string())))?;
-        // The line break ends a comment that a pattern in the `x` style may end with.
-        let whole =
-            compile(&format!(r"\A(?:{pattern})\z")).or_else(|_| compile(&format!("\\A(?:{pattern}\n)\\z")));
-        whole
+        WholeNamePattern::new(pattern)
             .map(Self)
-            .map_err(|error| refuse(&last_line(&error.to_string())))
+            .map_err(|reason| refuse(pattern, &reason))
     }
 
     /// The same, if it was not compiled a short while ago.
@@ -97,7 +71,7 @@ impl TopicPattern {
     fn matches(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
         let mut matched: Vec<_> = names
             .iter()
-            .filter(|name| self.0.is_match(name))
+            .filter(|name| self.0.matches(name))
             .cloned()
             .collect();
         matched.sort_unstable();
@@ -105,10 +79,13 @@ impl TopicPattern {
     }
 }
 
-/// The library draws a picture of where it failed; the reason stands below it.
-fn last_line(error: &str) -> String {
-    let line = error.lines().last().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
+fn refuse(pattern: &str, reason: &PatternError) -> GroupError {
+    GroupError::InvalidRegularExpression(match reason {
+        PatternError::TooLong => "SubscribedTopicRegex is too long.".to_owned(),
+        PatternError::Syntax(reason) => {
+            format!("SubscribedTopicRegex `{pattern}` is not a valid regular expression: {reason}.")
+        }
+    })
 }
 
 /// What became of the patterns of a group.

@@ -17,9 +17,9 @@
 //!
 //! Strings, bytes and lists are flexible from version 4, which is read and not written.
 
-use crate::coordinator::group::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::group::record::codec::{FormatProblem, RecordFormatError};
 use crate::coordinator::group::record::{ClassicGroupValue, ClassicMemberValue};
+use crate::coordinator::record::bytes::{Form, Reader, Writer};
+use crate::coordinator::record::{FormatProblem, RecordFormatError};
 
 const WRITTEN: i16 = 3;
 /// A member of version 0 of which everything is empty.

@@ -17,55 +17,9 @@
 //!
 //! The versions written are those of Kafka 4.3: it dares to write flexible versions of offsets, not of classic groups.
 
-use crate::coordinator::group::record::bytes::{Reader, Writer};
 use crate::coordinator::group::record::{GroupRecord, consumer_target};
-
-/// Half of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordPart {
-    /// What the record is about.
-    Key,
-    /// What is to be known of it.
-    Value,
-}
-
-/// What is wrong with a record's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FormatProblem {
-    /// A field, or a list's elements, would go beyond the end.
-    #[error("the bytes end too soon")]
-    Truncated,
-    /// A length that is none.
-    #[error("a length is out of range")]
-    BadLength,
-    /// Text that is not UTF-8.
-    #[error("a text is not UTF-8")]
-    NotUtf8,
-    /// Null, where a field must have a value.
-    #[error("a field is null that must not be")]
-    Null,
-    /// Something stands behind the last field.
-    #[error("bytes stand behind the last field")]
-    TrailingBytes,
-    /// A version of the value that Kafka 4.3 does not know either.
-    #[error("version {0} is unknown")]
-    UnknownVersion(i16),
-    /// A string that its length cannot express.
-    #[error("a text is too long to be written")]
-    TooLong,
-}
-
-/// A record that cannot be read or written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{part:?} of a group's record, byte {at}: {problem}")]
-pub struct RecordFormatError {
-    /// Key or value.
-    pub part: RecordPart,
-    /// Where in it.
-    pub at: usize,
-    /// What it is.
-    pub problem: FormatProblem,
-}
+use crate::coordinator::record::bytes::{Reader, Writer};
+use crate::coordinator::record::{RecordFormatError, RecordPart};
 
 /// A name in a key may have at most so many bytes.
 pub const NAME_BYTES_MAX: usize = 32_767;

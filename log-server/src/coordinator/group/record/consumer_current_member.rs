@@ -9,9 +9,9 @@
 //! | · partitions | list of 4 bytes each | |
 //! | · assignment epochs | list of 4 bytes each, nullable | tag 0 (Kafka 4.3); left out if empty |
 
-use crate::coordinator::group::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::group::record::codec::RecordFormatError;
 use crate::coordinator::group::record::{AssignedPartitions, ConsumerCurrentMemberValue, MemberState};
+use crate::coordinator::record::RecordFormatError;
+use crate::coordinator::record::bytes::{Form, Reader, Writer};
 
 /// A topic without partitions: id, length, tags.
 const TOPIC_BYTES_MIN: usize = 18;

@@ -6,8 +6,8 @@
 //! | metadata hash | 8 | tag 0; left out if 0 |
 
 use crate::coordinator::group::record::ConsumerGroupValue;
-use crate::coordinator::group::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::group::record::codec::RecordFormatError;
+use crate::coordinator::record::RecordFormatError;
+use crate::coordinator::record::bytes::{Form, Reader, Writer};
 
 impl ConsumerGroupValue {
     pub(super) fn encode(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {

@@ -13,9 +13,9 @@
 //! | · session timeout | 4 | |
 //! | · protocols | list | each a name (string) and its metadata (bytes) |
 
-use crate::coordinator::group::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::group::record::codec::RecordFormatError;
 use crate::coordinator::group::record::{ClassicMemberMetadata, ConsumerMemberValue};
+use crate::coordinator::record::RecordFormatError;
+use crate::coordinator::record::bytes::{Form, Reader, Writer};
 
 impl ConsumerMemberValue {
     pub(super) fn encode(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {

@@ -7,8 +7,8 @@
 //! | timestamp | 8 | when that was |
 
 use crate::coordinator::group::record::ConsumerRegexValue;
-use crate::coordinator::group::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::group::record::codec::RecordFormatError;
+use crate::coordinator::record::RecordFormatError;
+use crate::coordinator::record::bytes::{Form, Reader, Writer};
 
 impl ConsumerRegexValue {
     pub(super) fn encode(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {

@@ -11,9 +11,9 @@
 //! | · topic id | 16 | |
 //! | · partitions | list of 4 bytes each | |
 
-use crate::coordinator::group::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::group::record::codec::RecordFormatError;
 use crate::coordinator::group::record::{ConsumerTargetEpochValue, TopicPartitions};
+use crate::coordinator::record::RecordFormatError;
+use crate::coordinator::record::bytes::{Form, Reader, Writer};
 
 /// A topic without partitions: id, length, tags.
 const TOPIC_BYTES_MIN: usize = 18;

@@ -2,7 +2,6 @@
 //!
 //! A value of `None` is a tombstone: what the key names is no more.
 
-mod bytes;
 mod classic_group;
 pub mod codec;
 mod consumer_current_member;

@@ -12,8 +12,8 @@
 use log_core::model::TopicId;
 
 use crate::coordinator::group::record::OffsetCommitValue;
-use crate::coordinator::group::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::group::record::codec::{FormatProblem, RecordFormatError};
+use crate::coordinator::record::bytes::{Form, Reader, Writer};
+use crate::coordinator::record::{FormatProblem, RecordFormatError};
 
 /// The version with an expiry; it has no room for a leader epoch or a topic id, which clients that give an expiry do not know.
 const WITH_EXPIRY: i16 = 1;

@@ -1,8 +1,8 @@
 //! The bytes of groups' records: those that Kafka 4.3's own classes write for each kind and version, round trips, and
 //! bytes that are nothing.
 
-use super::codec::{FormatProblem, RecordPart};
 use super::*;
+use crate::coordinator::record::{FormatProblem, RecordPart};
 use crate::kafka::test_support::fuzz;
 
 const ID: TopicId = TopicId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);

@@ -33,7 +33,7 @@ use crate::coordinator::group::record::{GroupRecord, OffsetCommitValue};
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::load;
-use crate::coordinator::runtime::offsets_topic::{OFFSETS_TOPIC, partition_for};
+use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, partition_for};
 use crate::coordinator::runtime::tidy::TidyTuning;
 use crate::metadata::controller::{Controller, remove_leftovers};
 use crate::metadata::metadata_log::{self, MetadataLog, Tuning};
@@ -201,18 +201,23 @@ fn commit(group: &str, offset: i64) -> GroupRecord {
 fn commits_in(partition: &Partition) -> Vec<(String, i64)> {
     let offsets = partition.offsets();
     let mut found = Vec::new();
-    load::walk(partition, offsets.log_start, offsets.high_watermark, |record| {
-        let decoded = GroupRecord::decode(record.key.unwrap(), record.value).unwrap();
-        if let Some(GroupRecord::OffsetCommit {
-            group,
-            value: Some(value),
-            ..
-        }) = decoded
-        {
-            found.push((group.to_string(), value.offset));
-        }
-        Ok(())
-    })
+    load::walk(
+        partition,
+        offsets.log_start,
+        offsets.high_watermark,
+        |_, record| {
+            let decoded = GroupRecord::decode(record.key.unwrap(), record.value).unwrap();
+            if let Some(GroupRecord::OffsetCommit {
+                group,
+                value: Some(value),
+                ..
+            }) = decoded
+            {
+                found.push((group.to_string(), value.offset));
+            }
+            Ok(())
+        },
+    )
     .unwrap();
     found
 }

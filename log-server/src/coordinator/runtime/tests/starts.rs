@@ -94,7 +94,7 @@ async fn a_record_that_cannot_be_read_ends_the_load_and_spares_the_others() {
     };
     assert!(reason.contains("offset 1"), "{reason}");
     let partition = broker.partition_of("g");
-    let file = damaged_file(&partition, &load::load(&partition).unwrap_err()).unwrap();
+    let file = damaged_file(&partition, &load::load::<GroupShard>(&partition).unwrap_err()).unwrap();
     let expected = format!("{}/00000000000000000000.log", partition.name());
     assert!(file.ends_with(&expected), "{file:?}, {expected}");
     assert_eq!(

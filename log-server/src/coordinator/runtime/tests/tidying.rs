@@ -54,16 +54,21 @@ impl Drop for Syncing {
 fn last_commits(partition: &Partition) -> BTreeMap<String, i64> {
     let offsets = partition.offsets();
     let mut last = BTreeMap::new();
-    load::walk(partition, offsets.log_start, offsets.high_watermark, |record| {
-        match GroupRecord::decode(record.key.unwrap(), record.value).unwrap() {
-            Some(GroupRecord::OffsetCommit { group, value, .. }) => match value {
-                Some(value) => drop(last.insert(group.to_string(), value.offset)),
-                None => drop(last.remove(&*group)),
-            },
-            other => panic!("{other:?}"),
-        }
-        Ok(())
-    })
+    load::walk(
+        partition,
+        offsets.log_start,
+        offsets.high_watermark,
+        |_, record| {
+            match GroupRecord::decode(record.key.unwrap(), record.value).unwrap() {
+                Some(GroupRecord::OffsetCommit { group, value, .. }) => match value {
+                    Some(value) => drop(last.insert(group.to_string(), value.offset)),
+                    None => drop(last.remove(&*group)),
+                },
+                other => panic!("{other:?}"),
+            }
+            Ok(())
+        },
+    )
     .unwrap();
     last
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log_core::model::TopicId;
 
-use crate::coordinator::group::record::codec::{FormatProblem, RecordFormatError, RecordPart};
+use crate::coordinator::record::{FormatProblem, RecordFormatError, RecordPart};
 
 /// How lengths are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::coordinator) enum Form {
     /// Two or four bytes.
     Plain,
     /// An unsigned varint, and tagged fields at the end.
@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, RecordFormatError>;
 
 /// Reads a key or a value from its front.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(in crate::coordinator) struct Reader<'a> {
     rest: &'a [u8],
     length: usize,
     part: RecordPart,
@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8], part: RecordPart) -> Self {
+    pub(in crate::coordinator) fn new(bytes: &'a [u8], part: RecordPart) -> Self {
         Self {
             rest: bytes,
             length: bytes.len(),
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The version in front of a value, and a reader of the fields behind it; versions from `flexible_since` on are flexible.
-    pub(super) fn version(mut self, flexible_since: i16) -> Result<(i16, Self)> {
+    pub(in crate::coordinator) fn version(mut self, flexible_since: i16) -> Result<(i16, Self)> {
         let version = self.i16()?;
         if flexible_since <= version {
             self.form = Form::Flexible;
@@ -51,14 +51,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The fields of a value of which there is only version 0, a flexible one.
-    pub(super) fn only_version_0(self) -> Result<Self> {
+    pub(in crate::coordinator) fn only_version_0(self) -> Result<Self> {
         match self.version(0)? {
             (0, fields) => Ok(fields),
             (other, fields) => Err(fields.refuse(FormatProblem::UnknownVersion(other))),
         }
     }
 
-    pub(super) fn refuse(&self, problem: FormatProblem) -> RecordFormatError {
+    pub(in crate::coordinator) fn refuse(&self, problem: FormatProblem) -> RecordFormatError {
         RecordFormatError {
             part: self.part,
             at: self.length - self.rest.len(),
@@ -82,23 +82,23 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    pub(super) fn i8(&mut self) -> Result<i8> {
+    pub(in crate::coordinator) fn i8(&mut self) -> Result<i8> {
         Ok(i8::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn i16(&mut self) -> Result<i16> {
+    pub(in crate::coordinator) fn i16(&mut self) -> Result<i16> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn i32(&mut self) -> Result<i32> {
+    pub(in crate::coordinator) fn i32(&mut self) -> Result<i32> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn i64(&mut self) -> Result<i64> {
+    pub(in crate::coordinator) fn i64(&mut self) -> Result<i64> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn topic_id(&mut self) -> Result<TopicId> {
+    pub(in crate::coordinator) fn topic_id(&mut self) -> Result<TopicId> {
         Ok(TopicId::from_bytes(self.array()?))
     }
 
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn nullable_string(&mut self) -> Result<Option<Arc<str>>> {
+    pub(in crate::coordinator) fn nullable_string(&mut self) -> Result<Option<Arc<str>>> {
         let Some(length) = self.length(|reader| reader.i16().map(i32::from))? else {
             return Ok(None);
         };
@@ -143,19 +143,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn string(&mut self) -> Result<Arc<str>> {
+    pub(in crate::coordinator) fn string(&mut self) -> Result<Arc<str>> {
         self.nullable_string()?
             .ok_or_else(|| self.refuse(FormatProblem::Null))
     }
 
-    pub(super) fn bytes(&mut self) -> Result<Bytes> {
+    pub(in crate::coordinator) fn bytes(&mut self) -> Result<Bytes> {
         let length = self.length(Self::i32)?;
         let length = length.ok_or_else(|| self.refuse(FormatProblem::Null))?;
         Ok(Bytes::copy_from_slice(self.take(length)?))
     }
 
     /// A list whose elements take at least `element_bytes_min` bytes each.
-    pub(super) fn list<T>(
+    pub(in crate::coordinator) fn list<T>(
         &mut self,
         element_bytes_min: usize,
         element: impl FnMut(&mut Self) -> Result<T>,
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.refuse(FormatProblem::Null))
     }
 
-    pub(super) fn nullable_list<T>(
+    pub(in crate::coordinator) fn nullable_list<T>(
         &mut self,
         element_bytes_min: usize,
         mut element: impl FnMut(&mut Self) -> Result<T>,
@@ -179,7 +179,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The tagged fields at the end of a flexible structure. `known` reads those it knows and leaves the others.
-    pub(super) fn tagged(&mut self, mut known: impl FnMut(u32, &mut Self) -> Result<()>) -> Result<()> {
+    pub(in crate::coordinator) fn tagged(
+        &mut self,
+        mut known: impl FnMut(u32, &mut Self) -> Result<()>,
+    ) -> Result<()> {
         if self.form == Form::Plain {
             return Ok(());
         }
@@ -199,12 +202,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Tagged fields of which none is known.
-    pub(super) fn no_tagged(&mut self) -> Result<()> {
+    pub(in crate::coordinator) fn no_tagged(&mut self) -> Result<()> {
         self.tagged(|_, _| Ok(()))
     }
 
     /// Nothing may stand behind the last field.
-    pub(super) fn end(&self) -> Result<()> {
+    pub(in crate::coordinator) fn end(&self) -> Result<()> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -215,7 +218,7 @@ impl<'a> Reader<'a> {
 
 /// Writes a key or a value to the end of a buffer.
 #[derive(Debug)]
-pub(super) struct Writer<'a> {
+pub(in crate::coordinator) struct Writer<'a> {
     output: &'a mut Vec<u8>,
     begin: usize,
     part: RecordPart,
@@ -224,12 +227,12 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A key of a kind.
-    pub(super) fn key(output: &'a mut Vec<u8>, kind: i16) -> Self {
+    pub(in crate::coordinator) fn key(output: &'a mut Vec<u8>, kind: i16) -> Self {
         Self::new(output, RecordPart::Key, kind, Form::Plain)
     }
 
     /// A value of a version.
-    pub(super) fn value(output: &'a mut Vec<u8>, version: i16, form: Form) -> Self {
+    pub(in crate::coordinator) fn value(output: &'a mut Vec<u8>, version: i16, form: Form) -> Self {
         Self::new(output, RecordPart::Value, version, form)
     }
 
@@ -245,23 +248,23 @@ impl<'a> Writer<'a> {
         writer
     }
 
-    pub(super) fn i8(&mut self, value: i8) {
+    pub(in crate::coordinator) fn i8(&mut self, value: i8) {
         self.output.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i16(&mut self, value: i16) {
+    pub(in crate::coordinator) fn i16(&mut self, value: i16) {
         self.output.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i32(&mut self, value: i32) {
+    pub(in crate::coordinator) fn i32(&mut self, value: i32) {
         self.output.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i64(&mut self, value: i64) {
+    pub(in crate::coordinator) fn i64(&mut self, value: i64) {
         self.output.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn topic_id(&mut self, value: TopicId) {
+    pub(in crate::coordinator) fn topic_id(&mut self, value: TopicId) {
         self.output.extend_from_slice(&value.to_bytes());
     }
 
@@ -293,7 +296,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub(super) fn string(&mut self, text: &str) -> Result<()> {
+    pub(in crate::coordinator) fn string(&mut self, text: &str) -> Result<()> {
         match self.form {
             Form::Flexible => self.flexible_length(text.len())?,
             Form::Plain => {
@@ -305,7 +308,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub(super) fn nullable_string(&mut self, text: Option<&str>) -> Result<()> {
+    pub(in crate::coordinator) fn nullable_string(&mut self, text: Option<&str>) -> Result<()> {
         match (text, self.form) {
             (Some(text), _) => self.string(text)?,
             (None, Form::Flexible) => self.output.push(0),
@@ -314,7 +317,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(in crate::coordinator) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.list_length(bytes.len())?;
         self.output.extend_from_slice(bytes);
         Ok(())
@@ -331,7 +334,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    pub(super) fn list<T>(
+    pub(in crate::coordinator) fn list<T>(
         &mut self,
         elements: &[T],
         mut element: impl FnMut(&mut Self, &T) -> Result<()>,
@@ -341,7 +344,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A list of numbers of four bytes each.
-    pub(super) fn numbers(&mut self, numbers: &[i32]) -> Result<()> {
+    pub(in crate::coordinator) fn numbers(&mut self, numbers: &[i32]) -> Result<()> {
         self.list_length(numbers.len())?;
         for number in numbers {
             self.i32(*number);
@@ -350,14 +353,17 @@ impl<'a> Writer<'a> {
     }
 
     /// No tagged fields.
-    pub(super) fn no_tagged(&mut self) {
+    pub(in crate::coordinator) fn no_tagged(&mut self) {
         if self.form == Form::Flexible {
             self.output.push(0);
         }
     }
 
-    /// The tagged fields: at most one, with the tag 0, as all records of today have it.
-    pub(super) fn tagged(&mut self, field: impl FnOnce(&mut Writer<'_>) -> Result<()>) -> Result<()> {
+    /// The tagged fields: one, with the tag 0, as records of groups have it.
+    pub(in crate::coordinator) fn tagged(
+        &mut self,
+        field: impl FnOnce(&mut Writer<'_>) -> Result<()>,
+    ) -> Result<()> {
         let mut content = Vec::new();
         field(&mut Writer {
             output: &mut content,
@@ -365,10 +371,27 @@ impl<'a> Writer<'a> {
             part: self.part,
             form: self.form,
         })?;
-        self.output.extend_from_slice(&[1, 0]);
-        let size = u32::try_from(content.len()).map_err(|_| self.too_long())?;
-        self.unsigned_varint(size);
-        self.output.extend_from_slice(&content);
+        self.tags(&[(0, content)])
+    }
+
+    /// Tagged fields, each with its bytes.
+    pub(in crate::coordinator) fn tags(&mut self, fields: &[(u32, Vec<u8>)]) -> Result<()> {
+        let count = u32::try_from(fields.len()).map_err(|_| self.too_long())?;
+        self.unsigned_varint(count);
+        for (tag, content) in fields {
+            self.unsigned_varint(*tag);
+            let size = u32::try_from(content.len()).map_err(|_| self.too_long())?;
+            self.unsigned_varint(size);
+            self.output.extend_from_slice(content);
+        }
         Ok(())
+    }
+
+    /// A list that is null.
+    pub(in crate::coordinator) fn null_list(&mut self) {
+        match self.form {
+            Form::Flexible => self.output.push(0),
+            Form::Plain => self.i32(-1),
+        }
     }
 }
