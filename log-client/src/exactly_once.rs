@@ -18,6 +18,21 @@ use crate::error::{Error, Result, TransactionErrorClass};
 use crate::group::{GroupConfig, GroupConsumer};
 use crate::producer::{ProducerRecord, TransactionalProducer};
 
+/// Tries again while nothing but time is needed: a coordinator that is away comes back, and nothing else could be done meanwhile. A macro,
+/// because the compiler cannot show yet that what awaits an asynchronous closure may change threads.
+macro_rules! patiently {
+    ($attempt:expr) => {
+        loop {
+            match $attempt.await {
+                Err(error) if error.transaction_class() == TransactionErrorClass::Retriable => {
+                    tracing::warn!(%error, "the end of a transaction is waited for");
+                }
+                done => break done,
+            }
+        }
+    };
+}
+
 /// A loop of reading, transforming and writing, step by step.
 #[derive(Debug)]
 pub struct ExactlyOnce {
@@ -118,7 +133,7 @@ impl ExactlyOnce {
         if self.stage == Stage::Between {
             return Ok(());
         }
-        let aborted = patiently(async || self.producer.abort_transaction().await).await;
+        let aborted = patiently!(self.producer.abort_transaction());
         self.stage = Stage::Between;
         self.consumer.rewind();
         aborted
@@ -126,7 +141,7 @@ impl ExactlyOnce {
 
     /// Commits. After an error that wants the transaction aborted, that is what is left to do.
     async fn commit(&mut self) -> Result<()> {
-        let committed = patiently(async || self.producer.commit_transaction().await).await;
+        let committed = patiently!(self.producer.commit_transaction());
         self.stage = match &committed {
             Ok(()) => Stage::Between,
             Err(_) => Stage::Open,
@@ -167,9 +182,14 @@ impl Work<'_> {
     ///
     /// # Errors
     /// As [`TransactionalProducer::send`]. After one the step cannot count any more.
-    pub async fn send(&self, record: &ProducerRecord<'_>) -> Result<()> {
+    pub fn send<'a>(
+        &'a self,
+        record: &'a ProducerRecord<'a>,
+    ) -> impl Future<Output = Result<()>> + Send + 'a {
+        // Only this is held while it waits: the consumer is not for two threads at once.
+        let producer = &self.owner.producer;
         // Should the record fail, the transaction is not committed.
-        self.owner.producer.send(record).await.map(drop)
+        async move { producer.send(record).await.map(drop) }
     }
 
     /// Commits what was written, and that the records are done with. If this is cancelled, the next step finds out whether it counts.
@@ -195,18 +215,6 @@ impl Work<'_> {
                 owner.settle().await?;
                 Ok(Outcome::Aborted(error))
             }
-        }
-    }
-}
-
-/// Tries again while nothing but time is needed: a coordinator that is away comes back, and nothing else could be done meanwhile.
-async fn patiently(attempt: impl AsyncFn() -> Result<()>) -> Result<()> {
-    loop {
-        match attempt().await {
-            Err(error) if error.transaction_class() == TransactionErrorClass::Retriable => {
-                tracing::warn!(%error, "the end of a transaction is waited for");
-            }
-            done => return done,
         }
     }
 }

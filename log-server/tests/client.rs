@@ -90,7 +90,6 @@ fn members_of_groups_do_with_this_broker_what_they_do_with_kafka() {
 }
 
 #[test]
-#[ignore = "transactions are not served yet"]
 fn transactions_do_with_this_broker_what_they_do_with_kafka() {
     with_broker(&[], |bootstrap| async move {
         transactions::only_what_was_committed_is_read(&bootstrap).await;

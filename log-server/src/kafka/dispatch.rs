@@ -29,7 +29,7 @@ use log_core::protocol::{
     messages::ListOffsetsRequestData, messages::ListTransactionsRequestData, messages::MetadataRequestData,
     messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
     messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData,
-    messages::WriteTxnMarkersRequestData, read_request_header,
+    messages::TxnOffsetCommitRequestData, messages::WriteTxnMarkersRequestData, read_request_header,
 };
 
 use crate::kafka::apis::Admission;
@@ -131,6 +131,12 @@ impl Dispatcher {
                 request,
                 |services, context, body: OffsetFetchRequestData| async move {
                     h::offset_fetch::handle(&services, &context, body).await
+                },
+            ),
+            ApiKey::TxnOffsetCommit => self.barrier(
+                request,
+                |services, context, body: TxnOffsetCommitRequestData| async move {
+                    h::txn_offset_commit::handle(&services, &context, body).await
                 },
             ),
             ApiKey::OffsetDelete => {

@@ -125,6 +125,7 @@ pub(crate) fn group_error(error: &GroupError) -> ErrorCode {
         GroupError::OffsetMetadataTooLarge(_) => ErrorCode::OffsetMetadataTooLarge,
         GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
+        GroupError::Producer(refusal) => producer_refusal(refusal),
         GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
     }
 }

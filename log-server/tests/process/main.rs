@@ -7,6 +7,7 @@
 //! | [`command_line_groups`] | groups are shown, set back and deleted, and members of `consume --group` share a topic |
 //! | [`command_line_produce`] | what `produce` refuses, tells and does when it is interrupted |
 //! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load, no committed offset goes back |
+//! | [`exactly_once`] | records are transformed once and in order, whoever is killed: instances, the broker, both |
 //! | [`full_disk`] | a full disk refuses writes with an error, reads go on, and writing resumes by itself |
 //! | [`server`] | starts and stops the process |
 
@@ -22,6 +23,7 @@ mod command_line;
 mod command_line_groups;
 mod command_line_produce;
 mod crash_loop;
+mod exactly_once;
 mod full_disk;
 mod server;
 mod wire;

@@ -1,6 +1,8 @@
 //! What a group's coordinator refuses, in the field's words. The fronts turn these into codes and
 //! statuses.
 
+use log_core::producer_state::manager::ProducerStateError;
+
 /// Why a command about a group is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
@@ -90,6 +92,9 @@ pub enum GroupError {
     /// A topic id that does not exist.
     #[error("there is no topic with this id")]
     UnknownTopicId,
+    /// A commit of a transaction that is not under way, or of a producer that was replaced.
+    #[error(transparent)]
+    Producer(ProducerStateError),
     /// An offset that a transaction has not decided.
     #[error("a transaction has yet to decide on the offset")]
     UnstableOffsetCommit,

@@ -1,6 +1,8 @@
 //! Why a host does not carry out a command.
 //! Each kind of coordinator says it in its own words.
 
+use log_core::producer_state::manager::ProducerStateError;
+
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::transaction::error::TransactionError;
 
@@ -22,6 +24,9 @@ pub(super) enum HostError {
     /// The records that the command would need cannot be written.
     #[error("{0}")]
     InvalidRequest(String),
+    /// They belong to a transaction that is not under way, or to a producer that was replaced.
+    #[error(transparent)]
+    Producer(ProducerStateError),
 }
 
 impl From<HostError> for GroupError {
@@ -32,6 +37,7 @@ impl From<HostError> for GroupError {
             HostError::Unreadable(reason) => Self::Unreadable(reason),
             HostError::NotCoordinator => Self::NotCoordinator,
             HostError::InvalidRequest(reason) => Self::InvalidRequest(reason),
+            HostError::Producer(error) => Self::Producer(error),
         }
     }
 }
@@ -44,6 +50,8 @@ impl From<HostError> for TransactionError {
             HostError::Unreadable(reason) => Self::Unreadable(reason),
             HostError::NotCoordinator => Self::NotCoordinator,
             HostError::InvalidRequest(reason) => Self::InvalidRequest(reason),
+            // No record of a transaction's own state is part of a transaction.
+            HostError::Producer(error) => Self::InvalidRequest(error.to_string()),
         }
     }
 }

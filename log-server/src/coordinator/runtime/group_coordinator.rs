@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use log_core::clock::{Clock, SteadyMs};
 use log_core::model::{ProducerId, TopicPartition};
+use log_core::producer_state::verification::{TransactionProof, TransactionalBatch};
 use log_core::record::control::{TransactionEnd, TransactionOutcome};
 use tokio::sync::mpsc;
 
@@ -26,6 +27,7 @@ use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, new_topic};
 use crate::coordinator::runtime::tidy::TidyTuning;
 use crate::metadata::controller::Controller;
 use crate::metadata::plan::NewTopic;
+use crate::partition::error::PartitionError;
 use crate::partition::partition::Ack;
 use crate::partition::registry::PartitionRegistry;
 
@@ -97,6 +99,39 @@ impl GroupCoordinator {
         command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R + Send,
     ) -> Result<R, GroupError> {
         let pending = self.hosts.host(group).await?.begin(command)?;
+        Ok(pending.finish().await?)
+    }
+
+    /// Says what a producer's records need that are to become part of its transaction in the group's partition, and which partition
+    /// that is: as [`Partition::start_verification`](crate::partition::partition::Partition::start_verification).
+    ///
+    /// # Errors
+    /// The producer was replaced, or the partition is not there.
+    pub async fn start_verification(
+        &self,
+        group: &str,
+        batch: &TransactionalBatch,
+    ) -> Result<(TopicPartition, TransactionProof), GroupError> {
+        let partition = self.hosts.host(group).await?.partition();
+        let proof = partition.start_verification(batch).map_err(|error| match error {
+            PartitionError::Producer(refusal) => GroupError::Producer(refusal),
+            other => GroupError::NotAvailable(other.to_string()),
+        })?;
+        Ok((partition.name().clone(), proof))
+    }
+
+    /// As [`Self::run`], for a command whose records become part of a producer's transaction.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; the transaction has ended meanwhile.
+    pub async fn run_in_transaction<R: Send + 'static>(
+        &self,
+        group: &str,
+        proof: &TransactionProof,
+        command: impl FnOnce(&mut GroupShard, &mut Context<'_>) -> R + Send,
+    ) -> Result<R, GroupError> {
+        let host = self.hosts.host(group).await?;
+        let pending = host.begin_in_transaction(proof, command)?;
         Ok(pending.finish().await?)
     }
 

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_core::clock::{Clock, SteadyMs};
-use log_core::model::Offset;
-use log_core::record::control::TransactionEnd;
+use log_core::model::{Offset, ProducerId};
+use log_core::producer_state::verification::TransactionProof;
+use log_core::record::control::{TransactionEnd, TransactionOutcome};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -149,6 +150,18 @@ impl<S: Shard> ShardHost<S> {
         self.with_serving(|serving, host| serving.carry_out(host, command))
     }
 
+    /// The same for a command whose records belong to a producer's transaction, which is under way as `proof` says.
+    ///
+    /// # Errors
+    /// As [`Self::begin`]; the transaction has ended meanwhile.
+    pub(super) fn begin_in_transaction<R>(
+        &self,
+        proof: &TransactionProof,
+        command: impl FnOnce(&mut S, &mut S::Context<'_>) -> R,
+    ) -> Result<Pending<R>, HostError> {
+        self.with_serving(|serving, host| serving.carry_out_proved(host, proof, command))
+    }
+
     /// Carries out a command that follows from a task of a shard, if it is still that shard; `None` if it is not.
     ///
     /// # Errors
@@ -184,6 +197,9 @@ impl<S: Shard> ShardHost<S> {
             Ok(appended) => {
                 serving.end = serving.end.plus(1);
                 serving.shard.replay_marker(end.producer_id, end.marker.outcome);
+                if let Some(rewritten) = &mut serving.rewritten {
+                    rewritten.note_marker(end.producer_id, end.marker.outcome);
+                }
                 Ok(appended.ack)
             }
             Err(error) => {
@@ -398,22 +414,40 @@ impl<S: Shard> ShardHost<S> {
         Ok(serving.end)
     }
 
-    /// Writes those records again whose keys no command has written since the boundary.
+    /// How transactions ended since the boundary.
+    ///
+    /// # Errors
+    /// The shard was dropped meanwhile.
+    pub(super) fn ended_since_boundary(&self) -> Result<HashMap<ProducerId, TransactionOutcome>, TidyError> {
+        match &*self.state.lock() {
+            State::Serving(serving) => {
+                let rewritten = serving.rewritten.as_ref().ok_or(TidyError::Interrupted)?;
+                Ok(rewritten.ended().clone())
+            }
+            _ => Err(TidyError::Interrupted),
+        }
+    }
+
+    /// Writes those records again whose keys no command has written since the boundary. `None`, and nothing is written, while a transaction
+    /// has yet to decide on one of them: behind its record in the log, the old one would count as the newer.
     ///
     /// # Errors
     /// The shard was dropped meanwhile, or the log refuses.
-    pub(super) fn restate(&self, chunk: &Chunk) -> Result<Ack, TidyError> {
+    pub(super) fn restate(&self, chunk: &Chunk) -> Result<Option<Ack>, TidyError> {
         let mut state = self.state.lock();
         let State::Serving(serving) = &mut *state else {
             return Err(TidyError::Interrupted);
         };
         let rewritten = serving.rewritten.as_ref().ok_or(TidyError::Interrupted)?;
+        if chunk.is_undecided(rewritten) {
+            return Ok(None);
+        }
         let Some((batch, count)) = chunk.batch(rewritten)? else {
-            return Ok(Ack::Now);
+            return Ok(Some(Ack::Now));
         };
         let appended = self.partition.append_own_at(&batch, serving.end)?;
         serving.end = serving.end.plus(i64::from(count));
-        Ok(appended.ack)
+        Ok(Some(appended.ack))
     }
 
     /// Says when all that was written is on the disk.

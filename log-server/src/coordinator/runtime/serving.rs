@@ -4,7 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use log_core::clock::SteadyMs;
-use log_core::model::{Offset, TimestampMs};
+use log_core::model::Offset;
+use log_core::producer_state::verification::TransactionProof;
+use log_core::record::validator::ValidatedBatch;
 use tokio::sync::oneshot;
 
 use crate::coordinator::group::context::Ticket;
@@ -85,6 +87,7 @@ impl Refusal {
             PartitionError::DiskFull { .. } | PartitionError::Storage { .. } => {
                 Self::Command(not_available(&error))
             }
+            PartitionError::Producer(refusal) => Self::Command(HostError::Producer(refusal)),
             PartitionError::BatchExceedsSegment { .. } | PartitionError::Invalid(_) => {
                 Self::Command(HostError::InvalidRequest(error.to_string()))
             }
@@ -105,6 +108,16 @@ impl<S: Shard> Serving<S> {
         host: &ShardHost<S>,
         command: impl FnOnce(&mut S, &mut S::Context<'_>) -> R,
     ) -> Result<Pending<R>, Refusal> {
+        self.carry_out_proved(host, &TransactionProof::Ongoing, command)
+    }
+
+    /// The same for a command whose records may belong to a transaction, which is under way as `proof` says.
+    pub(super) fn carry_out_proved<R>(
+        &mut self,
+        host: &ShardHost<S>,
+        proof: &TransactionProof,
+        command: impl FnOnce(&mut S, &mut S::Context<'_>) -> R,
+    ) -> Result<Pending<R>, Refusal> {
         self.topics.image = host.context().controller.image();
         let now = host.context().clock.now();
         let random = &mut self.random;
@@ -122,7 +135,10 @@ impl<S: Shard> Serving<S> {
         let written = if effects.records.is_empty() {
             host.partition().when_durable(self.end).map_err(Refusal::Log)
         } else {
-            write(&mut self.encoder, host.partition(), &effects, self.end, now)
+            let batch = self.encoder.encode(&effects.records, effects.owner, now);
+            batch
+                .map_err(|error| Refusal::Command(HostError::InvalidRequest(error.to_string())))
+                .and_then(|batch| append(host.partition(), &batch, &effects, proof, self.end))
         };
         let ack = match written {
             Ok(ack) => ack,
@@ -153,7 +169,8 @@ impl<S: Shard> Serving<S> {
             self.end = self.end.plus(1);
         }
         if let Some(rewritten) = &mut self.rewritten {
-            self.encoder.keys(&records, |key| rewritten.note(key));
+            let producer = owner.map(|owner| owner.producer_id);
+            self.encoder.keys(&records, |key| rewritten.note(key, producer));
         }
         self.hold(replies, tasks, &ack, host);
         Ok(Pending { answer, ack })
@@ -226,18 +243,16 @@ impl<S: Shard> Held<S> {
     }
 }
 
-fn write<S: Shard>(
-    encoder: &mut BatchEncoder,
+fn append<S: Shard>(
     partition: &Partition,
+    batch: &ValidatedBatch,
     effects: &Effects<S>,
+    proof: &TransactionProof,
     end: Offset,
-    now: TimestampMs,
 ) -> Result<Ack, Refusal> {
-    let batch = encoder
-        .encode(&effects.records, effects.owner, now)
-        .map_err(|error| Refusal::Command(HostError::InvalidRequest(error.to_string())))?;
-    match partition.append_own_at(&batch, end) {
-        Ok(appended) => Ok(appended.ack),
-        Err(error) => Err(Refusal::of(error)),
-    }
+    let appended = match effects.owner {
+        None => partition.append_own_at(batch, end),
+        Some(_) => partition.append_own_in_transaction_at(batch, proof, end),
+    };
+    appended.map(|appended| appended.ack).map_err(Refusal::of)
 }

@@ -3,13 +3,18 @@
 //!
 //! One round, on a thread of its own, beside the commands:
 //!
-//! 1. The log is read: of each key the last record counts, if it is no tombstone. If that is more than half of the
-//!    log, the round ends here.
+//! 1. The log is read: of each key the last record counts, if it is no tombstone and no record of an aborted transaction. If that is more
+//!    than half of the log, the round ends here.
 //! 2. Under the host's lock a new segment is begun, at `boundary`. From now on the host notes which keys commands write.
 //! 3. What counts below the boundary is written again, in chunks, each under the lock for a moment and waited for before the
 //!    next. A key that was written behind the boundary is left out: what stands there is newer.
 //! 4. When everything up to the log's end is on the disk, the log start moves to the boundary, durably, and the segments
 //!    below are removed.
+//!
+//! A record of a transaction counts when its marker is there. Transactions that are open at the boundary are waited for before step 3, so
+//! that all below it is decided, and written again as if there had been no transaction. A key on which a later transaction
+//! has yet to decide is waited for, too: of two records the one behind the other counts, and what is written again must not
+//! come to stand behind what is newer.
 //!
 //! Wherever it stops, the log start is where it was, and replaying gives the same state: what was written again says what the records
 //! before it say. From each log start on, a reader finds the last record of every key. Bytes are copied and not understood, so
@@ -18,16 +23,18 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
-use log_core::model::{Offset, TimestampMs};
+use log_core::model::{Offset, ProducerId, TimestampMs};
 use log_core::record::batch::BatchHeader;
 use log_core::record::batch_builder::{AppendError, BatchBuilder, BatchOptions};
+use log_core::record::control::{ControlRecord, TransactionOutcome};
 use log_core::record::record::Record;
 use log_core::record::validator::{ValidatedBatch, trust_own};
 
 use crate::coordinator::runtime::host::ShardHost;
 use crate::coordinator::runtime::load::{LoadError, walk};
-use crate::coordinator::runtime::shard::Shard;
+use crate::coordinator::runtime::shard::{BatchOwner, Shard};
 use crate::partition::error::PartitionError;
 use crate::partition::partition::Ack;
 
@@ -64,6 +71,9 @@ pub(super) enum TidyError {
     /// The shard was dropped, or the broker stops.
     #[error("the shard is no longer served")]
     Interrupted,
+    /// Transactions did not end.
+    #[error("a transaction has been open for too long")]
+    TransactionOpen,
 }
 
 /// What a round did.
@@ -93,6 +103,10 @@ impl Digester {
 pub(super) struct Rewritten {
     digester: Digester,
     keys: HashSet<Digest>,
+    /// Those that open transactions wrote.
+    undecided: HashMap<ProducerId, HashSet<Digest>>,
+    /// How the transactions ended whose markers came since; of each producer the first, which may have begun before.
+    ended: HashMap<ProducerId, TransactionOutcome>,
 }
 
 impl Rewritten {
@@ -100,11 +114,31 @@ impl Rewritten {
         Self {
             digester,
             keys: HashSet::new(),
+            undecided: HashMap::new(),
+            ended: HashMap::new(),
         }
     }
 
-    pub(super) fn note(&mut self, key: &[u8]) {
-        self.keys.insert(self.digester.digest(key));
+    /// A command wrote a key, perhaps in a producer's transaction.
+    pub(super) fn note(&mut self, key: &[u8], producer: Option<ProducerId>) {
+        let digest = self.digester.digest(key);
+        match producer {
+            None => self.keys.insert(digest),
+            Some(producer) => self.undecided.entry(producer).or_default().insert(digest),
+        };
+    }
+
+    /// A transaction has ended.
+    pub(super) fn note_marker(&mut self, producer: ProducerId, outcome: TransactionOutcome) {
+        let decided = self.undecided.remove(&producer).unwrap_or_default();
+        if outcome == TransactionOutcome::Commit {
+            self.keys.extend(decided);
+        }
+        self.ended.entry(producer).or_insert(outcome);
+    }
+
+    pub(super) fn ended(&self) -> &HashMap<ProducerId, TransactionOutcome> {
+        &self.ended
     }
 }
 
@@ -141,6 +175,14 @@ impl Chunk {
         self.entries.clear();
     }
 
+    /// Whether an open transaction wrote one of the keys that nobody else has written meanwhile.
+    pub(super) fn is_undecided(&self, rewritten: &Rewritten) -> bool {
+        let open = |digest: &Digest| rewritten.undecided.values().any(|keys| keys.contains(digest));
+        let digests = self.entries.iter().map(|entry| &entry.digest);
+        let mut left = digests.filter(|digest| !rewritten.keys.contains(digest));
+        !rewritten.undecided.is_empty() && left.any(open)
+    }
+
     /// A batch of those that were not written meanwhile, and how many they are; `None` when there are none.
     pub(super) fn batch(&self, rewritten: &Rewritten) -> Result<Option<(ValidatedBatch, u32)>, AppendError> {
         let mut builder = BatchBuilder::with_capacity(BatchOptions::default(), self.bytes.len());
@@ -168,19 +210,44 @@ struct LastRecords {
     digester: Digester,
     /// By key: the offset, and the record's size; 0 of a tombstone.
     places: HashMap<Digest, (Offset, u32)>,
+    /// The same of transactions whose markers have not been seen.
+    undecided: HashMap<ProducerId, HashMap<Digest, (Offset, u32)>>,
 }
 
 impl LastRecords {
-    /// Control records have nothing to say once what they decided has been written again.
+    /// Takes note of a record. Control records have nothing to say once what they decided has been written again.
     fn note(&mut self, batch: &BatchHeader, record: &Record<'_>) {
         if batch.attributes.is_control() {
+            // One that cannot be read would have ended the load of the shard.
+            if let Ok(ControlRecord::EndTransaction(marker)) = ControlRecord::parse(record) {
+                self.decide(batch.producer_id, marker.outcome);
+            }
             return;
         }
         let digest = self.digester.digest(record.key.unwrap_or_default());
         let size = record
             .value
             .map_or(0, |_| u32::try_from(record.size()).unwrap_or(u32::MAX));
-        self.places.insert(digest, (record.offset, size));
+        let place = (record.offset, size);
+        match BatchOwner::of(batch).filter(|_| record.value.is_some()) {
+            Some(owner) => {
+                let places = self.undecided.entry(owner.producer_id).or_default();
+                places.insert(digest, place);
+            }
+            None => drop(self.places.insert(digest, place)),
+        }
+    }
+
+    /// A transaction has ended: its records count, unless others stand behind them.
+    fn decide(&mut self, producer: ProducerId, outcome: TransactionOutcome) {
+        let decided = self.undecided.remove(&producer).unwrap_or_default();
+        if outcome == TransactionOutcome::Abort {
+            return;
+        }
+        for (digest, place) in decided {
+            let last = self.places.entry(digest).or_insert(place);
+            *last = place.max(*last);
+        }
     }
 
     fn live_bytes(&self) -> u64 {
@@ -197,6 +264,7 @@ pub(super) fn tidy<S: Shard>(host: &Arc<ShardHost<S>>, tuning: TidyTuning) -> Re
     let mut last = LastRecords {
         digester: digester.clone(),
         places: HashMap::new(),
+        undecided: HashMap::new(),
     };
     walk(partition, start, measured, |batch, record| {
         last.note(batch, record);
@@ -216,6 +284,7 @@ pub(super) fn tidy<S: Shard>(host: &Arc<ShardHost<S>>, tuning: TidyTuning) -> Re
         last.note(batch, record);
         Ok(())
     })?;
+    decide_all(host, &mut last)?;
     restate(host, start, boundary, &last, tuning.chunk_bytes)?;
     // What commands wrote in the place of records that were left out must be on the disk, too.
     wait(host.ack_of_all()?)?;
@@ -224,6 +293,37 @@ pub(super) fn tidy<S: Shard>(host: &Arc<ShardHost<S>>, tuning: TidyTuning) -> Re
         live_bytes,
         log_start: Some(log_start),
     })
+}
+
+/// Waits for the end of the transactions that were open at the boundary.
+fn decide_all<S: Shard>(host: &ShardHost<S>, last: &mut LastRecords) -> Result<(), TidyError> {
+    let mut patience = PATIENCE;
+    while !last.undecided.is_empty() {
+        for (producer, outcome) in host.ended_since_boundary()? {
+            last.decide(producer, outcome);
+        }
+        if !last.undecided.is_empty() {
+            patience.wait()?;
+        }
+    }
+    Ok(())
+}
+
+/// How often something is looked at again that open transactions stand in the way of.
+#[derive(Debug, Clone, Copy)]
+struct Patience(u32);
+
+/// About a minute. Where transactions stay open for longer, the round is put off.
+const PATIENCE: Patience = Patience(3_000);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl Patience {
+    /// Lets a moment pass. This thread has nothing else to do.
+    fn wait(&mut self) -> Result<(), TidyError> {
+        self.0 = self.0.checked_sub(1).ok_or(TidyError::TransactionOpen)?;
+        std::thread::sleep(LOOK_AGAIN);
+        Ok(())
+    }
 }
 
 /// Step 3.
@@ -260,7 +360,13 @@ fn restate<S: Shard>(
 }
 
 fn write_again<S: Shard>(host: &ShardHost<S>, chunk: &mut Chunk) -> Result<(), TidyError> {
-    let ack = host.restate(chunk)?;
+    let mut patience = PATIENCE;
+    let ack = loop {
+        if let Some(ack) = host.restate(chunk)? {
+            break ack;
+        }
+        patience.wait()?;
+    };
     chunk.clear();
     wait(ack)
 }

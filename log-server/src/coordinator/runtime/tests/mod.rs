@@ -6,6 +6,7 @@
 //! | `failures` | what a failing or full disk does to answers and state |
 //! | `lag` | how far groups are behind |
 //! | `tidying` | the log is kept short, and says the same wherever that is interrupted |
+//! | `transactions` | offsets that count when their transaction is committed |
 //! | `starts` | the topic is made, shards are loaded, and the end |
 
 mod answers;
@@ -13,6 +14,7 @@ mod failures;
 mod lag;
 mod starts;
 mod tidying;
+mod transactions;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -7,18 +7,18 @@ use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 
 use super::*;
 
-const TUNING: TidyTuning = TidyTuning {
+pub(super) const TUNING: TidyTuning = TidyTuning {
     bytes_min: 3000,
     chunk_bytes: 200,
 };
 
 /// Never.
-const UNTOUCHED: TidyTuning = TidyTuning {
+pub(super) const UNTOUCHED: TidyTuning = TidyTuning {
     bytes_min: u64::MAX,
     ..TUNING
 };
 
-fn one_partition() -> BrokerConfig {
+pub(super) fn one_partition() -> BrokerConfig {
     BrokerConfig {
         offsets_topic_partitions: 1,
         ..BrokerConfig::default()
@@ -26,10 +26,10 @@ fn one_partition() -> BrokerConfig {
 }
 
 /// Does what the flusher does, on a thread of its own, as long as it lives.
-struct Syncing(Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>);
+pub(super) struct Syncing(Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>);
 
 impl Syncing {
-    fn start(broker: &Broker) -> Self {
+    pub(super) fn start(broker: &Broker) -> Self {
         let queue = broker.queue.clone();
         let (alive, end) = std::sync::mpsc::channel();
         let work = move || {

@@ -113,7 +113,7 @@ impl Model {
         while let Some(due) = self.world.shard.next_deadline()
             && due <= SteadyMs::new(self.world.elapsed)
         {
-            drop(self.world.try_run(TransactionShard::tick));
+            self.world.try_run(TransactionShard::tick);
         }
     }
 
