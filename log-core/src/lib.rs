@@ -19,6 +19,7 @@ pub mod leader_epoch;
 pub mod log;
 pub mod log_manager;
 pub mod model;
+pub mod partitioner;
 pub mod producer_state;
 pub mod protocol;
 pub mod record;

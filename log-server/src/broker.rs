@@ -27,6 +27,7 @@ use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
+use crate::http::services::Services as HttpServices;
 use crate::http::{self, health::HealthSource};
 use crate::kafka::listener::{KafkaListener, ListenerSettings};
 use crate::kafka::request_context::Endpoint;
@@ -222,12 +223,24 @@ impl Broker {
             topics_max: config.metrics_topics_max,
         });
         let watch = tokio::spawn(Arc::clone(&monitor).watch(config.lag_interval));
-        let sources = http::Sources {
+        let sources = http::services::Sources {
             health: Arc::clone(&monitor) as Arc<dyn HealthSource>,
             metrics: monitor,
             front: http_metrics,
         };
-        let http = tokio::spawn(http::serve(http, sources, shutdown.signal()));
+        let http_services = HttpServices::new(
+            Arc::clone(&storage.controller),
+            Arc::clone(&storage.registry),
+            Arc::clone(&coordinators.groups),
+            Arc::clone(&storage.manager),
+            sources,
+            config
+                .kafka_advertise
+                .clone()
+                .unwrap_or_else(|| kafka_address.to_string()),
+            shutdown.signal(),
+        );
+        let http = tokio::spawn(http::serve(http, http_services));
         let kafka = tokio::spawn(kafka.serve(Arc::new(services)));
         let broker = Self {
             config,

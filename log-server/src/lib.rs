@@ -8,7 +8,7 @@
 //! | [`config`] | settings of the broker and of topics |
 //! | [`console`] | the web console: files within the program |
 //! | [`coordinator`] | what clients agree on: consumer groups |
-//! | [`http`] | the HTTP front: `/healthz` for now |
+//! | [`http`] | the HTTP front: records, topics, groups, health |
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
 //! | [`metadata`] | topics, settings and producer ids |
@@ -20,6 +20,7 @@
 //! | [`ready_file`] | tells scripts that clients are served |
 //! | [`shutdown`] | the word "stop" and who says it |
 //! | [`system`] | the machine: its time, its limits, its kernel |
+//! | `time` | points in time, as people write them |
 //!
 //! Direction: the fronts call `partition` and `metadata`; those call log-core; nothing points back.
 
@@ -41,3 +42,4 @@ pub mod partition_directory;
 pub mod ready_file;
 pub mod shutdown;
 pub mod system;
+mod time;

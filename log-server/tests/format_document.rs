@@ -532,6 +532,9 @@ async fn every_file_of_a_data_directory_is_named() {
             "-stray",
             ".tmp",
             ".txnindex",
+            ".cleaned",
+            ".swap",
+            "cleaner-offset-checkpoint",
             "-reserve",
             FAILED_SYNC_FILE,
         ]

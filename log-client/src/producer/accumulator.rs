@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log_core::model::{TimestampMs, TopicPartition};
+use log_core::partitioner::partition_for_key;
 use log_core::record::batch_builder::{AppendError, BatchBuilder, BatchOptions};
 use log_core::record::record::{RecordHeader, record_size_max};
 use parking_lot::{Mutex, RwLock};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use super::books::Books;
 use super::delivery::{Claim, Delivery, Ticket};
-use super::partitioner::{Sticky, choose, partition_for_key};
+use super::partitioner::{Sticky, choose};
 use crate::error::{Error, Result};
 use crate::metadata::TopicMetadata;
 

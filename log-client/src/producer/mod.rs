@@ -26,8 +26,8 @@ mod transactions;
 mod tests;
 
 pub use delivery::{Delivery, RecordMetadata};
+pub use log_core::partitioner::{murmur2, partition_for_key};
 pub use log_core::record::record::RecordHeader;
-pub use partitioner::{murmur2, partition_for_key};
 pub use transactions::TransactionalProducer;
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Which segments are cleaned into one: neighbours, as long as what they hold now would fit a segment.
+//! Which segments are cleaned into one.
+//! They are neighbours, as long as what they hold now would fit a segment.
 
 use std::sync::Arc;
 

@@ -70,7 +70,7 @@ impl OffsetMap {
     /// Notes that `key` stands at `offset`, behind everything noted before.
     ///
     /// # Errors
-    /// [`MapIsFull`]; nothing was noted.
+    /// `MapIsFull`; nothing was noted.
     pub fn put(&mut self, key: &[u8], offset: Offset) -> Result<(), MapIsFull> {
         if self.entries_max <= self.entry_count {
             return Err(MapIsFull);

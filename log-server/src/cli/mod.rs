@@ -20,7 +20,7 @@
 //! | `text` | keys and values, which may be any bytes |
 //! | `partitions` | partitions of several topics in one line |
 //! | `units` | numbers as people read and write them |
-//! | `time`, `escapes` | points in time and odd bytes, as people write them |
+//! | `escapes` | odd bytes, as people write them |
 //! | `progress` | how far long work is, for who watches |
 
 mod bench;
@@ -41,7 +41,6 @@ mod reference;
 pub mod serve;
 mod signals;
 mod text;
-mod time;
 mod topic;
 mod units;
 

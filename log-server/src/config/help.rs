@@ -55,6 +55,7 @@ pub fn broker_table() -> String {
     let sections = [
         Section::Basics,
         Section::Limits,
+        Section::Http,
         Section::Topics,
         Section::Groups,
         Section::Transactions,

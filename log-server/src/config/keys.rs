@@ -21,6 +21,8 @@ pub enum Section {
     Basics,
     /// What clients may ask for, and how much.
     Limits,
+    /// The HTTP port's limits.
+    Http,
     /// Topics and the broker's memory of producers.
     Topics,
     /// Groups of consumers and their offsets.
@@ -40,6 +42,7 @@ impl Section {
         match self {
             Self::Basics => "Basics",
             Self::Limits => "Limits",
+            Self::Http => "HTTP",
             Self::Topics => "Topics",
             Self::Groups => "Groups",
             Self::Transactions => "Transactions",
@@ -303,6 +306,21 @@ broker_keys! {
         metrics_topics_max: usize = "metrics-topics-max", Int, Rule::Between(0, 5_000), Some("200");
         /// Partitions in one answer to `DescribeTopicPartitions`.
         max_request_partition_size_limit: usize = "max.request.partition.size.limit", Int, Rule::AtLeast(1), Some("2000");
+    }
+    Http {
+        /// Connections at once; one more is told so and closed.
+        http_max_connections: usize = "http-max-connections", Int, Rule::AtLeast(1), Some("4096");
+        /// The largest body that is read whole, and the longest line of a stream. A stream may have any number of lines.
+        http_request_max_bytes: usize = "http-request-max-bytes", Int, Rule::Between(1024, 268_435_456), Some("16777216");
+        /// Bytes of bodies that are held in memory at once, all connections together; beyond, requests are told to come again. A body that is
+        /// read whole counts twice, so less than twice `http-request-max-bytes` keeps the largest bodies out.
+        http_queued_max_request_bytes: usize = "http-queued-max-request-bytes", Long, Rule::AtLeast(1_048_576), Some("268435456");
+        /// A connection that sends no whole request head for so long is closed.
+        http_idle_timeout: Duration = "http-idle-timeout-ms", Long, Rule::AtLeast(1), Some("60000");
+        /// A request whose body is silent for so long is given up.
+        http_read_timeout: Duration = "http-read-timeout-ms", Long, Rule::AtLeast(1), Some("30000");
+        /// A client that takes nothing of its answer for so long is disconnected.
+        http_write_timeout: Duration = "http-write-timeout-ms", Long, Rule::AtLeast(1), Some("30000");
     }
     Topics {
         /// Partitions of a topic that is created without saying how many.

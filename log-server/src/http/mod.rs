@@ -1,96 +1,82 @@
-//! The HTTP front. For now health, metrics, the console and its numbers. Everything else is a 404 that says what is coming.
+//! The HTTP front: records, topics and groups without a session. `docs/HTTP.md` is the contract.
+//!
+//! A handler reads its request, calls `partition`, `metadata` or `coordinator`, and writes the answer; rules about logs and groups are
+//! theirs.
 //!
 //! | module | owns |
 //! |---|---|
+//! | `body` | bodies of requests: size, silence, memory |
+//! | `cluster` | the broker and its data directory |
+//! | `configs` | settings, shown and changed |
+//! | `cursor` | a place in a partition from which records are read on |
+//! | `error` | errors become problems |
+//! | `fetch` | records from an offset or a time on |
+//! | `follow` | records as they come |
+//! | `group_offsets` | where a group goes on, set from outside |
+//! | `groups` | groups of consumers |
 //! | `health` | the answers of `/healthz` and `/readyz` |
-//! | `limits` | how many connections, and how long one may be silent |
+//! | `openapi` | the description of the API for tools |
+//! | `page` | lists a page at a time |
+//! | `parameters` | path and query |
+//! | `partitions` | the partitions of a topic |
+//! | `problem` | problem documents and their codes |
+//! | `produce` | records into a topic |
+//! | `record_output` | a record as JSON |
+//! | `routes` | the table of routes |
+//! | `server` | the port and its connections |
+//! | `services` | what handlers use |
+//! | `slow_client` | clients that take nothing |
 //! | `stats` | `/metrics`, and the numbers that the console plots |
 //! | `timing` | how long requests take |
+//! | `topic_offsets` | offsets at a time |
+//! | `topics` | topics |
+
+pub(crate) mod body;
+mod cluster;
+mod configs;
+pub(crate) mod cursor;
+mod error;
+mod fetch;
+mod follow;
+mod group_offsets;
+mod groups;
+pub mod health;
+mod openapi;
+pub(crate) mod page;
+pub(crate) mod parameters;
+mod partitions;
+pub(crate) mod problem;
+mod produce;
+pub(crate) mod record_output;
+mod routes;
+mod server;
+pub mod services;
+mod slow_client;
+pub mod stats;
+mod timing;
+mod topic_offsets;
+mod topics;
 
 use std::io;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::Router;
-use axum::http::{StatusCode, Uri};
-use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::console;
-use crate::metrics::http_front::HttpMetrics;
-use crate::shutdown::ShutdownSignal;
+use services::Services;
 
-pub mod health;
-mod limits;
-pub mod stats;
-mod timing;
-
-use health::HealthSource;
-use stats::MetricsSource;
-
-/// What the front shows.
-#[derive(Debug)]
-pub struct Sources {
-    /// How the broker is.
-    pub health: Arc<dyn HealthSource>,
-    /// What it does.
-    pub metrics: Arc<dyn MetricsSource>,
-    /// What the front itself counts.
-    pub front: Arc<HttpMetrics>,
-}
-
-/// Serves until "stop" is said, then finishes the requests that are being answered.
+/// Serves until "stop" is said, then finishes what is being answered.
 ///
 /// # Errors
 /// Never in practice: errors of accepting are waited out.
-pub async fn serve(listener: TcpListener, sources: Sources, mut shutdown: ShutdownSignal) -> io::Result<()> {
-    let Sources {
-        health,
-        metrics,
-        front,
-    } = sources;
-    let healths = Router::new()
-        .route("/healthz", get(health::answer))
-        .route("/readyz", get(health::ready))
-        .with_state(health);
-    let numbers = Router::new()
-        .route("/metrics", get(stats::metrics))
-        .route("/v1/stats", get(stats::stats))
-        .route("/v1/stats/groups", get(stats::lags))
-        .route("/v1/stats/groups/{group}", get(stats::lag_history))
-        .with_state(metrics);
-    let router = healths
-        .merge(numbers)
+pub async fn serve(listener: TcpListener, services: Services) -> io::Result<()> {
+    let (config, shutdown) = (Arc::clone(&services.config), services.shutdown.clone());
+    let front = Arc::clone(&services.sources.front);
+    let router = routes::watching(&services.sources)
         .merge(console::routes())
-        .fallback(not_found)
-        .layer(from_fn_with_state(Arc::clone(&front), timing::time));
-    axum::serve(limits::LimitedListener::new(listener, front), router)
-        .with_graceful_shutdown(async move {
-            shutdown.requested().await;
-        })
-        .await
-}
-
-/// The body of every answer that is not the one asked for.
-#[derive(Debug, Serialize)]
-struct Refusal<'a> {
-    error: &'a str,
-    message: String,
-}
-
-async fn not_found(uri: Uri) -> Response {
-    let refusal = Refusal {
-        error: "not_found",
-        message: format!(
-            "there is nothing at {}: this port serves /healthz, /readyz and /metrics, the HTTP API comes with a later release; \
-             produce and fetch speak the Kafka protocol on the Kafka port",
-            uri.path()
-        ),
-    };
-    (StatusCode::NOT_FOUND, Json(refusal)).into_response()
+        .merge(routes::api(Arc::new(services)));
+    let router = routes::complete(router, &front);
+    server::serve(listener, router, front, config, shutdown).await
 }
 
 #[cfg(test)]

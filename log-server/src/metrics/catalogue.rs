@@ -88,7 +88,7 @@ families! {
     RECEIVED_BYTES: Counter "stratalog_received_bytes_total" [] "Bytes of batches that were appended, to all topics.";
     RECEIVED_RECORDS: Counter "stratalog_received_records_total" [] "Records that were appended, to all topics.";
     RECEIVED_BATCHES: Counter "stratalog_received_batches_total" [] "Batches that were appended, to all topics.";
-    SENT_BYTES: Counter "stratalog_sent_bytes_total" [] "Bytes of batches that were given to readers, of all topics.";
+    SENT_BYTES: Counter "stratalog_sent_bytes_total" [] "Bytes that were given to readers, of all topics: batches to Kafka clients, bodies over HTTP.";
     SENT_RECORDS: Counter "stratalog_sent_records_total" [] "Records that were given to readers, of all topics; of large answers estimated from their first batches.";
     APPENDS_REFUSED: Counter "stratalog_appends_refused_total" ["reason"] "Batches that were refused, by reason.";
     READS_REFUSED: Counter "stratalog_reads_refused_total" ["reason"] "Reads that were refused, by reason.";
@@ -98,7 +98,7 @@ families! {
 
     TOPIC_RECEIVED_BYTES: Counter "stratalog_topic_received_bytes_total" ["topic"] "Bytes of batches that were appended, by topic.";
     TOPIC_RECEIVED_RECORDS: Counter "stratalog_topic_received_records_total" ["topic"] "Records that were appended, by topic.";
-    TOPIC_SENT_BYTES: Counter "stratalog_topic_sent_bytes_total" ["topic"] "Bytes of batches that were given to readers, by topic.";
+    TOPIC_SENT_BYTES: Counter "stratalog_topic_sent_bytes_total" ["topic"] "Bytes that were given to readers, by topic.";
     TOPIC_SENT_RECORDS: Counter "stratalog_topic_sent_records_total" ["topic"] "Records that were given to readers, by topic.";
     TOPIC_SIZE: Gauge "stratalog_topic_size_bytes" ["topic"] "Bytes of the topic's segments.";
     TOPIC_PARTITIONS: Gauge "stratalog_topic_partitions" ["topic"] "Partitions of the topic.";

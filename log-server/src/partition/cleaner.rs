@@ -7,7 +7,7 @@
 //! | a batch cannot be read | the partition is *uncleanable*: told once, counted, left alone until a restart |
 //! | the disk fails, or is full | told, and tried again after the back-off |
 //!
-//! Driven by [`LogCleaner::clean_dirtiest`], which a test calls without a thread.
+//! Driven by `LogCleaner::clean_dirtiest`, which a test calls without a thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -17,14 +17,17 @@ impl Partition {
         self.context.metrics.received(&self.traffic, records, bytes);
     }
 
-    /// To be called with what leaves for a reader; a read that is thrown away or done again does not count.
+    /// To be called with batches that leave for a reader; a read that is thrown away or done again does not count.
     pub fn count_sent(&self, records: &Bytes) {
         if !records.is_empty() {
-            let bytes = u64::try_from(records.len()).unwrap_or(u64::MAX);
-            self.context
-                .metrics
-                .sent(&self.traffic, estimate_records(records), bytes);
+            self.count_sent_records(estimate_records(records), records.len());
         }
+    }
+
+    /// The same for records in another form.
+    pub fn count_sent_records(&self, records: u64, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.context.metrics.sent(&self.traffic, records, bytes);
     }
 
     /// What went in and out since it was loaded.

@@ -13,6 +13,7 @@
 //! | `housekeeping` | what is done now and then: retention, checkpoints, mending, space |
 //! | `offset_query` | `ListOffsets` |
 //! | `partition` | one partition: append, read, watch |
+//! | `patient_read` | reads that wait for a disk |
 //! | `registry` | all partitions: found, loaded, made, deleted, closed |
 //! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
@@ -32,6 +33,7 @@ pub(crate) mod flusher;
 pub(crate) mod housekeeping;
 pub mod offset_query;
 pub mod partition;
+mod patient_read;
 pub mod registry;
 pub(crate) mod reserve;
 pub(crate) mod throttle;

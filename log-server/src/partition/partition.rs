@@ -85,6 +85,8 @@ pub struct Appended {
     pub log_append_time: Option<TimestampMs>,
     /// The first offset that can be read.
     pub log_start: Offset,
+    /// Whether the batch stood there already, because its producer had sent it before.
+    pub is_duplicate: bool,
     /// When the producer may be answered.
     pub ack: Ack,
 }
@@ -395,8 +397,8 @@ impl Partition {
             |writer| {
                 let result = check_end(writer, end).and_then(|()| append_locked(writer, acks, append));
                 let follow_up = match &result {
-                    Ok((_, is_new)) => {
-                        if *is_new {
+                    Ok(appended) => {
+                        if !appended.is_duplicate {
                             self.count_received(batch);
                         }
                         self.after_append(writer)
@@ -410,7 +412,7 @@ impl Partition {
             },
         );
         self.follow_up(follow_up);
-        result.map(|(appended, _)| appended)
+        result
     }
 
     /// Reads without waiting for any writer, and with [`Patience::MustNotBlock`] without waiting for the disk.
@@ -483,18 +485,17 @@ fn check_end(writer: &mut Writer, expected: Option<Offset>) -> Result<(), Partit
     }
 }
 
-/// Appends under the lock, and queues the answer in the same breath. True if the batch is not there already.
+/// Appends under the lock, and queues the answer in the same breath.
 fn append_locked(
     writer: &mut Writer,
     acks: Acks,
     append: impl FnOnce(&mut Log) -> Result<AppendOutcome, AppendError>,
-) -> Result<(Appended, bool), PartitionError> {
+) -> Result<Appended, PartitionError> {
     let log = writer.log()?;
     let outcome = append(log).map_err(PartitionError::from_append)?;
     let (is_durable, offsets) = (log.config().durable, log.offsets());
     let waits = acks == Acks::All && is_durable;
-    let is_new = matches!(outcome, AppendOutcome::Appended { .. });
-    Ok((answer_of(outcome, waits, &offsets, writer), is_new))
+    Ok(answer_of(outcome, waits, &offsets, writer))
 }
 
 /// What the producer is told, and when; `waits` says that it wants its records on the disk.
@@ -510,6 +511,7 @@ pub(super) fn answer_of(
     } else {
         Ack::Now
     };
+    let is_duplicate = matches!(outcome, AppendOutcome::Duplicate { .. });
     let (AppendOutcome::Appended {
         base_offset,
         log_append_time,
@@ -524,6 +526,7 @@ pub(super) fn answer_of(
         base_offset,
         log_append_time,
         log_start: offsets.log_start,
+        is_duplicate,
         ack,
     }
 }

@@ -42,6 +42,7 @@ pub(crate) const LOG_CORE: Layers = Layers {
         row("config", &[]),
         row("fs", &[]),
         row("envelope", &[]),
+        row("partitioner", &[]),
         // The wire's codec; storage does not know it, and it does not know storage.
         row("protocol", &["model"]),
         row("record", &["config", "model"]),
@@ -176,6 +177,7 @@ pub(crate) const LOG_CLIENT: Layers = Layers {
                 "metadata",
                 "retry",
                 "log_core::model",
+                "log_core::partitioner",
                 "log_core::protocol",
                 "log_core::record",
             ],
@@ -231,6 +233,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         row("logging", &[]),
         // Whoever counts names it; it names nobody.
         row("metrics", &[]),
+        row("time", &["log_core::model"]),
         row("config", &["logging", "log_core::config"]),
         row(
             "partition",
@@ -299,7 +302,28 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         row("banner", &["logging"]),
         // Files for browsers; they know the API by its addresses alone.
         row("console", &[]),
-        row("http", &["console", "metrics", "shutdown"]),
+        row(
+            "http",
+            &[
+                "config",
+                "console",
+                "coordinator",
+                "metadata",
+                "metrics",
+                "partition",
+                "shutdown",
+                "time",
+                "log_core::clock",
+                "log_core::config",
+                "log_core::index",
+                "log_core::log",
+                "log_core::log_manager",
+                "log_core::model",
+                "log_core::partitioner",
+                "log_core::producer_state",
+                "log_core::record",
+            ],
+        ),
         row(
             "monitor",
             &[
@@ -410,6 +434,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "logging",
                 "metadata",
                 "offline",
+                "time",
                 "log_bench",
                 "log_client",
                 "log_core",

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::escapes::unescape;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::Output;
-use crate::cli::time::Rfc3339;
+use crate::time::Rfc3339;
 
 const TEMPLATE_HELP: &str = "\
 Text for each record instead of the value and a line feed:

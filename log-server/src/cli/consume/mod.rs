@@ -22,7 +22,7 @@ use super::failure::{Failure, Kind, Outcome};
 use super::output::Output;
 use super::progress::Progress;
 use super::signals::told_to_stop;
-use super::time::TimeArgument;
+use crate::time::TimeArgument;
 use format::{FormatArgs, Formatter};
 use group::Protocol;
 use start::{OffsetArgument, Plan};

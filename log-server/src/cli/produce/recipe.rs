@@ -18,7 +18,7 @@ use serde_json::Value as Json;
 use super::record::from_record;
 use crate::cli::escapes::unescape;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::time::TimeFormat;
+use crate::time::TimeFormat;
 
 /// What the input consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -18,7 +18,7 @@ use serde_json::{Map, Value as Json};
 
 use super::recipe::{Draft, Header, text_of};
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::time::TimeFormat;
+use crate::time::TimeFormat;
 
 const FIELDS: [&str; 8] = [
     "topic",

@@ -42,7 +42,7 @@ async fn the_table_is_told_in_every_version() {
             if version < 3 {
                 vec![]
             } else {
-                vec!["metadata.version"]
+                vec!["metadata.version", "transaction.version"]
             }
         );
     }
@@ -97,8 +97,8 @@ async fn what_kafka_closes_without_a_byte_is_closed_without_a_byte() {
             "version 14 of API 3 is not served; 0 to 13 are",
         ),
         (
-            frame(ApiKey::AddPartitionsToTxn, 5, 1, nothing),
-            "API key 24 (version 5) is not served",
+            frame(ApiKey::ElectLeaders, 2, 1, nothing),
+            "API key 43 (version 2) is not served",
         ),
         (
             frame(ApiKey::Metadata, 1, 1, |buffer| buffer.put_slice(b"\0\0\0\x05")),

@@ -10,8 +10,8 @@ use log_core::model::{Offset, TimestampMs};
 
 use super::plan::Wish;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::time::TimeArgument;
 use crate::cli::units::parse_duration;
+use crate::time::TimeArgument;
 
 /// Where to; exactly one of them.
 #[derive(Debug, Args)]

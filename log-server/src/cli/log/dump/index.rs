@@ -11,7 +11,7 @@ use serde_json::json;
 use super::segment::number;
 use super::{Dump, fields};
 use crate::cli::failure::Outcome;
-use crate::cli::time::Rfc3339;
+use crate::time::Rfc3339;
 
 impl Dump<'_> {
     pub(super) fn offset_index(&mut self, path: &Path) -> Outcome {

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use super::{Dump, fields, unreadable};
 use crate::cli::failure::Outcome;
 use crate::cli::text;
-use crate::cli::time::Rfc3339;
 use crate::metadata::metadata_log;
 use crate::metadata::records::MetadataRecord;
 use crate::offline::segment_walk::{FoundBatch, Piece, SegmentWalk};
+use crate::time::Rfc3339;
 
 /// Narrower terminals get the producer of a batch on a line of its own.
 const COLUMNS_FOR_ONE_LINE: u16 = 118;

@@ -15,8 +15,8 @@ use super::index::length;
 use super::segment::{describe_metadata, number};
 use super::{Dump, fields};
 use crate::cli::failure::Outcome;
-use crate::cli::time::Rfc3339;
 use crate::metadata::snapshot::{self, Snapshots};
+use crate::time::Rfc3339;
 
 /// The offset in the name of a snapshot of the metadata.
 pub(super) fn metadata_snapshot_offset(name: &str) -> Option<Offset> {

@@ -4,6 +4,7 @@
 pub mod delete;
 pub mod describe;
 pub mod list;
+pub mod view;
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Partitions by the names of their topics.
-pub(super) type NamedPartitions = Vec<(Arc<str>, Vec<i32>)>;
+pub(in crate::coordinator::group) type NamedPartitions = Vec<(Arc<str>, Vec<i32>)>;
 
 /// What a member wants, and has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub(super) struct Subscription {
 
 /// What a leader gave a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct EmbeddedAssignment {
-    pub(super) partitions: NamedPartitions,
+pub(in crate::coordinator::group) struct EmbeddedAssignment {
+    pub(in crate::coordinator::group) partitions: NamedPartitions,
     /// An assignor of the clients' own put something in for itself.
     pub(super) has_user_data: bool,
 }
@@ -61,7 +61,7 @@ pub(super) fn read_subscription(bytes: &[u8]) -> Option<Subscription> {
 }
 
 /// Reads an assignment; nothing if it is none. No bytes are an assignment without partitions.
-pub(super) fn read_assignment(bytes: &[u8]) -> Option<EmbeddedAssignment> {
+pub(in crate::coordinator::group) fn read_assignment(bytes: &[u8]) -> Option<EmbeddedAssignment> {
     if bytes.is_empty() {
         return Some(EmbeddedAssignment::default());
     }

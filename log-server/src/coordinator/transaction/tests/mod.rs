@@ -58,7 +58,7 @@ impl World {
             decided: Vec::new(),
             refuses: false,
         };
-        world.run(|shard, context| shard.loaded(context));
+        world.run(TransactionShard::loaded);
         world
     }
 
@@ -160,7 +160,7 @@ impl World {
             };
             self.shard.replay(&record);
         }
-        self.run(|shard, context| shard.loaded(context));
+        self.run(TransactionShard::loaded);
     }
 
     /// Time passes, and what is due by then is done.

@@ -1,0 +1,101 @@
+//! The broker as a whole.
+//! `GET /v1/cluster`, and `GET /v1/log-directories` with its disk.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use crate::coordinator::group::admin::list::GroupFilter;
+use crate::http::services::Services;
+use crate::metadata::topic_name::METADATA_TOPIC;
+use crate::partition::offset_query::blocking;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ClusterDocument {
+    cluster_id: String,
+    version: &'static str,
+    brokers: Vec<BrokerRow>,
+    controller_id: i32,
+    topics: usize,
+    partitions: i64,
+    groups: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct BrokerRow {
+    node_id: i32,
+    host: String,
+    port: u16,
+}
+
+/// `GET /v1/cluster`.
+pub(crate) async fn describe(State(services): State<Arc<Services>>) -> Json<ClusterDocument> {
+    let image = services.controller.image();
+    let of_users = || {
+        image
+            .topics()
+            .filter(|topic| !topic.is_internal && *topic.name != *METADATA_TOPIC)
+    };
+    let everything = GroupFilter::default();
+    let listed = services
+        .groups
+        .run_all(|shard, _| shard.list_groups(&everything).len())
+        .await;
+    let node_id = services.config.node_id;
+    let (host, port) = services.kafka_endpoint.rsplit_once(':').unwrap_or_default();
+    Json(ClusterDocument {
+        cluster_id: image.cluster_id().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        brokers: vec![BrokerRow {
+            node_id,
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: port.parse().unwrap_or_default(),
+        }],
+        controller_id: node_id,
+        topics: of_users().count(),
+        partitions: of_users().map(|topic| i64::from(topic.partition_count)).sum(),
+        groups: listed.into_iter().flatten().sum(),
+    })
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct LogDirectories {
+    log_directories: Vec<LogDirectory>,
+}
+
+#[derive(Debug, Serialize)]
+struct LogDirectory {
+    path: String,
+    error: Option<String>,
+    total_bytes: Option<u64>,
+    available_bytes: Option<u64>,
+    partitions: usize,
+    size_bytes: u64,
+}
+
+/// `GET /v1/log-directories`.
+pub(crate) async fn log_directories(State(services): State<Arc<Services>>) -> Json<LogDirectories> {
+    let manager = Arc::clone(&services.log_manager);
+    let (space, error) = match blocking(move || manager.space()).await {
+        Ok(Ok(space)) => (Some(space), None),
+        Ok(Err(error)) => (None, Some(error.to_string())),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let (mut partitions, mut size_bytes) = (0, 0);
+    services.partitions.for_each(|partition| {
+        partitions += 1;
+        size_bytes += partition.size_in_bytes();
+    });
+    Json(LogDirectories {
+        log_directories: vec![LogDirectory {
+            path: services.config.data_dir.display().to_string(),
+            error,
+            total_bytes: space.as_ref().map(|space| space.total),
+            available_bytes: space.as_ref().map(|space| space.available),
+            partitions,
+            size_bytes,
+        }],
+    })
+}

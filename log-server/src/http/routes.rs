@@ -1,0 +1,143 @@
+//! The table of routes: method, path, handler.
+//! The router is made of it, and `openapi.json` is held to it by a test.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::Uri;
+use axum::http::header::ALLOW;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, patch, post};
+
+use super::health::HealthSource;
+use super::services::{Services, Sources};
+use super::stats::MetricsSource;
+use super::{
+    cluster, configs, fetch, follow, group_offsets, groups, health, openapi, partitions, produce, stats,
+    timing, topic_offsets, topics,
+};
+use crate::http::problem::{Code, Problem};
+use crate::metrics::http_front::HttpMetrics;
+
+/// One route, whose handler uses `S`.
+pub(crate) struct Route<S> {
+    /// In upper case.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the handler knows it; the test of the document asks")
+    )]
+    pub(crate) method: &'static str,
+    /// With names in braces.
+    pub(crate) path: &'static str,
+    handler: MethodRouter<S>,
+}
+
+fn route<S>(method: &'static str, path: &'static str, handler: MethodRouter<S>) -> Route<S> {
+    Route {
+        method,
+        path,
+        handler,
+    }
+}
+
+/// Records, topics, groups, the broker.
+pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
+    vec![
+        route("GET", "/openapi.json", get(openapi::document)),
+        route("GET", "/v1/topics", get(topics::list)),
+        route("POST", "/v1/topics", post(topics::create)),
+        route("GET", "/v1/topics/{topic}", get(topics::describe)),
+        route("DELETE", "/v1/topics/{topic}", delete(topics::remove)),
+        route("GET", "/v1/topics/{topic}/configs", get(configs::of_topic)),
+        route("PATCH", "/v1/topics/{topic}/configs", patch(configs::alter_topic)),
+        route("GET", "/v1/topics/{topic}/partitions", get(partitions::list)),
+        route("POST", "/v1/topics/{topic}/partitions", post(partitions::add)),
+        route("GET", "/v1/topics/{topic}/offsets", get(topic_offsets::look_up)),
+        route("POST", "/v1/topics/{topic}/records", post(produce::produce)),
+        route(
+            "GET",
+            "/v1/topics/{topic}/partitions/{partition}/records",
+            get(fetch::fetch),
+        ),
+        route("GET", "/v1/topics/{topic}/follow", get(follow::follow)),
+        route("GET", "/v1/groups", get(groups::list)),
+        route("GET", "/v1/groups/{group}", get(groups::describe)),
+        route("DELETE", "/v1/groups/{group}", delete(groups::remove)),
+        route("GET", "/v1/groups/{group}/lag", get(groups::lag)),
+        route("POST", "/v1/groups/{group}/offsets", post(group_offsets::reset)),
+        route("GET", "/v1/cluster", get(cluster::describe)),
+        route("GET", "/v1/log-directories", get(cluster::log_directories)),
+        route("GET", "/v1/configs", get(configs::of_broker)),
+        route("PATCH", "/v1/configs", patch(configs::alter_broker)),
+    ]
+}
+
+/// Whether the broker serves.
+pub(crate) fn health_routes() -> Vec<Route<Arc<dyn HealthSource>>> {
+    vec![
+        route("GET", "/healthz", get(health::answer)),
+        route("GET", "/readyz", get(health::ready)),
+    ]
+}
+
+/// What it does.
+pub(crate) fn metrics_routes() -> Vec<Route<Arc<dyn MetricsSource>>> {
+    vec![
+        route("GET", "/metrics", get(stats::metrics)),
+        route("GET", "/v1/stats", get(stats::stats)),
+        route("GET", "/v1/stats/groups", get(stats::lags)),
+        route("GET", "/v1/stats/groups/{group}", get(stats::lag_history)),
+    ]
+}
+
+fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, state: S) -> Router {
+    let with_route = |router: Router<S>, route: Route<S>| router.route(route.path, route.handler);
+    routes
+        .into_iter()
+        .fold(Router::new(), with_route)
+        .with_state(state)
+}
+
+/// The API.
+pub(super) fn api(services: Arc<Services>) -> Router {
+    router(api_routes(), services)
+}
+
+/// What is to be watched of the broker.
+pub(super) fn watching(sources: &Sources) -> Router {
+    router(health_routes(), Arc::clone(&sources.health))
+        .merge(router(metrics_routes(), Arc::clone(&sources.metrics)))
+}
+
+/// Routes, with what stands around all of them.
+pub(super) fn complete(routes: Router, front: &Arc<HttpMetrics>) -> Router {
+    routes
+        .fallback(not_found)
+        .layer(from_fn(refuse_in_our_words))
+        .layer(from_fn_with_state(Arc::clone(front), timing::time))
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    let path = crate::http::parameters::shortened(uri.path());
+    Problem::new(
+        Code::NotFound,
+        format!("there is nothing at {path}; /openapi.json lists what there is"),
+    )
+}
+
+/// A method that a path does not have is refused by the router itself, without a body.
+async fn refuse_in_our_words(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    if response.status() != Code::MethodNotAllowed.status() {
+        return response;
+    }
+    let path = crate::http::parameters::shortened(&path);
+    let mut refusal = Problem::new(Code::MethodNotAllowed, format!("{path} has no {method}")).into_response();
+    if let Some(allowed) = response.headers().get(ALLOW) {
+        refusal.headers_mut().insert(ALLOW, allowed.clone());
+    }
+    refusal
+}

@@ -1,0 +1,175 @@
+//! The port: connections, their limits, and their orderly end.
+//!
+//! | who | what happens |
+//! |---|---|
+//! | one connection more than `http-max-connections` | is told 503 and closed |
+//! | a connection without a whole request head for `http-idle-timeout-ms` | is closed |
+//! | a client that takes nothing of its answer for `http-write-timeout-ms` | is closed |
+//! | a client whose request was answered before it was read to its end | gets the answer: what it still sends is thrown away for a moment |
+//!
+//! At a stop, connections that wait for a request end at once, the others after their answer; streams hear of it by themselves.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::slow_client::PatientStream;
+use crate::config::keys::BrokerConfig;
+use crate::metrics::counter::Held;
+use crate::metrics::http_front::HttpMetrics;
+use crate::shutdown::ShutdownSignal;
+
+/// What a connection buffers of what it reads, heads included. Bodies go through it in pieces.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+/// After a failed accept (no more file descriptors, mostly) others get time to close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long, and how much, a client may go on sending what nobody wants, so that it reads its answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 8 << 20;
+/// Told without looking at the request, so it is written by hand.
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
+    retry-after: 1\r\ncontent-length: 160\r\n\r\n\
+    {\"type\":\"urn:stratalog:problem:overloaded\",\"title\":\"Too much is being asked at once\",\"status\":503,\
+    \"code\":\"overloaded\",\"detail\":\"http-max-connections are open\"}\n";
+
+/// Serves until "stop" is said, then finishes what is being answered.
+///
+/// # Errors
+/// Never in practice: errors of accepting are waited out.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    metrics: Arc<HttpMetrics>,
+    config: Arc<BrokerConfig>,
+    mut shutdown: ShutdownSignal,
+) -> io::Result<()> {
+    let permits = Arc::new(Semaphore::new(config.http_max_connections));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = shutdown.requested() => break,
+            Some(ended) = connections.join_next() => log_panic(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
+                    Ok(permit) => {
+                        metrics.accepted.add(1);
+                        let connection = Connection {
+                            router: router.clone(),
+                            config: Arc::clone(&config),
+                            shutdown: shutdown.clone(),
+                            _place: (permit, metrics.connections.hold()),
+                        };
+                        connections.spawn(connection.serve(stream));
+                    }
+                    Err(_) => refuse(&stream),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        log_panic(ended);
+    }
+    Ok(())
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an HTTP connection panicked");
+    }
+}
+
+/// Says that there is no place, as far as that can be said without waiting.
+fn refuse(stream: &TcpStream) {
+    // A client that does not hear it sees the connection closed.
+    drop(stream.try_write(BUSY.as_bytes()));
+}
+
+/// One connection.
+struct Connection {
+    router: Router,
+    config: Arc<BrokerConfig>,
+    shutdown: ShutdownSignal,
+    _place: (OwnedSemaphorePermit, Held),
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "an HTTP connection ended early");
+            return;
+        }
+        let stream = PatientStream::new(stream, self.config.http_write_timeout);
+        let service = TowerToHyperService::new(self.router);
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.config.http_idle_timeout)
+            .max_buf_size(READ_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut is_stopping = false;
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = poll_fn(|context| connection.poll_without_shutdown(context)) => break result,
+                _ = self.shutdown.requested(), if !is_stopping => {
+                    is_stopping = true;
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        };
+        match result {
+            Ok(()) => linger(connection.into_parts().io.into_inner()).await,
+            Err(error) => tracing::debug!(%error, "an HTTP connection ended early"),
+        }
+    }
+}
+
+/// Ends a connection so that the last answer arrives: one that is closed with bytes unread is reset, and takes the answer with it.
+async fn linger(mut stream: PatientStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let throw_away = async {
+        let mut buffer = [0; 4096];
+        let mut left = LINGER_BYTES;
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            match left.checked_sub(count) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Whoever goes on sending for longer is cut off.
+    drop(timeout(LINGER, throw_away).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_is_as_long_as_it_says() {
+        let (head, body) = BUSY.split_once("\r\n\r\n").unwrap();
+        let announced = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        assert_eq!(announced, Some(&*body.len().to_string()));
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}

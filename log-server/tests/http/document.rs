@@ -1,0 +1,165 @@
+//! The examples of docs/HTTP.md, run by a shell as they stand there, one after the other, against a fresh broker; only the address is another.
+//!
+//! A block of `sh` is an example; a block of `json` or `text` right behind it is its answer. What differs from run to run (times, sizes, ids) is
+//! compared by its type alone.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use log_server::config::keys::BrokerConfig;
+use serde_json::Value;
+
+use crate::{config, start};
+
+const ADDRESS: &str = "API=http://localhost:8080/v1";
+
+/// Values that no two runs share.
+const VOLATILE: [&str; 12] = [
+    "available_bytes",
+    "cluster_id",
+    "host",
+    "id",
+    "meaning",
+    "path",
+    "port",
+    "size_bytes",
+    "time_ms",
+    "timestamp",
+    "total_bytes",
+    "version",
+];
+
+#[derive(Debug)]
+struct Example<'a> {
+    line: usize,
+    script: String,
+    /// The answer's kind and text.
+    answer: Option<(&'a str, String)>,
+}
+
+fn examples(page: &str) -> Vec<Example<'_>> {
+    let mut found: Vec<Example<'_>> = Vec::new();
+    let mut lines = page.lines().enumerate().peekable();
+    let mut follows_an_example = false;
+    while let Some((number, line)) = lines.next() {
+        let Some(kind) = line.strip_prefix("```") else {
+            // An answer stands right behind its example.
+            follows_an_example = false;
+            continue;
+        };
+        let mut text = String::new();
+        for (_, line) in lines.by_ref().take_while(|(_, line)| *line != "```") {
+            text.push_str(line);
+            text.push('\n');
+        }
+        match kind {
+            "sh" => {
+                found.push(Example {
+                    line: number + 1,
+                    script: text,
+                    answer: None,
+                });
+                follows_an_example = true;
+            }
+            "json" | "text" if follows_an_example => {
+                found.last_mut().unwrap().answer = Some((kind, text));
+                follows_an_example = false;
+            }
+            _ => follows_an_example = false,
+        }
+    }
+    found
+}
+
+fn run(address: SocketAddr, script: &str) -> String {
+    let script = format!("set -euo pipefail\nAPI=http://{address}/v1\n{script}");
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash runs the examples");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// All JSON documents of a text.
+fn documents(text: &str) -> Vec<Value> {
+    let stream = serde_json::Deserializer::from_str(text).into_iter();
+    stream
+        .map(|value| value.unwrap_or_else(|error| panic!("{error}: {text}")))
+        .collect()
+}
+
+fn same(name: &str, expected: &Value, found: &Value) -> bool {
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(found)) => {
+            expected.keys().eq(found.keys())
+                && expected
+                    .iter()
+                    .all(|(name, value)| same(name, value, &found[name]))
+        }
+        (Value::Array(expected), Value::Array(found)) => {
+            expected.len() == found.len() && expected.iter().zip(found).all(|(a, b)| same(name, a, b))
+        }
+        _ if VOLATILE.contains(&name) => std::mem::discriminant(expected) == std::mem::discriminant(found),
+        _ => expected == found,
+    }
+}
+
+/// Lines with what differs from run to run taken out.
+fn lasting(text: &str) -> Vec<String> {
+    let line = |line: &str| match line.split_once("\"timestamp\":") {
+        Some((before, behind)) => {
+            let rest = behind.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}\"timestamp\":0{rest}")
+        }
+        None => line.to_owned(),
+    };
+    text.lines().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_the_page_are_true() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/HTTP.md")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(BrokerConfig {
+        http_listen: "localhost:0".to_owned(),
+        ..config(directory.path())
+    })
+    .await;
+    let examples = examples(&page);
+    assert_eq!(examples[0].script.trim(), ADDRESS);
+    assert!(15 < examples.len(), "the page has lost its examples");
+    for example in &examples[1..] {
+        let (address, script) = (broker.http_address(), example.script.clone());
+        let found = tokio::task::spawn_blocking(move || run(address, &script))
+            .await
+            .unwrap();
+        let place = format!("docs/HTTP.md:{}\n{}\n{found}", example.line, example.script);
+        match &example.answer {
+            None => assert!(!found.contains("urn:stratalog:problem"), "{place}"),
+            Some(("json", expected)) => {
+                let (expected, found) = (documents(expected), documents(&found));
+                assert!(same("", &expected.clone().into(), &found.into()), "{place}");
+            }
+            Some((_, expected)) => assert_eq!(lasting(expected), lasting(&found), "{place}"),
+        }
+    }
+    broker.stop().await;
+}
+
+#[test]
+fn an_answer_is_compared_by_what_lasts() {
+    let check = |expected: &str, found: &str| same("", &documents(expected).into(), &documents(found).into());
+    assert!(check(r#"{"id": "a", "n": [1]}"#, r#"{"n": [1], "id": "b"}"#));
+    assert!(!check(r#"{"id": "a"}"#, r#"{"id": 1}"#));
+    assert!(!check(r#"{"n": 1}"#, r#"{"n": 2}"#));
+    assert!(!check(r#"{"n": 1}"#, r#"{"n": 1, "m": 1}"#));
+    assert!(!check("{} {}", "{}"));
+    assert_eq!(lasting("x\"timestamp\":12,\n"), ["x\"timestamp\":0,"]);
+    let found = examples("```sh\na\n```\n```json\n1\n```\n\n```sh\nb\n```\ntext\n```json\n2\n```\n");
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].answer, Some(("json", "1\n".to_owned())));
+    assert_eq!(found[1].answer, None);
+}

@@ -1,0 +1,49 @@
+//! The HTTP API over real sockets, on a broker in this process and on a real directory.
+//!
+//! | module | proves |
+//! |---|---|
+//! | [`client`] | speaks HTTP by hand, so that nothing is repaired on the way |
+//! | [`document`] | the examples of docs/HTTP.md are true |
+//! | [`follow`] | followers miss nothing and get nothing twice |
+//! | [`groups`] | groups are shown, reset and deleted |
+//! | [`hostile`] | what is not a request is refused clearly, and costs little |
+//! | [`idempotency`] | a body with a key is written once, across restarts too |
+//! | [`records`] | what is written one way is read every other way, to the byte |
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod client;
+mod document;
+mod follow;
+mod groups;
+mod hostile;
+mod idempotency;
+mod records;
+
+use std::path::Path;
+use std::time::Instant;
+
+use log_server::broker::Broker;
+use log_server::config::keys::BrokerConfig;
+use log_server::shutdown::Shutdown;
+
+/// The settings of a broker below a directory, on ports that the system chooses.
+fn config(directory: &Path) -> BrokerConfig {
+    BrokerConfig {
+        data_dir: directory.join("data"),
+        kafka_listen: "127.0.0.1:0".to_owned(),
+        http_listen: "127.0.0.1:0".to_owned(),
+        ..BrokerConfig::default()
+    }
+}
+
+async fn start(config: BrokerConfig) -> Broker {
+    Broker::start(config, Shutdown::new(), Instant::now())
+        .await
+        .unwrap()
+}
