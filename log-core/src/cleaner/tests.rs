@@ -466,3 +466,20 @@ fn a_segment_in_which_nothing_changes_is_left_alone() {
         .collect();
     assert!(names.iter().all(|name| !name.contains("cleaned")), "{names:?}");
 }
+
+/// The header that says where a segment ends keeps its time for retention; look-ups by time want records.
+#[test]
+fn an_emptied_batch_has_no_time_in_the_index() {
+    let mut bench = Bench::new();
+    bench.config.segment_bytes_max = 200;
+    bench.segment(&[
+        plain(&[(0, Some("b"), Some("1"))]),
+        plain(&[(1, Some("a"), Some("2"))]),
+    ]);
+    bench.segment(&[plain(&[(2, Some("a"), Some(&"3".repeat(200)))])]);
+    let after = bench.clean();
+    assert_eq!(header(&after[1]).record_count, 0);
+    assert_eq!(header(&after[1]).max_timestamp, TimestampMs::new(10_001));
+    let largest = bench.segments[0].max_timestamp().unwrap();
+    assert_eq!(largest, (TimestampMs::new(10_000), Offset::ZERO));
+}

@@ -428,7 +428,9 @@ fn largest_timestamp(segment: &Arc<Segment>, visible: &Range<Offset>) -> Result<
     let mut walk = Walk::scan(open.view(), FilePosition::ZERO, segment.size());
     let mut largest = TimestampMs::NONE;
     while let Some((position, header)) = walk.next_header().map_err(|error| corrupt(segment, error))? {
-        if header.last_offset() < visible.start || visible.end <= header.last_offset() {
+        let is_visible = visible.start <= header.last_offset() && header.last_offset() < visible.end;
+        // Of a batch that compaction has emptied, the header tells the time of records that are gone.
+        if !is_visible || header.record_count == 0 {
             continue;
         }
         if visible.start <= header.base_offset {

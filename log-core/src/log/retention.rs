@@ -167,11 +167,15 @@ impl Log {
                 // A segment that cannot be read is not deleted on a guess.
                 Err(_) => break,
             };
+            let since = match largest {
+                // Where compaction has left no record, the emptied batches tell the time.
+                TimestampMs::NONE => segment.first_batch_timestamp().unwrap_or(TimestampMs::NONE),
+                largest => largest,
+            };
             // Records without a time count from when this process first saw the segment.
-            let since = if largest == TimestampMs::NONE {
-                self.segment_created
-            } else {
-                largest
+            let since = match since {
+                TimestampMs::NONE => self.segment_created,
+                since => since,
             };
             if now.saturating_since(since) <= retention_ms {
                 break;

@@ -59,7 +59,8 @@ impl SegmentIndexes {
     /// # Panics
     /// Never: a size fits 64 bits.
     pub fn note(&mut self, header: &BatchHeader, position: FilePosition) {
-        if self.max_timestamp < header.max_timestamp {
+        // The time of a batch that compaction has emptied is the time of no record.
+        if self.max_timestamp < header.max_timestamp && 0 < header.record_count {
             self.max_timestamp = header.max_timestamp;
             self.offset_of_max_timestamp = header.last_offset();
         }
