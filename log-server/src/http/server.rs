@@ -2,7 +2,7 @@
 //!
 //! | who | what happens |
 //! |---|---|
-//! | one connection more than `http-max-connections` | is told 503 and closed |
+//! | one connection more than `http-max-connections` | is told 503 and closed; what it sends is thrown away for a moment |
 //! | a connection without a whole request head for `http-idle-timeout-ms` | is closed |
 //! | a client that takes nothing of its answer for `http-write-timeout-ms` | is closed |
 //! | a client whose request was answered before it was read to its end | gets the answer: what it still sends is thrown away for a moment |
@@ -18,7 +18,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -37,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long, and how much, a client may go on sending what nobody wants, so that it reads its answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 8 << 20;
+/// So many of those who are refused may still be sending. The others are reset, and may not hear why.
+const REFUSED_MAX: usize = 64;
 /// Told without looking at the request, so it is written by hand.
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
     retry-after: 1\r\ncontent-length: 160\r\n\r\n\
@@ -56,11 +58,14 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(config.http_max_connections));
     let mut connections = JoinSet::new();
+    // Nobody waits for these at a stop.
+    let mut refused = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             _ = shutdown.requested() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
+            Some(ended) = refused.join_next() => log_panic(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
                     Ok(permit) => {
@@ -73,7 +78,12 @@ pub(super) async fn serve(
                         };
                         connections.spawn(connection.serve(stream));
                     }
-                    Err(_) => refuse(&stream),
+                    Err(_) => {
+                        refuse(&stream);
+                        if refused.len() < REFUSED_MAX {
+                            refused.spawn(linger(stream));
+                        }
+                    }
                 },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
@@ -141,7 +151,7 @@ impl Connection {
 }
 
 /// Ends a connection so that the last answer arrives: one that is closed with bytes unread is reset, and takes the answer with it.
-async fn linger(mut stream: PatientStream) {
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     if stream.shutdown().await.is_err() {
         return;
     }

@@ -309,6 +309,10 @@ async fn one_connection_too_many_is_told_so() {
     }
     let refused = finish(TcpStream::connect(address).await.unwrap()).await;
     refused.problem(503, "overloaded");
+    // Also a client that has asked already: what it sent must not destroy the answer.
+    for _ in 0..20 {
+        get(address, "/healthz").await.problem(503, "overloaded");
+    }
     drop(open);
     // The broker hears of their end in its own time.
     while get(address, "/healthz").await.status != 200 {

@@ -66,7 +66,8 @@ impl GroupShard {
         {
             return Err(GroupError::InconsistentGroupProtocol);
         }
-        if group.state() == ClassicState::PreparingRebalance {
+        // What the log says of a group that was of the other protocol are targets: others may read those partitions still.
+        if group.state() == ClassicState::PreparingRebalance || group.was_downgraded() {
             return Err(GroupError::RebalanceInProgress);
         }
         Ok(())

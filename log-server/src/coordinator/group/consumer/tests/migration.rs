@@ -178,6 +178,23 @@ fn a_group_that_just_went_back_assigns_anew_also_after_a_crash() {
     assert_eq!(broker.classic_beat(&old, 3), Ok(()));
 }
 
+/// It may be somebody else's still: the members have yet to be asked what they have.
+#[test]
+fn a_group_that_just_went_back_gives_nobody_its_target() {
+    let (mut broker, old) = Broker::with_classic_member();
+    broker.join("g", "new", &["t"]).unwrap();
+    broker.classic_join(&old, &[0, 1]).unwrap();
+    broker.beat("g", "new", -1).unwrap();
+    let Group::Classic(group) = &broker.shard.groups["g"] else {
+        panic!()
+    };
+    assert_eq!((group.state_name(), group.generation()), ("Stable", 2));
+    assert_eq!(
+        broker.classic_sync(&old, 2, &[]),
+        Err(GroupError::RebalanceInProgress)
+    );
+}
+
 #[test]
 fn a_refused_upgrade_leaves_those_who_wait_alone() {
     let (mut broker, leader) = Broker::with_classic_member();
