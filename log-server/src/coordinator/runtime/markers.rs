@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::coordinator::runtime::host::Task;
-use crate::coordinator::runtime::shard_topic::OFFSETS_TOPIC;
+use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
 use crate::coordinator::transaction::context::DecidedTransaction;
 use crate::coordinator::transaction::end::EPOCH_BUMP;
@@ -35,7 +35,7 @@ const TRIES_UNSAID: u32 = 8;
 /// Why a marker was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum MarkerError {
-    /// There is no such partition: it was deleted, or never was.
+    /// There is no such partition: it was deleted, or never was, or is one that no transaction reaches.
     #[error("there is no such partition")]
     UnknownPartition,
     /// The partition refuses.
@@ -180,6 +180,10 @@ impl TransactionCoordinator {
     fn append_marker(&self, place: &TopicPartition, end: TransactionEnd) -> Result<Ack, MarkerError> {
         if *place.topic == *OFFSETS_TOPIC {
             return self.groups.append_marker(place.partition, end);
+        }
+        if *place.topic == *TRANSACTIONS_TOPIC {
+            // Its shards know nothing of markers: one that stood in their log would have them read it again, for ever.
+            return Err(MarkerError::UnknownPartition);
         }
         let partitions = &self.hosts.context().partitions;
         let partition = partitions.get(&place.topic, place.partition);

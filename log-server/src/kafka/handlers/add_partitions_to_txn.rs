@@ -1,7 +1,7 @@
 //! `AddPartitionsToTxn`, versions 0 to 5: partitions become part of a transaction.
 //!
-//! - Versions 0 to 3 come from producers that say beforehand where they will write. One partition that does not exist refuses all
-//!   of them: it is told so, the others that nothing was attempted.
+//! - Versions 0 to 3 come from producers that say beforehand where they will write. One partition that does not exist, or of a topic
+//!   that is the broker's own, refuses all of them: it is told so, the others that nothing was attempted.
 //! - Version 4 (KIP-890) asks for several transactions at once, and may only ask whether the partitions are part of them; brokers use it.
 //!   A partition that is not is `TRANSACTION_ABORTABLE`.
 //! - Below version 2 a fenced producer is told `INVALID_PRODUCER_EPOCH`: it does not know the newer code.
@@ -23,6 +23,7 @@ use crate::coordinator::transaction::end::EPOCH_BUMP;
 use crate::kafka::error_map::{transaction_code, transaction_error};
 use crate::kafka::request_context::RequestContext;
 use crate::kafka::services::{Services, producer_identity};
+use crate::metadata::topic_name;
 
 /// The first version that asks for several transactions.
 const BATCHED: i16 = 4;
@@ -68,18 +69,20 @@ async fn admit(
     context: &RequestContext,
     transaction: &AddPartitionsToTxnTransaction,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
-    let exists = |topic: &AddPartitionsToTxnTopic, index: i32| {
-        services.partition(topic.name.as_str(), index).is_some()
+    let refusal = |topic: &AddPartitionsToTxnTopic, index: i32| {
+        let name = topic.name.as_str();
+        if context.version() < BATCHED && topic_name::is_internal(name) {
+            Some(ErrorCode::TopicAuthorizationFailed)
+        } else if services.partition(name, index).is_none() {
+            Some(ErrorCode::UnknownTopicOrPartition)
+        } else {
+            None
+        }
     };
-    let all_exist =
-        (transaction.topics.iter()).all(|topic| topic.partitions.iter().all(|index| exists(topic, *index)));
-    if !all_exist {
+    let mut topics = transaction.topics.iter();
+    if topics.any(|topic| (topic.partitions.iter()).any(|index| refusal(topic, *index).is_some())) {
         return rows(&transaction.topics, |topic, index| {
-            if exists(topic, index) {
-                ErrorCode::OperationNotAttempted
-            } else {
-                ErrorCode::UnknownTopicOrPartition
-            }
+            refusal(topic, index).unwrap_or(ErrorCode::OperationNotAttempted)
         });
     }
     if transaction.transactional_id.is_empty() {

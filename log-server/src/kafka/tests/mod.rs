@@ -13,6 +13,7 @@
 //! | `topics` | metadata, creating, deleting, partitions, paging |
 //! | `offsets` | `ListOffsets`, `OffsetForLeaderEpoch`, `DeleteRecords` |
 //! | `transactions` | Produce within one, what committed readers get, `DescribeProducers` |
+//! | `transaction_coordinator` | which partitions a transaction has, and its end |
 //! | `settings` | describing and altering |
 
 mod allocations;
@@ -23,6 +24,7 @@ mod offsets;
 mod produce;
 mod settings;
 mod topics;
+mod transaction_coordinator;
 mod transactions;
 
 use std::path::Path;

@@ -33,7 +33,7 @@ fn transactional(value: &str, producer: BatchProducer) -> Bytes {
     )
 }
 
-fn in_transaction(topic: &str, value: &str, producer: BatchProducer) -> ProduceRequestData {
+pub(super) fn in_transaction(topic: &str, value: &str, producer: BatchProducer) -> ProduceRequestData {
     ProduceRequestData {
         transactional_id: Some(string("t")),
         ..produce_request(topic, 0, Some(transactional(value, producer)))

@@ -24,6 +24,7 @@ use super::{Refusal, find};
 use crate::kafka::admission::{AdmissionMode, AdmissionRequest, admit};
 use crate::kafka::error_map::partition_error;
 use crate::kafka::services::Services;
+use crate::metadata::topic_name;
 use crate::partition::partition::Partition;
 
 /// The first version whose producers let the broker add partitions to their transaction.
@@ -92,10 +93,13 @@ pub(super) async fn prove(
                 return Err(ErrorCode::InvalidProducerIdMapping);
             }
             let id = TopicId::from(topic.topic_id);
-            // An unknown partition is told where it is appended to.
+            // An unknown partition is told where it is appended to, and one of the broker's own: nobody need know of those.
             let Ok(partition) = find(services, version, topic.name.as_str(), id, data.index) else {
                 continue;
             };
+            if topic_name::is_internal(&partition.name().topic) {
+                continue;
+            }
             let batch = TransactionalBatch {
                 producer_id: header.producer_id,
                 producer_epoch: header.producer_epoch,
