@@ -36,7 +36,7 @@ use crate::metadata::controller::{Controller, remove_leftovers};
 use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning};
 use crate::metadata::topic_name;
 use crate::metrics::http_front::HttpMetrics;
-use crate::monitor::{Monitor, Parts};
+use crate::monitor::{Monitor, Parts, desk::DeskThread};
 use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner, SettingsSource};
 use crate::partition::flusher::Flusher;
 use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
@@ -108,7 +108,8 @@ pub struct Broker {
     http_address: SocketAddr,
     kafka: JoinHandle<()>,
     http: JoinHandle<io::Result<()>>,
-    watch: JoinHandle<()>,
+    lag_watch: JoinHandle<()>,
+    desk: DeskThread,
 }
 
 /// Everything below the fronts.
@@ -209,20 +210,21 @@ impl Broker {
             shutdown.signal(),
         );
         let http_metrics: Arc<HttpMetrics> = Arc::default();
-        let monitor = Monitor::new(Parts {
+        let (monitor, desk) = Monitor::start(Parts {
             registry: Arc::clone(&storage.registry),
             cleaner: Arc::clone(&storage.cleaner),
             space: Arc::clone(&storage.space),
             maps: storage.maps.clone(),
             groups: Arc::clone(&coordinators.groups),
+            transactions: Arc::clone(&coordinators.transactions),
             front: kafka.metrics(),
             http: Arc::clone(&http_metrics),
             shutdown: shutdown.signal(),
             cluster_id: Arc::clone(storage.controller.image().cluster_id()),
             started,
             topics_max: config.metrics_topics_max,
-        });
-        let watch = tokio::spawn(Arc::clone(&monitor).watch(config.lag_interval));
+        })?;
+        let lag_watch = tokio::spawn(Arc::clone(&monitor).watch_lag(config.lag_interval));
         let sources = http::services::Sources {
             health: Arc::clone(&monitor) as Arc<dyn HealthSource>,
             metrics: monitor,
@@ -251,7 +253,8 @@ impl Broker {
             http_address,
             kafka,
             http,
-            watch,
+            lag_watch,
+            desk,
         };
         match broker.write_ready_file() {
             Ok(()) => Ok(broker),
@@ -289,12 +292,12 @@ impl Broker {
         self.shutdown.request(StopReason::Asked);
         // Members that wait for their group would keep their connections open.
         self.coordinators.close();
-        let tasks = [&self.kafka, &self.watch].map(JoinHandle::abort_handle);
+        let tasks = [&self.kafka, &self.lag_watch].map(JoinHandle::abort_handle);
         let aborts = tasks.into_iter().chain([self.http.abort_handle()]);
         let fronts = async {
             report_panic("the Kafka front", self.kafka.await.map(Ok));
             report_panic("the HTTP front", self.http.await);
-            report_panic("the task that takes samples", self.watch.await.map(Ok));
+            report_panic("the task that looks at groups", self.lag_watch.await.map(Ok));
         };
         if tokio::time::timeout(timeout / CLOSE_SHARE, fronts).await.is_err() {
             tracing::warn!("some connections did not end in time and are dropped");
@@ -307,7 +310,10 @@ impl Broker {
         {
             tracing::warn!("groups or transactions were still being read and are left so");
         }
-        let closing = tokio::task::spawn_blocking(move || self.storage.close());
+        let closing = tokio::task::spawn_blocking(move || {
+            self.desk.stop();
+            self.storage.close()
+        });
         let left = timeout.saturating_sub(began.elapsed());
         match tokio::time::timeout(left, closing).await {
             Ok(Ok(true)) => {

@@ -1,5 +1,5 @@
 //! `/metrics` of a broker that has worked: the page is what Prometheus reads, every metric of the catalogue is on it, the numbers are those of the
-//! work that was done, and its size does not follow the number of partitions.
+//! work that was done, its size does not follow the number of partitions, and it comes whatever else waits for a disk.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -228,4 +228,43 @@ async fn the_page_does_not_grow_with_partitions_and_only_so_far_with_topics() {
     assert!((series(&page)["stratalog_topics_hidden"] - 30.0).abs() < 0.5);
     assert!(page.len() < 100_000, "{} bytes", page.len());
     broker.stop().await;
+}
+
+/// Rows of samples that the broker has.
+async fn sample_count(broker: &Broker) -> usize {
+    let stats = get(broker.http_address(), "/v1/stats").await;
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    stats.get("rows").unwrap().as_array().unwrap().len()
+}
+
+/// Cold reads of a disk that hangs take every thread for blocking work, and the look at the lags waits among them. That is when somebody looks
+/// at the numbers.
+#[test]
+fn numbers_come_while_every_blocking_thread_waits() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let broker = start(&directory).await;
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let waiting = tokio::task::spawn_blocking(move || assert!(released.recv().is_err()));
+        let look = async {
+            let before = sample_count(&broker).await;
+            while sample_count(&broker).await < before + 2 {}
+            let page = get(broker.http_address(), "/metrics").await;
+            let health = get(broker.http_address(), "/healthz").await;
+            (page, health)
+        };
+        let seen = tokio::time::timeout(HANG, look).await;
+        drop(release);
+        waiting.await.unwrap();
+        broker.stop().await;
+        let (page, health) = seen.expect("the numbers wait for a disk");
+        assert!(series(&page).contains_key("stratalog_ready"), "{page}");
+        assert!(health.contains("\"status\":\"ok\""), "{health}");
+    });
 }

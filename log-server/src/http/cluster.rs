@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::coordinator::group::admin::list::GroupFilter;
 use crate::http::services::Services;
 use crate::metadata::topic_name::METADATA_TOPIC;
 use crate::partition::offset_query::blocking;
@@ -38,11 +37,7 @@ pub(crate) async fn describe(State(services): State<Arc<Services>>) -> Json<Clus
             .topics()
             .filter(|topic| !topic.is_internal && *topic.name != *METADATA_TOPIC)
     };
-    let everything = GroupFilter::default();
-    let listed = services
-        .groups
-        .run_all(|shard, _| shard.list_groups(&everything).len())
-        .await;
+    let counts = services.groups.run_all(|shard, _| shard.group_count()).await;
     let node_id = services.config.node_id;
     let (host, port) = services.kafka_endpoint.rsplit_once(':').unwrap_or_default();
     Json(ClusterDocument {
@@ -56,7 +51,7 @@ pub(crate) async fn describe(State(services): State<Arc<Services>>) -> Json<Clus
         controller_id: node_id,
         topics: of_users().count(),
         partitions: of_users().map(|topic| i64::from(topic.partition_count)).sum(),
-        groups: listed.into_iter().flatten().sum(),
+        groups: counts.into_iter().flatten().sum(),
     })
 }
 

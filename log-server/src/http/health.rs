@@ -2,7 +2,7 @@
 //!
 //! A disk that fails for one partition is told in `status` and `partitions`, not in the status code: restarting the broker,
 //! which is what an orchestrator does on anything else than 200, would not mend it and would stop the others. For the same reason a part
-//! of the group coordinator whose log failed does not make the broker unready: it is said, and counted.
+//! of a coordinator whose log failed does not make the broker unready: it is said, and counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +23,10 @@ pub struct Health {
     pub cluster_id: String,
     /// Milliseconds since the process began.
     pub uptime_ms: u64,
-    /// Partitions by how they are.
+    /// Partitions by how they are, or were up to a second ago.
     pub partitions: PartitionCounts,
+    /// Whether the disk of the data directory is nearly full.
+    pub space_is_short: bool,
     /// Bytes that the disk of the data directory still has.
     pub disk_available_bytes: Option<u64>,
     /// The memory that the process occupies.
@@ -37,7 +39,7 @@ pub struct Health {
 pub enum Status {
     /// Everything serves.
     Ok,
-    /// Some partition refuses writes or is off-line, or space is short.
+    /// Some partition refuses writes, is off-line or cannot be compacted, or space is short.
     Degraded,
     /// "Stop" was said; requests in flight are being finished.
     Stopping,
@@ -56,7 +58,7 @@ pub struct PartitionCounts {
     pub uncleanable: usize,
 }
 
-/// Parts of the group coordinator by how they are.
+/// Parts of a coordinator by how they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ShardStates {
     /// Those that answer.
@@ -74,30 +76,41 @@ pub struct Readiness {
     pub ready: bool,
     /// What is waited for.
     pub waiting_for: Vec<&'static str>,
-    /// The group coordinator.
+    /// The coordinator of groups.
     pub group_coordinator: ShardStates,
+    /// The coordinator of transactions.
+    pub transaction_coordinator: ShardStates,
 }
 
 impl Readiness {
     /// As the parts say. Topics and partitions are open before this port is served.
     #[must_use]
-    pub fn new(is_stopping: bool, group_coordinator: ShardStates) -> Self {
+    pub fn new(
+        is_stopping: bool,
+        group_coordinator: ShardStates,
+        transaction_coordinator: ShardStates,
+    ) -> Self {
         let reasons = [
             (is_stopping, "the broker is stopping"),
             (0 < group_coordinator.loading, "the state of groups is being read"),
+            (
+                0 < transaction_coordinator.loading,
+                "the state of transactions is being read",
+            ),
         ];
         let waiting_for: Vec<_> = reasons.into_iter().filter(|(is_so, _)| *is_so).collect();
         Self {
             ready: waiting_for.is_empty(),
             waiting_for: waiting_for.into_iter().map(|(_, reason)| reason).collect(),
             group_coordinator,
+            transaction_coordinator,
         }
     }
 }
 
 /// Who knows how the broker is.
 pub trait HealthSource: fmt::Debug + Send + Sync + 'static {
-    /// Looks without waiting for a disk.
+    /// As it is, or was a second ago. Waits for nothing.
     fn health(&self) -> Health;
 
     /// The same about clients.

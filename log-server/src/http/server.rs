@@ -2,7 +2,7 @@
 //!
 //! | who | what happens |
 //! |---|---|
-//! | one connection more than `http-max-connections` | is told 503 and closed; what it sends is thrown away for a moment |
+//! | one connection more than `http-max-connections` | is told 503 and closed, and counted; what it sends is thrown away for a moment |
 //! | a connection without a whole request head for `http-idle-timeout-ms` | is closed |
 //! | a client that takes nothing of its answer for `http-write-timeout-ms` | is closed |
 //! | a client whose request was answered before it was read to its end | gets the answer: what it still sends is thrown away for a moment |
@@ -11,13 +11,15 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use log_core::model::TimestampMs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +30,7 @@ use super::slow_client::PatientStream;
 use crate::config::keys::BrokerConfig;
 use crate::metrics::counter::Held;
 use crate::metrics::http_front::HttpMetrics;
+use crate::partition::throttle::Throttle;
 use crate::shutdown::ShutdownSignal;
 
 /// What a connection buffers of what it reads, heads included. Bodies go through it in pieces.
@@ -58,16 +61,15 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(config.http_max_connections));
     let mut connections = JoinSet::new();
-    // Nobody waits for these at a stop.
-    let mut refused = JoinSet::new();
+    let mut refused = Refused::new(&config);
     loop {
         tokio::select! {
             biased;
             _ = shutdown.requested() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
-            Some(ended) = refused.join_next() => log_panic(ended),
+            Some(ended) = refused.tasks.join_next() => log_panic(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
+                Ok((stream, peer)) => match Arc::clone(&permits).try_acquire_owned() {
                     Ok(permit) => {
                         metrics.accepted.add(1);
                         let connection = Connection {
@@ -78,12 +80,7 @@ pub(super) async fn serve(
                         };
                         connections.spawn(connection.serve(stream));
                     }
-                    Err(_) => {
-                        refuse(&stream);
-                        if refused.len() < REFUSED_MAX {
-                            refused.spawn(linger(stream));
-                        }
-                    }
+                    Err(_) => refused.turn_away(stream, peer, &metrics),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
@@ -105,10 +102,42 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Says that there is no place, as far as that can be said without waiting.
-fn refuse(stream: &TcpStream) {
-    // A client that does not hear it sees the connection closed.
-    drop(stream.try_write(BUSY.as_bytes()));
+/// Connections that find no place.
+struct Refused {
+    connections_max: usize,
+    /// Those that still send. Nobody waits for them at a stop.
+    tasks: JoinSet<()>,
+    /// For the line in the log, which a flood would write a thousand times.
+    throttle: Throttle,
+    began: Instant,
+}
+
+impl Refused {
+    fn new(config: &BrokerConfig) -> Self {
+        Self {
+            connections_max: config.http_max_connections,
+            tasks: JoinSet::new(),
+            throttle: Throttle::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Says that there is no place, as far as that can be said without waiting.
+    fn turn_away(&mut self, stream: TcpStream, peer: SocketAddr, metrics: &HttpMetrics) {
+        metrics.refused.add(1);
+        let since = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        if self.throttle.is_due(TimestampMs::new(since)) {
+            tracing::warn!(
+                %peer, refused = metrics.refused.get(),
+                "HTTP connection refused: {} connections are open (http-max-connections)", self.connections_max
+            );
+        }
+        // A client that does not hear it sees the connection closed.
+        drop(stream.try_write(BUSY.as_bytes()));
+        if self.tasks.len() < REFUSED_MAX {
+            self.tasks.spawn(linger(stream));
+        }
+    }
 }
 
 /// One connection.

@@ -7,12 +7,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::http::health::Health;
+use crate::http::parameters::{Parameters, Place};
+use crate::http::problem::{Code, Problem};
 use crate::metrics::exposition::CONTENT_TYPE;
 
 /// How the broker is, and the last minutes.
@@ -86,13 +89,15 @@ pub struct LaggingGroup {
     pub time_ms: Option<i64>,
 }
 
-/// The lag of a group over the last half hour; empty if nobody looked.
+/// The lag of a group over the last half hour; empty if nobody looked, or the group is not remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LagHistory {
     /// Which group.
     pub group: String,
     /// The oldest first.
     pub points: Vec<LagPoint>,
+    /// So many groups, the first by name, are remembered.
+    pub groups_max: usize,
 }
 
 /// One look.
@@ -108,11 +113,11 @@ pub struct LagPoint {
 
 /// Who knows the numbers.
 pub trait MetricsSource: fmt::Debug + Send + Sync + 'static {
-    /// The page for Prometheus. Blocks for some milliseconds.
-    fn metrics(&self) -> String;
+    /// The page for Prometheus, some milliseconds later. No answer comes when too many ask, or the broker stops.
+    fn metrics(&self) -> oneshot::Receiver<String>;
 
-    /// What came after a moment, in milliseconds since 1970.
-    fn stats(&self, since_ms: u64) -> Stats;
+    /// What came after a moment, in milliseconds since 1970; likewise.
+    fn stats(&self, since_ms: u64) -> oneshot::Receiver<Stats>;
 
     /// The groups that are furthest behind.
     fn lags(&self, count_max: usize) -> Lags;
@@ -123,6 +128,7 @@ pub trait MetricsSource: fmt::Debug + Send + Sync + 'static {
 
 /// From where on rows are wanted.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Since {
     #[serde(default)]
     since_ms: u64,
@@ -130,6 +136,7 @@ pub(super) struct Since {
 
 /// How many groups are wanted.
 #[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Limit {
     #[serde(default = "Limit::usual")]
     limit: usize,
@@ -141,31 +148,37 @@ impl Limit {
     }
 }
 
-pub(super) async fn metrics(State(source): State<Arc<dyn MetricsSource>>) -> Response {
-    // It visits every partition, which must not hold up a connection that shares the thread.
-    match tokio::task::spawn_blocking(move || source.metrics()).await {
-        Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
+/// What is said when no answer comes.
+fn too_many() -> Problem {
+    Problem::new(
+        Code::Overloaded,
+        "too many ask for numbers at once, or the broker stops",
+    )
+}
+
+pub(super) async fn metrics(State(source): State<Arc<dyn MetricsSource>>) -> Result<Response, Problem> {
+    let page = source.metrics().await.map_err(|_| too_many())?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response())
 }
 
 pub(super) async fn stats(
     State(source): State<Arc<dyn MetricsSource>>,
-    Query(since): Query<Since>,
-) -> Json<Stats> {
-    Json(source.stats(since.since_ms))
+    Parameters(since): Parameters<Since>,
+) -> Result<Json<Stats>, Problem> {
+    let stats = source.stats(since.since_ms).await.map_err(|_| too_many())?;
+    Ok(Json(stats))
 }
 
 pub(super) async fn lags(
     State(source): State<Arc<dyn MetricsSource>>,
-    Query(limit): Query<Limit>,
+    Parameters(limit): Parameters<Limit>,
 ) -> Json<Lags> {
     Json(source.lags(limit.limit))
 }
 
 pub(super) async fn lag_history(
     State(source): State<Arc<dyn MetricsSource>>,
-    Path(group): Path<String>,
+    Place(group): Place<String>,
 ) -> Json<LagHistory> {
     Json(source.lag_history(&group))
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::health::{Health, HealthSource, PartitionCounts, Readiness, ShardStates, Status};
 use super::services::Sources;
@@ -31,28 +32,32 @@ impl HealthSource for Fixed {
                 uncleanable: 2,
                 offline: 0,
             },
+            space_is_short: true,
             disk_available_bytes: Some(1),
             resident_bytes: None,
         }
     }
 
     fn readiness(&self) -> Readiness {
-        let shards = ShardStates {
+        let shards = |loading| ShardStates {
             serving: 3,
-            loading: 1,
+            loading,
             absent: 0,
         };
-        Readiness::new(false, shards)
+        Readiness::new(false, shards(0), shards(1))
     }
 }
 
 impl MetricsSource for Fixed {
-    fn metrics(&self) -> String {
-        "up 1\n".to_owned()
+    fn metrics(&self) -> oneshot::Receiver<String> {
+        answered("up 1\n".to_owned())
     }
 
-    fn stats(&self, since_ms: u64) -> Stats {
-        Stats {
+    fn stats(&self, since_ms: u64) -> oneshot::Receiver<Stats> {
+        if since_ms == NO_ANSWER {
+            return oneshot::channel().1;
+        }
+        answered(Stats {
             interval_ms: 1000,
             columns: &["at_ms"],
             rows: [1.0, 2.0]
@@ -71,7 +76,7 @@ impl MetricsSource for Fixed {
             waiting_fetches: 0,
             memory_maps: 0,
             memory_maps_max: 0,
-        }
+        })
     }
 
     fn lags(&self, count_max: usize) -> Lags {
@@ -86,8 +91,18 @@ impl MetricsSource for Fixed {
         LagHistory {
             group: group.to_owned(),
             points: Vec::new(),
+            groups_max: 7,
         }
     }
+}
+
+/// A moment that the source below has no answer for.
+const NO_ANSWER: u64 = 3;
+
+fn answered<T>(answer: T) -> oneshot::Receiver<T> {
+    let (sender, receiver) = oneshot::channel();
+    drop(sender.send(answer));
+    receiver
 }
 
 fn sources() -> Sources {
@@ -129,7 +144,11 @@ async fn health_is_served_and_the_rest_is_refused() {
 
     let (status, body) = request(address, "GET /readyz").await;
     assert_eq!((status, &body["ready"]), (503, &Value::Bool(false)));
-    assert_eq!(body["waiting_for"][0], "the state of groups is being read");
+    assert_eq!(
+        body["waiting_for"],
+        serde_json::json!(["the state of transactions is being read"])
+    );
+    assert_eq!(body["transaction_coordinator"]["loading"], 1);
     assert_eq!(request(address, "GET /metrics").await.0, 200);
     let (_, lags) = request(address, "GET /v1/stats/groups?limit=7").await;
     assert_eq!(lags["total"], 7);
@@ -144,6 +163,19 @@ async fn health_is_served_and_the_rest_is_refused() {
         request(address, "GET /v1/stats/groups/a%20b").await.1["group"],
         "a b"
     );
+
+    for (line, status, code) in [
+        ("GET /v1/stats?since_ms=3", 503, "overloaded"),
+        ("GET /v1/stats?since_ms=yesterday", 400, "invalid_request"),
+        ("GET /v1/stats/groups?limt=7", 400, "invalid_request"),
+    ] {
+        let refused = request(address, line).await;
+        assert_eq!(
+            (refused.0, &refused.1["code"]),
+            (status, &Value::from(code)),
+            "{line}"
+        );
+    }
 
     let (status, body) = request(address, "GET /none").await;
     assert_eq!((status, &body["code"]), (404, &Value::from("not_found")));
@@ -161,7 +193,10 @@ async fn health_is_served_and_the_rest_is_refused() {
             "GET /metrics 2xx 1",
             "GET /readyz 5xx 1",
             "GET /v1/stats 2xx 2",
+            "GET /v1/stats 4xx 1",
+            "GET /v1/stats 5xx 1",
             "GET /v1/stats/groups 2xx 2",
+            "GET /v1/stats/groups 4xx 1",
             "GET /v1/stats/groups/{group} 2xx 1",
             "GET none 4xx 1",
         ]

@@ -35,6 +35,8 @@ pub struct HttpMetrics {
     pub connections: Arc<Level>,
     /// Connections that were accepted.
     pub accepted: Counter,
+    /// Connections that found `http-max-connections` open.
+    pub refused: Counter,
     /// Answers that go on until somebody ends them: followers over SSE and WebSocket.
     pub streams: Arc<Level>,
 }

@@ -10,8 +10,9 @@
 //! | [`http_front`] | what the HTTP front counts |
 //! | [`logs`] | what partitions count: records in and out, syncs, refusals |
 //!
-//! Counting must not be felt: a request pays two looks at the clock and a few additions to numbers that no other thread writes at that moment, no
-//! lock and no memory. Whoever counts owns its numbers; `monitor` reads them all. Nothing here knows the rest of the broker.
+//! Counting must not be felt: a Kafka request pays two looks at the clock and a few additions, no lock and no memory. Most numbers are spread over
+//! the threads that write them; what readers of one partition took is one number for all of them. An HTTP request finds its row under a lock that is
+//! only read. Whoever counts owns its numbers; `monitor` reads them all. Nothing here knows the rest of the broker.
 
 pub mod catalogue;
 pub mod counter;

@@ -2,33 +2,42 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `desk` | the thread that takes samples and answers what takes long |
 //! | `forecast` | when the disk is full |
 //! | `history` | the last minutes, second by second |
 //! | `scrape` | the page of metrics |
 //! | `topics` | sums by topic |
 //!
-//! It reads what others publish and decides nothing but a few words: status, and whether it is ready.
+//! It reads what others publish and decides nothing but a few words: status, and whether it is ready. Health and readiness are told from what the last
+//! sample saw, without a lock that somebody holds for long: an orchestrator that asks while a disk hangs must be answered.
 
+pub(crate) mod desk;
 mod forecast;
 mod history;
 mod scrape;
 mod topics;
 
 use std::cmp::Reverse;
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log_core::fs::map::MapBudget;
 use log_core::model::TimestampMs;
 use parking_lot::Mutex;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
-use crate::coordinator::runtime::lag_watch::LagWatch;
+use crate::coordinator::runtime::hosts::ShardCounts;
+use crate::coordinator::runtime::lag_watch::{HISTORIES_MAX, LagWatch};
+use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
 use crate::http::health::{Health, HealthSource, PartitionCounts, Readiness, ShardStates, Status};
 use crate::http::stats::{LagHistory, LagPoint, LaggingGroup, Lags, MetricsSource, Stats};
 use crate::metrics::front::FrontMetrics;
 use crate::metrics::http_front::HttpMetrics;
+use crate::monitor::desk::{DeskThread, QUESTIONS_MAX, Question};
 use crate::monitor::forecast::SpaceForecast;
 use crate::monitor::history::History;
 use crate::partition::cleaner::LogCleaner;
@@ -49,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) space: Arc<SpaceGauge>,
     pub(crate) maps: MapBudget,
     pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) front: Arc<FrontMetrics>,
     pub(crate) http: Arc<HttpMetrics>,
     pub(crate) shutdown: ShutdownSignal,
@@ -66,54 +76,82 @@ pub struct Monitor {
     started_at: SystemTime,
     forecast: SpaceForecast,
     lag: LagWatch,
-    history: Mutex<History>,
+    seen: Mutex<Seen>,
+    questions: SyncSender<Question>,
+}
+
+/// What was seen at the last look at all partitions.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    partitions: PartitionCounts,
+    resident_bytes: Option<u64>,
 }
 
 impl Monitor {
-    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+    /// A monitor that has looked once, and its thread.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub(crate) fn start(parts: Parts) -> io::Result<(Arc<Self>, DeskThread)> {
         let now = SystemTime::now();
-        Arc::new(Self {
+        let (questions, asked) = sync_channel(QUESTIONS_MAX);
+        let monitor = Arc::new(Self {
             started_at: now.checked_sub(parts.started.elapsed()).unwrap_or(now),
             forecast: SpaceForecast::default(),
             lag: LagWatch::default(),
-            history: Mutex::default(),
+            seen: Mutex::default(),
+            questions,
             parts,
-        })
+        });
+        monitor.look();
+        let thread = DeskThread::start(Arc::clone(&monitor), asked)?;
+        Ok((monitor, thread))
     }
 
-    /// Takes a sample every second, and looks at the lag of all groups every `lag_interval`, until "stop" is said.
-    pub(crate) async fn watch(self: Arc<Self>, lag_interval: Duration) {
+    /// Looks at the lag of all groups every `interval`, until "stop" is said.
+    pub(crate) async fn watch_lag(self: Arc<Self>, interval: Duration) {
         let mut shutdown = self.parts.shutdown.clone();
-        let mut samples = interval(SAMPLE_INTERVAL);
-        let mut looks = interval(lag_interval);
-        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = tokio::time::interval(interval);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                _ = shutdown.requested() => return,
-                _ = samples.tick() => self.sample().await,
-                _ = looks.tick() => self.lag.look(&self.parts.groups).await,
+        let looking = async {
+            loop {
+                looks.tick().await;
+                self.lag.look(&self.parts.groups).await;
             }
+        };
+        // A look may wait for a disk that never answers.
+        tokio::select! {
+            biased;
+            _ = shutdown.requested() => {}
+            () = looking => {}
         }
     }
 
-    async fn sample(self: &Arc<Self>) {
-        let monitor = Arc::clone(self);
-        // Sums over ten thousand partitions and looks into `/proc` take some milliseconds.
-        let taken = tokio::task::spawn_blocking(move || monitor.take_sample()).await;
-        if let Err(error) = taken
-            && error.is_panic()
-        {
-            tracing::error!(%error, "taking a sample panicked; the next one comes all the same");
-        }
-    }
-
-    fn take_sample(&self) {
+    fn take_sample(&self, history: &mut History) {
+        self.look();
         if let Some(available) = self.parts.space.available() {
             self.forecast.note(self.parts.started.elapsed(), available);
         }
-        self.history.lock().take(&self.parts, unix_ms());
+        history.take(&self.parts, unix_ms());
+    }
+
+    fn stats_of(&self, history: &History, since_ms: u64) -> Stats {
+        history.stats(
+            &self.parts,
+            self.health(),
+            self.forecast.full_in_hours(),
+            since_ms,
+        )
+    }
+
+    /// Looks at all partitions and at the process.
+    fn look(&self) -> Seen {
+        let seen = Seen {
+            partitions: self.partition_counts(),
+            resident_bytes: ProcessStatus::read().resident_bytes,
+        };
+        *self.seen.lock() = seen;
+        seen
     }
 
     fn partition_counts(&self) -> PartitionCounts {
@@ -130,6 +168,11 @@ impl Monitor {
                 Condition::Closed(_) => {}
             });
         counts
+    }
+
+    /// A question that finds no place, or no thread, is dropped, and with it the way to its answer: who asked sees that.
+    fn ask(&self, question: Question) {
+        drop(self.questions.try_send(question));
     }
 
     fn status(&self, partitions: PartitionCounts) -> Status {
@@ -154,40 +197,50 @@ fn uptime_ms(started: Instant) -> u64 {
 
 impl HealthSource for Monitor {
     fn health(&self) -> Health {
-        let partitions = self.partition_counts();
+        let Seen {
+            partitions,
+            resident_bytes,
+        } = *self.seen.lock();
         Health {
             status: self.status(partitions),
             version: env!("CARGO_PKG_VERSION"),
             cluster_id: self.parts.cluster_id.to_string(),
             uptime_ms: uptime_ms(self.parts.started),
             partitions,
+            space_is_short: self.parts.space.is_short(),
             disk_available_bytes: self.parts.space.available(),
-            resident_bytes: ProcessStatus::read().resident_bytes,
+            resident_bytes,
         }
     }
 
     fn readiness(&self) -> Readiness {
-        let shards = self.parts.groups.shard_counts();
         Readiness::new(
             self.parts.shutdown.is_requested(),
-            ShardStates {
-                serving: shards.serving,
-                loading: shards.loading,
-                absent: shards.absent,
-            },
+            shard_states(self.parts.groups.shard_counts()),
+            shard_states(self.parts.transactions.shard_counts()),
         )
     }
 }
 
+fn shard_states(counts: ShardCounts) -> ShardStates {
+    ShardStates {
+        serving: counts.serving,
+        loading: counts.loading,
+        absent: counts.absent,
+    }
+}
+
 impl MetricsSource for Monitor {
-    fn metrics(&self) -> String {
-        self.scrape()
+    fn metrics(&self) -> oneshot::Receiver<String> {
+        let (answer, receiver) = oneshot::channel();
+        self.ask(Question::Page(answer));
+        receiver
     }
 
-    fn stats(&self, since_ms: u64) -> Stats {
-        let health = self.health();
-        let history = self.history.lock();
-        history.stats(&self.parts, health, self.forecast.full_in_hours(), since_ms)
+    fn stats(&self, since_ms: u64) -> oneshot::Receiver<Stats> {
+        let (answer, receiver) = oneshot::channel();
+        self.ask(Question::Stats(since_ms, answer));
+        receiver
     }
 
     fn lags(&self, count_max: usize) -> Lags {
@@ -204,7 +257,7 @@ impl MetricsSource for Monitor {
         Lags {
             at: picture.at.map(TimestampMs::get),
             groups: shown.collect(),
-            total: picture.group_count,
+            total: picture.group_count(),
         }
     }
 
@@ -217,6 +270,7 @@ impl MetricsSource for Monitor {
         LagHistory {
             group: group.to_owned(),
             points: points.collect(),
+            groups_max: HISTORIES_MAX,
         }
     }
 }

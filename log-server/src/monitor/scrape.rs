@@ -3,10 +3,9 @@
 //! Its size does not follow the number of partitions: series are by topic, group or API, and of topics and groups the first few hundred.
 //! What is looked at does: a few loads for each partition.
 
-use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
-use crate::http::health::{HealthSource as _, Status};
+use crate::http::health::{HealthSource as _, PartitionCounts, Status};
 use crate::metrics::catalogue::{self as all, Family};
 use crate::metrics::exposition::Page;
 use crate::metrics::front::Waited;
@@ -23,13 +22,14 @@ const PAGE_BYTES: usize = 64 << 10;
 type Column = (&'static Family, fn(&TopicTotals) -> u64);
 
 impl Monitor {
-    /// The page. Blocks for some milliseconds where there are many partitions.
+    /// The page. Takes some milliseconds where there are many partitions.
     pub(super) fn scrape(&self) -> String {
+        let partitions = self.look().partitions;
         let mut page = Page::with_capacity(PAGE_BYTES);
         self.process(&mut page);
-        self.broker(&mut page);
+        self.broker(&mut page, partitions);
         self.fronts(&mut page);
-        self.logs(&mut page);
+        self.logs(&mut page, partitions);
         self.topics(&mut page);
         self.groups(&mut page);
         self.disk(&mut page);
@@ -58,10 +58,10 @@ impl Monitor {
         page.one(all::PROCESS_START, started.as_secs_f64());
     }
 
-    fn broker(&self, page: &mut Page) {
+    fn broker(&self, page: &mut Page, partitions: PartitionCounts) {
         let labels = [env!("CARGO_PKG_VERSION"), &*self.parts.cluster_id];
         page.begin(all::BUILD).sample(&labels, 1_u64);
-        let found = self.status(self.partition_counts());
+        let found = self.status(partitions);
         let mut statuses = page.begin(all::STATUS);
         for (status, label) in [
             (Status::Ok, "ok"),
@@ -93,6 +93,7 @@ impl Monitor {
         for (reason, count) in front.refusals() {
             refused.sample(&[reason], count);
         }
+        refused.sample(&["http-max-connections"], http.refused.get());
         page.one(all::KAFKA_RECEIVED, front.received_bytes.get());
         page.one(all::KAFKA_SENT, front.sent_bytes.get());
         let mut times = page.begin(all::HTTP_SECONDS);
@@ -104,17 +105,16 @@ impl Monitor {
         );
     }
 
-    fn logs(&self, page: &mut Page) {
+    fn logs(&self, page: &mut Page, counts: PartitionCounts) {
         let mut topics = 0_usize;
         self.parts.registry.for_each_topic(|_, _| topics += 1);
         page.one(all::TOPICS, topics);
-        let counts = self.partition_counts();
         let mut partitions = page.begin(all::PARTITIONS);
         partitions.sample(&["online"], counts.online);
         partitions.sample(&["latched"], counts.latched);
         partitions.sample(&["offline"], counts.offline);
         let cleaner = self.parts.cleaner.report();
-        page.one(all::UNCLEANABLE, cleaner.uncleanable.len());
+        page.one(all::UNCLEANABLE, counts.uncleanable);
         page.one(all::CLEANINGS, cleaner.cleanings);
         page.one(all::CLEANER_READ, cleaner.bytes_read);
         page.one(all::CLEANER_WRITTEN, cleaner.bytes_written);
@@ -166,14 +166,11 @@ impl Monitor {
 
     fn groups(&self, page: &mut Page) {
         let picture = self.lag.picture();
-        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
-        for lag in &picture.groups {
-            *states.entry(lag.group.state).or_default() += 1;
-        }
         let mut groups = page.begin(all::GROUPS);
-        for (state, count) in states {
-            groups.sample(&[state], count);
+        for (state, count) in &picture.states {
+            groups.sample(&[state], *count);
         }
+        page.one(all::GROUPS_HIDDEN, picture.hidden_count());
         let pairs = picture.groups.iter().flat_map(|group| {
             let name = &*group.group.group;
             group.topics.iter().map(move |topic| (name, topic))
@@ -194,16 +191,20 @@ impl Monitor {
                 );
             }
         }
-        page.one(all::GROUPS_HIDDEN, hidden.len());
+        page.one(all::GROUP_TOPICS_HIDDEN, hidden.len());
         if let Some(at) = picture.at {
             page.one(all::LAG_LOOKED, whole(at.get().max(0).cast_unsigned()) / 1000.0);
         }
         page.one(all::OUT_OF_RANGE, self.parts.groups.out_of_range_count());
-        let shards = self.parts.groups.shard_counts();
         let mut states = page.begin(all::COORDINATOR_SHARDS);
-        states.sample(&["serving"], shards.serving);
-        states.sample(&["loading"], shards.loading);
-        states.sample(&["absent"], shards.absent);
+        for (coordinator, shards) in [
+            ("groups", self.parts.groups.shard_counts()),
+            ("transactions", self.parts.transactions.shard_counts()),
+        ] {
+            states.sample(&[coordinator, "serving"], shards.serving);
+            states.sample(&[coordinator, "loading"], shards.loading);
+            states.sample(&[coordinator, "absent"], shards.absent);
+        }
     }
 
     fn disk(&self, page: &mut Page) {

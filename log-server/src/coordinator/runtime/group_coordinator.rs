@@ -162,7 +162,7 @@ impl GroupCoordinator {
         answers.into_iter().map(|answer| Ok(answer?)).collect()
     }
 
-    /// How the shards are; none while there is no topic.
+    /// How the shards are; none while there is no topic. Never waits.
     #[must_use]
     pub fn shard_counts(&self) -> ShardCounts {
         self.hosts.counts()

@@ -18,7 +18,6 @@ use log_core::clock::{Clock, SteadyMs};
 use log_core::model::{Offset, ProducerId};
 use log_core::producer_state::verification::TransactionProof;
 use log_core::record::control::{TransactionEnd, TransactionOutcome};
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::group::context::Ticket;
@@ -28,6 +27,7 @@ use crate::coordinator::runtime::load::Loaded;
 use crate::coordinator::runtime::markers::MarkerError;
 use crate::coordinator::runtime::serving::{Pending, Refusal, Serving, not_available};
 use crate::coordinator::runtime::shard::Shard;
+use crate::coordinator::runtime::standing::{Standing, State, StateCell};
 use crate::coordinator::runtime::tidy::{Chunk, Rewritten, TidyError, TidyTuning};
 use crate::coordinator::runtime::topics::ImageTopics;
 use crate::metadata::controller::Controller;
@@ -85,16 +85,7 @@ pub(super) struct ShardHost<S: Shard> {
     tidy_at: AtomicU64,
     /// How many shards it had.
     incarnations: AtomicU64,
-    state: Mutex<State<S>>,
-}
-
-#[derive(Debug)]
-enum State<S: Shard> {
-    /// There is no shard, and this is what commands are told.
-    Absent(HostError),
-    Serving(Box<Serving<S>>),
-    /// For good.
-    Stopped,
+    state: StateCell<S>,
 }
 
 impl<S: Shard> ShardHost<S> {
@@ -106,7 +97,7 @@ impl<S: Shard> ShardHost<S> {
             context,
             partition,
             bell: FetchWaiter::new(),
-            state: Mutex::new(State::Absent(HostError::LoadInProgress)),
+            state: StateCell::loading(),
         })
     }
 
@@ -128,6 +119,11 @@ impl<S: Shard> ShardHost<S> {
     /// The clock that deadlines are on.
     pub(super) fn steady(&self) -> SteadyMs {
         self.context.clock.steady()
+    }
+
+    /// How its shard is, or was a moment ago. Never waits.
+    pub(super) fn standing(&self) -> Standing {
+        self.state.standing()
     }
 
     /// What commands are told, if there is no shard.
@@ -386,7 +382,7 @@ impl<S: Shard> ShardHost<S> {
     /// Whether the log has grown so large that tidying it up may be worth it.
     pub(super) fn is_tidying_due(&self) -> bool {
         self.tidy_at.load(Ordering::Relaxed) <= self.partition.size_in_bytes()
-            && matches!(&*self.state.lock(), State::Serving(_))
+            && self.standing() == Standing::Serving
     }
 
     /// Says at which size to look again.

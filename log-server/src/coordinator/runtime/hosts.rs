@@ -14,6 +14,7 @@ use crate::coordinator::runtime::host::{HostContext, ShardHost};
 use crate::coordinator::runtime::keeper::keep;
 use crate::coordinator::runtime::shard::Shard;
 use crate::coordinator::runtime::shard_topic::partition_for;
+use crate::coordinator::runtime::standing::Standing;
 use crate::metadata::error::ControllerError;
 
 /// Shards by how they are.
@@ -90,7 +91,11 @@ impl<S: Shard> ShardHosts<S> {
 
     /// Returns when the name's shard can be asked: the topic is made if need be. A shard that is still being read counts.
     pub(super) async fn ready(&self, name: &str) -> Result<(), HostError> {
-        match self.host(name).await?.absence() {
+        let host = self.host(name).await?;
+        if host.standing() != Standing::Absent {
+            return Ok(());
+        }
+        match host.absence() {
             None | Some(HostError::LoadInProgress) => Ok(()),
             Some(error) => Err(error),
         }
@@ -112,14 +117,14 @@ impl<S: Shard> ShardHosts<S> {
         answers
     }
 
-    /// How the shards are; none while there is no topic.
+    /// How the shards are; none while there is no topic. Never waits.
     pub(super) fn counts(&self) -> ShardCounts {
         let mut counts = ShardCounts::default();
         for host in self.all() {
-            match host.absence() {
-                None => counts.serving += 1,
-                Some(HostError::LoadInProgress) => counts.loading += 1,
-                Some(_) => counts.absent += 1,
+            match host.standing() {
+                Standing::Serving => counts.serving += 1,
+                Standing::Loading => counts.loading += 1,
+                Standing::Absent => counts.absent += 1,
             }
         }
         counts

@@ -3,12 +3,17 @@
 //! The lag in time is the age of the first record that the group has yet to read: whoever watches it learns how late answers are,
 //! whatever the traffic. An offset outside its log is one whose consumer will start anew, by its own `auto.offset.reset`; it is
 //! said when somebody asks for it, and counted.
+//!
+//! The lag in records costs a few loads; that in time reads a record for each partition that is behind. So only the thousand that are
+//! furthest behind get one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use log_core::config::TimestampType;
 use log_core::model::{Offset, TimestampMs};
-use log_core::record::batch::batches;
+use log_core::record::batch::{BatchHeader, batches};
 use log_core::segment::segment::Patience;
 use parking_lot::Mutex;
 
@@ -20,8 +25,11 @@ use crate::coordinator::runtime::load::DECOMPRESSED_BYTES_MAX;
 use crate::coordinator::runtime::topics::{range, range_of};
 use crate::partition::offset_query::blocking;
 use crate::partition::partition::{Isolation, Partition, PartitionRead};
+use crate::partition::registry::PartitionRegistry;
 use crate::partition::throttle::Throttle;
 
+/// So many records are read in one look, for the lag in time.
+const TIMES_MAX: usize = 1_000;
 /// So many offsets outside their logs are remembered one by one.
 const COUNTED_MAX: usize = 1_000;
 
@@ -38,7 +46,8 @@ pub struct PartitionLag {
     pub range: Option<LogRange>,
     /// How many records there are that the group has not read.
     pub records: Option<i64>,
-    /// How old the first of them is; 0 if there is none. `None` if it cannot be read, or has no time.
+    /// How old the first of them is; 0 if there is none. `None` if it cannot be read, or has no time, or a thousand others are further
+    /// behind.
     pub time_ms: Option<i64>,
 }
 
@@ -88,9 +97,11 @@ impl GroupCoordinator {
         let look = move || {
             let rows = committed.into_iter().map(|(topic, partition, committed)| {
                 let log = partitions.get(&topic, partition);
-                lag_of(log.as_deref(), topic, partition, committed, now)
+                records_behind(log.as_deref(), topic, partition, committed)
             });
-            rows.collect()
+            let mut rows: Vec<PartitionLag> = rows.collect();
+            find_times(rows.iter_mut().collect(), &partitions, now);
+            rows
         };
         blocking(look).await.map_err(|_| GroupError::NotCoordinator)
     }
@@ -188,20 +199,6 @@ impl Seen {
     }
 }
 
-fn lag_of(
-    log: Option<&Partition>,
-    topic: Arc<str>,
-    partition: i32,
-    committed: i64,
-    now: TimestampMs,
-) -> PartitionLag {
-    let mut lag = records_behind(log, topic, partition, committed);
-    if let Some(log) = log {
-        lag.time_ms = time_behind(log, &lag, now);
-    }
-    lag
-}
-
 /// The lag in records; that in time is known where there is none.
 pub(super) fn records_behind(
     log: Option<&Partition>,
@@ -221,12 +218,23 @@ pub(super) fn records_behind(
     }
 }
 
-/// The lag in time. Blocks where there is one: the record has to be read.
-pub(super) fn time_behind(log: &Partition, lag: &PartitionLag, now: TimestampMs) -> Option<i64> {
-    let range = lag.range?;
-    if lag.records == Some(0) {
-        return Some(0);
+/// Finds the lag in time of those that are furthest behind. Blocks: records have to be read.
+pub(super) fn find_times(lags: Vec<&mut PartitionLag>, partitions: &PartitionRegistry, now: TimestampMs) {
+    let mut behind = lags;
+    behind.retain(|lag| lag.records.is_some_and(|records| 0 < records));
+    if TIMES_MAX < behind.len() {
+        behind.sort_by_key(|lag| Reverse(lag.records));
+        behind.truncate(TIMES_MAX);
     }
+    for lag in behind {
+        if let Some(log) = partitions.get(&lag.topic, lag.partition) {
+            lag.time_ms = time_behind(&log, lag, now);
+        }
+    }
+}
+
+fn time_behind(log: &Partition, lag: &PartitionLag, now: TimestampMs) -> Option<i64> {
+    let range = lag.range?;
     let time = first_time(log, first_unread(lag.committed, range), range.end)?;
     Some(now.saturating_since(time).max(0))
 }
@@ -248,6 +256,9 @@ fn first_time(log: &Partition, from: Offset, end: Offset) -> Option<TimestampMs>
         };
         let slice = log.read(&read, Patience::MayBlock).ok()?;
         let batch = batches(&slice.records).next()?.ok()?;
+        if let Some(time) = time_in_header(batch.header(), from) {
+            return Some(time);
+        }
         if !batch.header().attributes.is_control() {
             for record in batch.records(&mut scratch, DECOMPRESSED_BYTES_MAX).ok()? {
                 let record = record.ok()?;
@@ -259,4 +270,16 @@ fn first_time(log: &Partition, from: Offset, end: Offset) -> Option<TimestampMs>
         next = batch.header().next_offset();
     }
     None
+}
+
+/// The time of a batch's first record, where `from` is its offset and the header knows it: nothing has to be unpacked then. A producer's batch
+/// says it. One that was compacted may have lost that record, and the field may hold another time.
+fn time_in_header(header: &BatchHeader, from: Offset) -> Option<TimestampMs> {
+    let attributes = header.attributes;
+    let is_whole = u64::from(header.record_count) == u64::from(header.last_offset_delta) + 1;
+    let is_its_time = attributes.timestamp_type() == TimestampType::CreateTime
+        && !attributes.has_delete_horizon()
+        && !attributes.is_control();
+    let is_known = from == header.base_offset && is_whole && is_its_time;
+    Some(header.base_timestamp).filter(|time| is_known && *time != TimestampMs::NONE)
 }

@@ -1,7 +1,7 @@
 //! The lag of all groups, looked at every few seconds for those who ask often: metrics, and the console's plots.
 //!
-//! A look must stay cheap with many groups. The lag in records costs a few loads; the lag in time reads a record for each partition that is
-//! behind, so only the thousand that are furthest behind get one. Of groups beyond the first thousand only the number is told.
+//! A look must stay cheap with many groups. All are counted, by state; the first thousand by name are asked what they have committed, and of those
+//! the first two hundred are remembered. How far they are behind in time is found as `lag` does it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,20 +10,19 @@ use arc_swap::ArcSwap;
 use log_core::model::TimestampMs;
 use parking_lot::Mutex;
 
-use crate::coordinator::group::admin::list::{GroupFilter, ListedGroup};
+use crate::coordinator::group::admin::census::Census;
+use crate::coordinator::group::admin::list::ListedGroup;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
-use crate::coordinator::runtime::lag::{PartitionLag, records_behind, time_behind};
+use crate::coordinator::runtime::lag::{PartitionLag, find_times, records_behind};
 use crate::partition::offset_query::blocking;
 use crate::partition::registry::PartitionRegistry;
 
 /// So many groups are looked at, the first by name.
 const GROUPS_MAX: usize = 1_000;
-/// So many records are read in one look, for the lag in time.
-const TIMES_MAX: usize = 1_000;
 /// So many looks are remembered: half an hour at five seconds,
 const POINTS_MAX: usize = 360;
-/// of so many groups.
-const HISTORIES_MAX: usize = 200;
+/// of so many groups, the first by name.
+pub const HISTORIES_MAX: usize = 200;
 
 /// How far a group is behind on one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,10 +66,24 @@ impl GroupLag {
 pub struct LagPicture {
     /// When; nothing before the first look.
     pub at: Option<TimestampMs>,
-    /// By name.
+    /// Those that were looked at, by name.
     pub groups: Vec<GroupLag>,
+    /// All that there are, by Kafka's name for their state.
+    pub states: BTreeMap<&'static str, usize>,
+}
+
+impl LagPicture {
     /// Groups that there are.
-    pub group_count: usize,
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.states.values().sum()
+    }
+
+    /// Groups whose lag was not looked at: there are too many, or what they have committed is being read.
+    #[must_use]
+    pub fn hidden_count(&self) -> usize {
+        self.group_count().saturating_sub(self.groups.len())
+    }
 }
 
 /// One group's lag at one moment of the past.
@@ -107,14 +120,13 @@ impl LagWatch {
 
     /// Looks at all groups.
     pub async fn look(&self, coordinator: &GroupCoordinator) {
-        let all = GroupFilter::default();
-        let shards = coordinator.run_all(move |shard, _| shard.list_groups(&all)).await;
-        let mut listed: Vec<ListedGroup> = shards.into_iter().flatten().flatten().collect();
-        listed.sort_by(|a, b| a.group.cmp(&b.group));
-        let group_count = listed.len();
-        listed.truncate(GROUPS_MAX);
-        let mut committed = Vec::with_capacity(listed.len());
-        for group in listed {
+        let shards = coordinator.run_all(|shard, _| shard.census(GROUPS_MAX)).await;
+        let mut all = Census::default();
+        for census in shards.into_iter().flatten() {
+            all.add(census, GROUPS_MAX);
+        }
+        let mut committed = Vec::with_capacity(all.first.len());
+        for group in all.first {
             let name = Arc::clone(&group.group);
             let offsets = coordinator
                 .run(&group.group, move |shard, _| shard.committed_offsets(&name))
@@ -132,24 +144,22 @@ impl LagWatch {
         let picture = LagPicture {
             at: Some(now),
             groups,
-            group_count,
+            states: all.states,
         };
         self.remember(&picture, now);
         self.picture.store(Arc::new(picture));
     }
 
     fn remember(&self, picture: &LagPicture, at: TimestampMs) {
+        let remembered = picture.groups.get(..HISTORIES_MAX).unwrap_or(&picture.groups);
         let mut histories = self.histories.lock();
         let is_there = |name: &Arc<str>| {
-            let place = picture.groups.binary_search_by(|lag| lag.group.group.cmp(name));
+            let place = remembered.binary_search_by(|lag| lag.group.group.cmp(name));
             place.is_ok()
         };
         histories.retain(|name, _| is_there(name));
-        for lag in &picture.groups {
+        for lag in remembered {
             let name = &lag.group.group;
-            if HISTORIES_MAX <= histories.len() && !histories.contains_key(name) {
-                continue;
-            }
             let points = histories.entry(Arc::clone(name)).or_default();
             if POINTS_MAX <= points.len() {
                 points.pop_front();
@@ -180,13 +190,7 @@ fn lags(committed: Vec<Committed>, partitions: &PartitionRegistry, now: Timestam
             (place, records_behind(log.as_deref(), topic, partition, offset))
         }));
     }
-    let mut furthest: Vec<&mut PartitionLag> = rows.iter_mut().map(|(_, lag)| lag).collect();
-    furthest.sort_by_key(|lag| std::cmp::Reverse(lag.records));
-    for lag in furthest.into_iter().take(TIMES_MAX) {
-        if let Some(log) = partitions.get(&lag.topic, lag.partition) {
-            lag.time_ms = time_behind(&log, lag, now);
-        }
-    }
+    find_times(rows.iter_mut().map(|(_, lag)| lag).collect(), partitions, now);
     for (place, lag) in &rows {
         // A topic that is gone, or off-line: nobody can be behind on it.
         if let (Some(group), Some(records)) = (groups.get_mut(*place), lag.records) {

@@ -18,6 +18,7 @@ pub mod markers;
 mod serving;
 mod shard;
 pub mod shard_topic;
+mod standing;
 mod tidy;
 mod topics;
 pub mod transaction_coordinator;

@@ -17,7 +17,7 @@ use crate::coordinator::group::error::GroupError;
 use crate::coordinator::record::RecordFormatError;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::host::HostContext;
-use crate::coordinator::runtime::hosts::ShardHosts;
+use crate::coordinator::runtime::hosts::{ShardCounts, ShardHosts};
 use crate::coordinator::runtime::markers::write_markers;
 use crate::coordinator::runtime::shard::{BatchOwner, Effects, LogRecord, Shard, World};
 use crate::coordinator::runtime::shard_topic::{TRANSACTIONS_TOPIC, new_topic};
@@ -90,6 +90,12 @@ impl TransactionCoordinator {
     /// The topic cannot be made, or the id's partition is off-line.
     pub async fn ready(&self, transactional_id: &str) -> Result<(), TransactionError> {
         Ok(self.hosts.ready(transactional_id).await?)
+    }
+
+    /// How the shards are; none while there is no topic. Never waits.
+    #[must_use]
+    pub fn shard_counts(&self) -> ShardCounts {
+        self.hosts.counts()
     }
 
     /// Gives a producer its identity, and fences the one before.

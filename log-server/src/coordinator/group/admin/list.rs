@@ -42,14 +42,19 @@ impl GroupShard {
     /// The groups that a filter wants, by name.
     #[must_use]
     pub fn list_groups(&self, filter: &GroupFilter) -> Vec<ListedGroup> {
-        let all = self.groups.iter().map(|(name, group)| ListedGroup {
+        self.listed()
+            .filter(|listed| filter.wants(listed.state, listed.kind))
+            .collect()
+    }
+
+    /// All groups, by name.
+    pub(super) fn listed(&self) -> impl Iterator<Item = ListedGroup> {
+        self.groups.iter().map(|(name, group)| ListedGroup {
             group: Arc::clone(name),
             protocol_type: group.protocol_type().to_owned(),
             state: group.state_name(),
             kind: kind(group),
-        });
-        all.filter(|listed| filter.wants(listed.state, listed.kind))
-            .collect()
+        })
     }
 }
 

@@ -1,5 +1,8 @@
 //! Who is answered when: an answer leaves when the disk has what it tells of, and what it may have seen.
 
+use std::sync::mpsc;
+use std::thread;
+
 use super::*;
 
 #[tokio::test]
@@ -86,4 +89,48 @@ async fn a_parked_request_hears_of_the_end() {
     broker.sync();
     assert_eq!(end_of(written).await, Ok(1), "it was carried out before");
     broker.groups.closed().await;
+}
+
+/// Holds a group's shard, as a disk would that an append waits for, until the sender is dropped.
+fn hold(broker: &Broker, group: &str) -> (mpsc::Sender<()>, thread::JoinHandle<Result<(), GroupError>>) {
+    let (entered, has_entered) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let (groups, name) = (Arc::clone(&broker.groups), group.to_owned());
+    let runtime = tokio::runtime::Handle::current();
+    let thread = thread::spawn(move || {
+        let command = move |_: &mut GroupShard, _: &mut Context<'_>| {
+            entered.send(()).unwrap();
+            assert!(released.recv().is_err());
+        };
+        runtime.block_on(groups.run(&name, command))
+    });
+    has_entered.recv_timeout(HANG).unwrap();
+    (release, thread)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_shard_that_waits_for_its_disk_holds_up_nobody_else() {
+    let broker = Broker::ready(&MemFileSystem::new()).await;
+    let other = broker.neighbour_of("g");
+    let (release, held) = hold(&broker, "g");
+
+    let groups = Arc::clone(&broker.groups);
+    let (count, counted) = mpsc::channel();
+    thread::spawn(move || count.send(groups.shard_counts()));
+    let counts = counted.recv_timeout(HANG);
+
+    // Both on the one thread of the runtime, in this order.
+    let groups = Arc::clone(&broker.groups);
+    let waits = tokio::spawn(async move { groups.run("g", |_, _| ()).await });
+    let groups = Arc::clone(&broker.groups);
+    let (answer, answered) = mpsc::channel();
+    let goes_on = tokio::spawn(async move { answer.send(groups.run(&other, |_, _| ()).await) });
+    let answered = answered.recv_timeout(HANG);
+
+    drop(release);
+    held.join().unwrap().unwrap();
+    assert_eq!(end_of(waits).await, Ok(()));
+    end_of(goes_on).await.unwrap();
+    assert_eq!(counts.unwrap().loading, 0);
+    assert_eq!(answered, Ok(Ok(())));
 }

@@ -1,10 +1,12 @@
 //! How far groups are behind on a real log, which is their own topic's: each commit is a record there.
 //! Offsets outside a log are counted when somebody asks for them.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::coordinator::group::offsets::fetch::{FetchOffsetsRequest, NamedBy};
-use crate::coordinator::runtime::lag::PartitionLag;
-use crate::coordinator::runtime::lag_watch::LagWatch;
+use crate::coordinator::runtime::lag::{PartitionLag, find_times};
+use crate::coordinator::runtime::lag_watch::{HISTORIES_MAX, LagWatch};
 
 /// A commit for the partition that the group's own records stand in.
 async fn commit_own(broker: &Broker, group: &str, offset: i64) {
@@ -96,7 +98,10 @@ async fn the_watch_sees_all_groups_and_remembers_a_while() {
     let broker = Broker::ready(&files).await;
     let watch = LagWatch::default();
     watch.look(&broker.groups).await;
-    assert_eq!((watch.picture().at, watch.picture().group_count), (Some(NOW), 0));
+    assert_eq!(
+        (watch.picture().at, watch.picture().group_count()),
+        (Some(NOW), 0)
+    );
 
     commit_own(&broker, "g", 0).await;
     broker.clock.set(NOW.saturating_plus(3_000));
@@ -116,4 +121,80 @@ async fn the_watch_sees_all_groups_and_remembers_a_while() {
     let records: Vec<_> = watch.history("g").iter().map(|point| point.records).collect();
     assert_eq!(records, [1, 0]);
     assert_eq!(watch.history("h"), []);
+}
+
+/// Groups that have committed, each in its own shard.
+async fn commit_all(broker: &Broker, groups: &[String]) {
+    let mut by_shard: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    for group in groups {
+        let shard = broker.partition_of(group).name().partition;
+        by_shard.entry(shard).or_default().push(group.clone());
+    }
+    let commits = by_shard.into_values().map(|names| {
+        let groups = Arc::clone(&broker.groups);
+        tokio::spawn(async move {
+            let command = |_: &mut GroupShard, context: &mut Context<'_>| {
+                context.records.extend(names.iter().map(|name| commit(name, 0)));
+            };
+            groups.run(&names[0], command).await
+        })
+    });
+    let commits: Vec<_> = commits.collect();
+    settle().await;
+    broker.sync();
+    for commit in commits {
+        end_of(commit).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn all_groups_are_counted_and_the_first_thousand_looked_at() {
+    let files = MemFileSystem::new();
+    let broker = Broker::ready(&files).await;
+    let names: Vec<String> = (0..1_100).map(|n| format!("g{n:04}")).collect();
+    commit_all(&broker, &names).await;
+    let watch = LagWatch::default();
+    timeout(HANG, watch.look(&broker.groups)).await.unwrap();
+    let picture = watch.picture();
+    assert_eq!(picture.states, BTreeMap::from([("Empty", 1_100)]));
+    assert_eq!((picture.group_count(), picture.hidden_count()), (1_100, 100));
+    let seen: Vec<_> = picture.groups.iter().map(|lag| &*lag.group.group).collect();
+    assert_eq!(seen, names[..1_000]);
+    assert_eq!(watch.history(&names[HISTORIES_MAX - 1]).len(), 1);
+    assert_eq!(watch.history(&names[HISTORIES_MAX]), []);
+    // A group that comes before the others takes the place of the last.
+    commit_all(&broker, &["a".to_owned()]).await;
+    timeout(HANG, watch.look(&broker.groups)).await.unwrap();
+    assert_eq!(watch.history("a").len(), 1);
+    assert_eq!(watch.history(&names[HISTORIES_MAX - 1]), []);
+}
+
+#[tokio::test]
+async fn records_are_read_for_those_that_are_furthest_behind() {
+    let files = MemFileSystem::new();
+    let broker = Broker::ready(&files).await;
+    commit_own(&broker, "g", 0).await;
+    let behind = lag(&broker, "g").await;
+    let mut lags: Vec<_> = (0..=1_000)
+        .map(|records| PartitionLag {
+            records: Some(1_000 - records),
+            time_ms: None,
+            ..behind.clone()
+        })
+        .collect();
+    let further = PartitionLag {
+        records: Some(1_001),
+        ..lags[0].clone()
+    };
+    lags.push(further);
+    find_times(
+        lags.iter_mut().collect(),
+        &broker.partitions,
+        NOW.saturating_plus(7),
+    );
+    let unknown: Vec<_> = lags.iter().filter(|lag| lag.time_ms.is_none()).collect();
+    let unknown: Vec<_> = unknown.iter().map(|lag| lag.records).collect();
+    // Who is not behind was not looked at either.
+    assert_eq!(unknown, [Some(1), Some(0)]);
+    assert_eq!(lags[0].time_ms, Some(7));
 }
