@@ -109,7 +109,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::BetweenOr(1, 9, -1),
         "-1",
         &[broker("compression.gzip.level", Unit::Same)],
-        "How hard gzip tries where the broker compresses batches itself; -1 is the codec's default.",
+        "Kept for compatibility, without effect: batches stay as the producer compressed them.",
     ),
     key(
         "compression.lz4.level",
@@ -117,7 +117,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::Between(1, 17),
         "9",
         &[broker("compression.lz4.level", Unit::Same)],
-        "How hard lz4 tries where the broker compresses batches itself.",
+        "Kept for compatibility, without effect: batches stay as the producer compressed them.",
     ),
     key(
         "compression.type",
@@ -125,7 +125,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
         "producer",
         &[broker("compression.type", Unit::Same)],
-        "The codec batches are stored in. `producer` keeps them as they arrive.",
+        "Kept for compatibility: batches stay as the producer compressed them, whatever it says.",
     ),
     key(
         "compression.zstd.level",
@@ -133,7 +133,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::Between(-131_072, 22),
         "3",
         &[broker("compression.zstd.level", Unit::Same)],
-        "How hard zstd tries where the broker compresses batches itself.",
+        "Kept for compatibility, without effect: batches stay as the producer compressed them.",
     ),
     key(
         "delete.retention.ms",
@@ -274,7 +274,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::AtLeast(1),
         "1",
         &[broker("min.insync.replicas", Unit::Same)],
-        "How many replicas must have a record before acks=all is answered. One node has one replica.",
+        "Kept for compatibility: one node has one replica, and acks=all is answered when that has the record, whatever it says.",
     ),
     key(
         "preallocate",

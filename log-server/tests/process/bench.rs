@@ -93,6 +93,13 @@ fn loads_end_with_a_result_that_adds_up() {
     for word in ["end to end", "synced", "0 lost", "p99.99"] {
         assert!(table.to_lowercase().contains(word), "{word}: {table}");
     }
+    let nowhere = directory.path().join("none/report.html");
+    let unwritten = format!("bench produce -n 100 --topic mine --report {}", nowhere.display());
+    let table = ends_with(1, &run(&at, &unwritten, b""));
+    assert!(
+        table.contains("0 lost"),
+        "the result is shown all the same: {table}"
+    );
     let left = ends_with(0, &run(&at, "topic list --json", b""));
     assert!(left.contains("mine"), "a topic that was given stays: {left}");
     ends_with(

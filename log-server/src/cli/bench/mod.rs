@@ -39,8 +39,20 @@ pub(crate) async fn run(arguments: &LoadArgs, connection: &ConnectionArgs, outpu
     screen.line.clear();
     let is_interrupted = screen.is_interrupted.load(Ordering::Relaxed);
     let result = result.map_err(failure_of)?;
+    // Shown first: a file that cannot be written must not take an hour's result with it.
+    if output.is_json() {
+        output.json(&result)?;
+    } else {
+        summary::show(&result, output)?;
+    }
+    write_files(arguments, &result)?;
+    verdict(&result, is_interrupted)
+}
+
+/// Writes the files that were asked for.
+fn write_files(arguments: &LoadArgs, result: &RunResult) -> Outcome {
     if let Some(path) = &arguments.output {
-        let text = serde_json::to_string_pretty(&result).unwrap_or_default();
+        let text = serde_json::to_string_pretty(result).unwrap_or_default();
         std::fs::write(path, text + "\n")
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
     }
@@ -48,15 +60,10 @@ pub(crate) async fn run(arguments: &LoadArgs, connection: &ConnectionArgs, outpu
         report::write_page(
             path,
             &format!("{} on {}", result.workload, result.label),
-            std::slice::from_ref(&result),
+            std::slice::from_ref(result),
         )?;
     }
-    if output.is_json() {
-        output.json(&result)?;
-    } else {
-        summary::show(&result, output)?;
-    }
-    verdict(&result, is_interrupted)
+    Ok(())
 }
 
 /// Runs the load; Ctrl-C ends it early, in order.

@@ -44,21 +44,25 @@ export const send = (method, address, body) =>
     body: body === undefined ? undefined : JSON.stringify(body),
   });
 
-// The lines of an NDJSON answer, as they come.
+// The lines of an NDJSON answer, as they come. Who wants no more of them ends the answer.
 export async function* lines(address, signal) {
   const response = await fetch(address, { signal, headers: { accept: "application/x-ndjson" } });
   if (!response.ok) await answered(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    rest += value;
-    const parts = rest.split("\n");
-    rest = parts.pop();
-    for (const part of parts) if (part.trim() !== "") yield JSON.parse(part);
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      rest += value;
+      const parts = rest.split("\n");
+      rest = parts.pop();
+      for (const part of parts) if (part.trim() !== "") yield JSON.parse(part);
+    }
+    if (rest.trim() !== "") yield JSON.parse(rest);
+  } finally {
+    reader.cancel().catch(() => {});
   }
-  if (rest.trim() !== "") yield JSON.parse(rest);
 }
 
 // What an address answers, kept while it is asked again: { data, error, isLoading, reload }. With `every`, in so many

@@ -70,13 +70,20 @@ export function clock(ms, withMs = false) {
   return withMs ? `${text}.${pad(at.getMilliseconds(), 3)}` : text;
 }
 
+// What a record says of its time may lie beyond what the browser has dates for.
+const TIME_MAX = 8.64e15;
+
 // The time of day, with the date unless it is today's.
 export function time(ms) {
   if (ms == null || ms < 0) return "no time";
+  if (ms > TIME_MAX) return String(ms);
   return day(ms) === day(Date.now()) ? clock(ms, true) : `${day(ms)} ${clock(ms, true)}`;
 }
 
-export const timeLong = (ms) => (ms == null || ms < 0 ? "no time" : `${new Date(ms).toISOString()} (${ms})`);
+export function timeLong(ms) {
+  if (ms == null || ms < 0) return "no time";
+  return ms > TIME_MAX ? String(ms) : `${new Date(ms).toISOString()} (${ms})`;
+}
 
 // What <input type="datetime-local"> takes.
 export const inputTime = (ms) => `${day(ms)}T${clock(ms)}`;
@@ -85,6 +92,9 @@ export function ago(ms) {
   const since = Date.now() - ms;
   return since < 0 ? "in the future" : `${duration(since)} ago`;
 }
+
+// Where clients connect; an address of IPv6 stands in brackets.
+export const endpoint = ({ host, port }) => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`);
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 

@@ -15,14 +15,20 @@ export function isJson(text) {
 
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null|[{}[\],:]/g;
 
-// The text of a JSON document, indented: a list of [kind, text].
-export function pretty(source) {
+// Deeper, a line begins no further in: nesting must not multiply the size of a text.
+const DEPTH_MAX = 40;
+
+// The text of a JSON document, indented: a list of [kind, text]. It ends early when it has `max` of them.
+export function pretty(source, max = Infinity) {
   const out = [];
-  const tokens = source.match(TOKEN) ?? [];
+  const tokens = source.matchAll(TOKEN);
+  const following = () => tokens.next().value?.[0];
   let depth = 0;
-  const line = () => out.push(["space", `\n${"  ".repeat(depth)}`]);
-  tokens.forEach((token, place) => {
-    const next = tokens[place + 1];
+  const line = () => out.push(["space", `\n${"  ".repeat(Math.min(depth, DEPTH_MAX))}`]);
+  let before;
+  let token = following();
+  while (token !== undefined && out.length < max) {
+    const next = following();
     if (token === "{" || token === "[") {
       out.push(["mark", token]);
       const isEmpty = next === "}" || next === "]";
@@ -31,7 +37,6 @@ export function pretty(source) {
         line();
       }
     } else if (token === "}" || token === "]") {
-      const before = tokens[place - 1];
       if (before !== "{" && before !== "[") {
         depth -= 1;
         line();
@@ -46,7 +51,9 @@ export function pretty(source) {
       const kind = token[0] === '"' ? (next === ":" ? "key" : "text") : /^[-\d]/.test(token) ? "number" : "word";
       out.push([kind, token]);
     }
-  });
+    before = token;
+    token = next;
+  }
   return out;
 }
 
@@ -56,6 +63,6 @@ export const prettyText = (source) => pretty(source).map(([, text]) => text).joi
 const TOKENS_MAX = 20000;
 
 export function Json({ source }) {
-  const tokens = pretty(source);
+  const tokens = pretty(source, TOKENS_MAX + 1);
   return html`<pre class="code">${tokens.slice(0, TOKENS_MAX).map(([kind, text]) => (kind === "mark" || kind === "space" ? text : html`<span class=${`json-${kind}`}>${text}</span>`))}${tokens.length > TOKENS_MAX && " …"}</pre>`;
 }

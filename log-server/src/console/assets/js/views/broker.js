@@ -2,7 +2,7 @@
 
 import { html } from "../../vendor/htm-preact-3.1.1.js";
 import { path, useResource } from "../api.js";
-import { bytes, count, duration, hours, plural } from "../format.js";
+import { bytes, count, duration, endpoint, hours, plural } from "../format.js";
 import { Copy, Problem, Tile } from "../ui.js";
 import { Configs } from "./configs.js";
 
@@ -13,7 +13,7 @@ export function Broker() {
   const { data } = cluster;
   const now = stats.data;
   const broker = data?.brokers[0];
-  const kafka = broker && `${broker.host}:${broker.port}`;
+  const kafka = broker && endpoint(broker);
   return html`
     <header class="page"><h1>Broker</h1>
       <div class="actions"><a class="button" href="metrics">/metrics</a><a class="button" href="openapi.json">/openapi.json</a></div></header>

@@ -13,7 +13,8 @@ const ROWS_MAX = 500;
 
 export function Group({ name }) {
   const { data: group, error, reload } = useResource(path(["groups", name]), { every: 3000 });
-  const lag = useResource(path(["groups", name, "lag"]), { every: 3000 });
+  // A record is read for each partition that is behind: not as often as the rest.
+  const lag = useResource(path(["groups", name, "lag"]), { every: 10000 });
   const [dialog, setDialog] = useState(null);
   if (error?.status === 404) return html`<h1>${name}</h1><${Problem} error=${error} /><p><a href="#/groups">All groups</a></p>`;
   const close = () => {
@@ -54,6 +55,7 @@ function History({ name }) {
     const points = data?.points ?? [];
     return [points.map((point) => point.at / 1000), points.map((point) => point.records), points.map((point) => point.time_ms)];
   }, [data]);
+  if (data && x.length === 0) return html`<p class="faint">No plot: nobody has looked yet, or the group is not among the first ${count(data.groups_max)} by name, whose lag is remembered.</p>`;
   if (x.length < 2) return null;
   return html`<section class="plots">
     <${Plot} title="Records behind" sync=${name} x=${x} format=${short} floor=${10} height=${150} series=${[{ label: "records", values: records, color: "--out", fill: "--out-faint" }]} />

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { get, path, useResource } from "../api.js";
-import { bytes, count, duration, hours, micros, rate, short } from "../format.js";
+import { bytes, count, duration, hours, micros, plural, rate, short } from "../format.js";
 import { BYTE_STEPS, Plot } from "../plot.js";
 import { href } from "../router.js";
 import { Badge, Problem, Tile } from "../ui.js";
@@ -52,7 +52,7 @@ export function Overview() {
   if (!stats) return html`<h1>Overview</h1><${Problem} error=${error} />`;
   const last = (name, back = 3) => recent(column(name).slice(-back));
   const { health } = stats;
-  const isShort = health.disk_available_bytes / stats.disk_total_bytes < 0.05 || (stats.disk_full_in_hours ?? Infinity) < 24;
+  const isShort = health.space_is_short || (stats.disk_full_in_hours ?? Infinity) < 24;
   return html`
     <header class="page">
       <h1>Overview</h1>
@@ -100,14 +100,16 @@ const recent = (values) => (known(values).length ? known(values).reduce((a, b) =
 const worst = (values) => (known(values).length ? Math.max(...known(values)) : null);
 
 function Trouble({ health }) {
-  const { latched, offline } = health.partitions;
+  const { latched, offline, uncleanable } = health.partitions;
   if (health.status === "ok") return null;
   const words = [
-    latched > 0 && `${latched} partitions refuse writes until their logs are reopened`,
-    offline > 0 && `${offline} partitions are off-line`,
+    latched > 0 && `${plural(latched, "partition refuses", "partitions refuse")} writes until the log is reopened`,
+    offline > 0 && `${plural(offline, "partition is", "partitions are")} off-line`,
+    uncleanable > 0 && `${plural(uncleanable, "partition", "partitions")} cannot be compacted and will grow`,
+    health.space_is_short && "space on the disk is short",
     health.status === "stopping" && "the broker is stopping",
   ].filter(Boolean);
-  return html`<div class="problem warn" role="alert">${words.join("; ") || "space on the disk is short"}</div>`;
+  return html`<div class="problem warn" role="alert">${words.join("; ") || health.status}</div>`;
 }
 
 function Busiest({ topics }) {

@@ -2,7 +2,7 @@
 
 import { html, useMemo, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { path, useResource } from "../api.js";
-import { ago, bytes, count, timeLong } from "../format.js";
+import { ago, bytes, count, endpoint, timeLong } from "../format.js";
 import { Json, isJson, prettyText } from "../json.js";
 import { bytesOf, hexDump, snippets, textOf } from "../record.js";
 import { Badge, Copy } from "../ui.js";
@@ -74,7 +74,7 @@ function Replay({ topic, record }) {
     partition: record.partition,
     offset: record.offset,
     http: new URL(".", location.href).href.split("#")[0],
-    kafka: broker ? `${broker.host}:${broker.port}` : "localhost:9092",
+    kafka: broker ? endpoint(broker) : "localhost:9092",
   });
   const [, text] = all[chosen];
   return html`
