@@ -2,7 +2,7 @@
 //!
 //! A transaction is open on a partition from its first batch to its marker. The last stable offset stands at the first
 //! batch of the oldest one that is open, or whose marker the high watermark has not passed: readers of committed
-//! records never see what is not decided, nor a decision that a power cut could take back.
+//! records never see what is not decided, nor, unless the topic relaxes flushing, a decision that a power cut could take back.
 
 use std::sync::Arc;
 

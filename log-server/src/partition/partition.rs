@@ -45,7 +45,7 @@ const QUICK_COMPRESSED_BYTES_MAX: usize = 16 << 10;
 /// where handing the thread's tasks on takes 2 to 20.
 const QUICK_DECOMPRESSED_BYTES_MAX: usize = 64 << 10;
 
-/// What a producer wants to wait for.
+/// What an append is to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {
     /// Nothing; there will be no answer.
@@ -54,6 +54,8 @@ pub enum Acks {
     Leader,
     /// The disk, or the append where the topic relaxes flushing.
     All,
+    /// The disk, whatever the topic relaxes: the broker's own batches, which something else is written down upon.
+    OnDisk,
 }
 
 /// Which records a reader may see.
@@ -343,7 +345,7 @@ impl Partition {
     /// # Errors
     /// The log refuses.
     pub fn append_own(&self, batch: &ValidatedBatch) -> Result<Appended, PartitionError> {
-        self.append_with(batch, Acks::All, None, |log| log.append_one(batch))
+        self.append_with(batch, Acks::OnDisk, None, |log| log.append_one(batch))
     }
 
     /// The same, but only if the log ends at `end`: whoever decided on the batch by what stands below has seen all of it.
@@ -351,7 +353,7 @@ impl Partition {
     /// # Errors
     /// [`PartitionError::LogEndMoved`], and nothing was written; or the log refuses.
     pub fn append_own_at(&self, batch: &ValidatedBatch, end: Offset) -> Result<Appended, PartitionError> {
-        self.append_with(batch, Acks::All, Some(end), |log| log.append_one(batch))
+        self.append_with(batch, Acks::OnDisk, Some(end), |log| log.append_one(batch))
     }
 
     /// Says when everything below `end` is on the disk.
@@ -401,7 +403,9 @@ impl Partition {
                         if !appended.is_duplicate {
                             self.count_received(batch);
                         }
-                        self.after_append(writer)
+                        let mut follow_up = self.after_append(writer);
+                        follow_up.is_dirty |= matches!(appended.ack, Ack::WhenDurable(_));
+                        follow_up
                     }
                     Err(error) => {
                         self.count_refused_append(error);
@@ -493,20 +497,38 @@ fn append_locked(
 ) -> Result<Appended, PartitionError> {
     let log = writer.log()?;
     let outcome = append(log).map_err(PartitionError::from_append)?;
-    let (is_durable, offsets) = (log.config().durable, log.offsets());
-    let waits = acks == Acks::All && is_durable;
-    Ok(answer_of(outcome, waits, &offsets, writer))
+    let terms = AnswerTerms::of(log, acks);
+    Ok(answer_of(outcome, &terms, writer))
 }
 
-/// What the producer is told, and when; `waits` says that it wants its records on the disk.
-pub(super) fn answer_of(
-    outcome: AppendOutcome,
+/// What the answers of one append go by, as the log stood behind it.
+#[derive(Debug)]
+pub(super) struct AnswerTerms {
+    /// Whether they wait for the disk.
     waits: bool,
-    offsets: &LogOffsets,
-    writer: &mut Writer,
-) -> Appended {
+    /// What the disk has. The high watermark would not do: relaxed logs show what the disk has not.
+    flushed: Offset,
+    log_start: Offset,
+}
+
+impl AnswerTerms {
+    pub(super) fn of(log: &Log, acks: Acks) -> Self {
+        Self {
+            waits: match acks {
+                Acks::None | Acks::Leader => false,
+                Acks::All => log.config().durable,
+                Acks::OnDisk => true,
+            },
+            flushed: log.flushed(),
+            log_start: log.offsets().log_start,
+        }
+    }
+}
+
+/// What the producer is told, and when.
+pub(super) fn answer_of(outcome: AppendOutcome, terms: &AnswerTerms, writer: &mut Writer) -> Appended {
     let end = outcome.end_offset();
-    let ack = if waits && offsets.high_watermark < end {
+    let ack = if terms.waits && terms.flushed < end {
         Ack::WhenDurable(writer.acks.push(end))
     } else {
         Ack::Now
@@ -525,7 +547,7 @@ pub(super) fn answer_of(
     Appended {
         base_offset,
         log_append_time,
-        log_start: offsets.log_start,
+        log_start: terms.log_start,
         is_duplicate,
         ack,
     }

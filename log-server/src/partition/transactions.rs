@@ -72,13 +72,13 @@ impl Partition {
         proof: &TransactionProof,
         end: Offset,
     ) -> Result<Appended, PartitionError> {
-        self.append_with(batch, Acks::All, Some(end), |log| {
+        self.append_with(batch, Acks::OnDisk, Some(end), |log| {
             log.append_proved(batch, AppendOrigin::Coordinator, proof)
         })
     }
 
-    /// Writes the marker that ends a transaction here. The answer says when it is on the disk; only then is the transaction over
-    /// for good. Where the producer has none open it is written all the same, so that it may be written again.
+    /// Writes the marker that ends a transaction here. The answer says when it is on the disk, also where the topic relaxes
+    /// flushing; only then is the transaction over for good, and may its coordinator forget it. Where the producer has none open it is written all the same, so that it may be written again.
     ///
     /// # Errors
     /// The producer or the coordinator has a newer epoch, or the log refuses.
@@ -96,7 +96,7 @@ impl Partition {
 
     fn marker(&self, end: TransactionEnd, log_end: Option<Offset>) -> Result<Appended, PartitionError> {
         let marker = end.to_batch(self.context.clock.now(), self.config.load().timestamp_type);
-        self.append_with(marker.batch(), Acks::All, log_end, |log| {
+        self.append_with(marker.batch(), Acks::OnDisk, log_end, |log| {
             log.append_marker(&marker)
         })
     }

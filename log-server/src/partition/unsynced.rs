@@ -5,7 +5,7 @@ use log_core::log::AppendOutcome;
 use log_core::record::validator::ValidatedBatch;
 
 use crate::partition::error::PartitionError;
-use crate::partition::partition::{Ack, Acks, Appended, Partition, answer_of, will_roll};
+use crate::partition::partition::{Ack, Acks, AnswerTerms, Appended, Partition, answer_of, will_roll};
 use crate::partition::upkeep::FollowUp;
 use crate::partition::writer::Writer;
 
@@ -66,14 +66,13 @@ impl Partition {
             Err(absence) => return batches.iter().map(|_| Err(absence.clone())).collect(),
         };
         let outcomes = log.append(batches);
-        let (is_durable, offsets) = (log.config().durable, log.offsets());
-        let waits = acks == Acks::All && is_durable;
+        let terms = AnswerTerms::of(log, acks);
         let mut answers = Vec::with_capacity(outcomes.len());
         for (outcome, batch) in outcomes.into_iter().zip(batches) {
             if matches!(outcome, Ok(AppendOutcome::Appended { .. })) {
                 self.count_received(batch);
             }
-            let answer = outcome.map(|outcome| answer_of(outcome, waits, &offsets, writer));
+            let answer = outcome.map(|outcome| answer_of(outcome, &terms, writer));
             answers.push(answer.map_err(PartitionError::from_append));
         }
         answers

@@ -350,11 +350,9 @@ impl Partition {
         let follow_up = match writer.log() {
             Ok(log) => {
                 log.set_config(config.clone());
-                let offsets = log.offsets();
-                // Where flushing was relaxed just now, nobody has to wait any more; where it was not before, the disk has
-                // to catch up.
+                // Where flushing was relaxed just now, those who wait were promised the disk; where it was not before, the
+                // disk has to catch up.
                 FollowUp {
-                    durable: writer.acks.take_durable(offsets.high_watermark),
                     is_dirty: true,
                     is_visible: true,
                     ..FollowUp::default()
@@ -485,9 +483,10 @@ impl Partition {
         let log = writer.log().expect("a log that is used is not taken");
         let outcome = log.finish_flush(result);
         let seals = log.take_seal_tasks();
+        let flushed = log.flushed();
         let follow_up = match outcome {
-            Ok(offsets) => FollowUp {
-                durable: writer.acks.take_durable(offsets.high_watermark),
+            Ok(_) => FollowUp {
+                durable: writer.acks.take_durable(flushed),
                 is_visible: true,
                 prepare: writer.want_preparation(),
                 seals,

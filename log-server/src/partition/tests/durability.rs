@@ -203,13 +203,19 @@ fn relaxed_logs_are_written_out_and_flushed_when_they_roll_or_are_checkpointed()
 }
 
 #[test]
-fn a_topic_that_becomes_relaxed_keeps_nobody_waiting() {
+fn who_waits_when_a_topic_becomes_relaxed_is_answered_by_the_disk() {
     let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
     let mut waiting = append(&partition, &["a"], Acks::All);
     storage.registry.reconfigure(partition.topic_id(), &relaxed());
-    assert_eq!(answer(&mut waiting.ack), Some(Ok(())));
     assert!(!partition.config().durable);
     assert_eq!(consume(&partition, 0), ["a"]);
+    assert_eq!(answer(&mut waiting.ack), None, "it was promised the disk");
+    storage.work();
+    assert_eq!(
+        answer(&mut waiting.ack),
+        Some(Ok(())),
+        "nobody has to append for it"
+    );
 
     storage
         .registry
@@ -218,6 +224,24 @@ fn a_topic_that_becomes_relaxed_keeps_nobody_waiting() {
     assert_eq!(answer(&mut waiting.ack), None);
     storage.work();
     assert_eq!(answer(&mut waiting.ack), Some(Ok(())));
+}
+
+/// What was appended while flushing was relaxed is visible, and on the disk only when it was synced.
+#[test]
+fn a_duplicate_of_what_was_relaxed_waits_where_the_topic_is_not_any_more() {
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
+    let records = idempotent(&["once"], 0);
+    assert!(matches!(
+        partition.append(&records, Acks::All).unwrap().ack,
+        Ack::Now
+    ));
+    storage
+        .registry
+        .reconfigure(partition.topic_id(), &LogConfig::default());
+    let mut duplicate = partition.append(&records, Acks::All).unwrap();
+    assert_eq!(answer(&mut duplicate.ack), None);
+    storage.work();
+    assert_eq!(answer(&mut duplicate.ack), Some(Ok(())));
 }
 
 #[test]

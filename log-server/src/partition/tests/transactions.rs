@@ -279,6 +279,31 @@ fn a_marker_whose_sync_failed_decides_nothing() {
     assert_eq!(committed(&partition), (2, vec![]));
 }
 
+/// The coordinator writes "complete" when it has the answers. Should a power cut take the marker after that, nobody would ever
+/// write it again: the transaction would stay open, or become part of the producer's next one.
+#[test]
+fn a_marker_waits_for_the_disk_where_records_do_not() {
+    for outcome in [COMMIT, ABORT] {
+        let files = MemFileSystem::new();
+        let (storage, partition) = Storage::with_partition(&files, relaxed());
+        let record = write(&partition, "a", producer(7, 0, 0));
+        assert!(matches!(record.ack, Ack::Now));
+        let mut marker = partition.append_marker(end(7, 0, outcome)).unwrap();
+        assert_eq!(partition.offsets().last_stable, Offset::new(2), "seen at once");
+        assert_eq!(answer(&mut marker.ack), None, "nothing was synced");
+        storage.work();
+        assert_eq!(answer(&mut marker.ack), Some(Ok(())));
+
+        let image = files.crash(CrashMode::SyncedOnly);
+        let (_storage, partition) = Storage::with_partition(&image, relaxed());
+        let producers = partition.active_producers().unwrap();
+        let open: Vec<_> = producers.iter().map(|one| one.transaction_first_offset).collect();
+        assert_eq!(open, [None], "{outcome:?}");
+        let aborted = if outcome == ABORT { vec![0] } else { vec![] };
+        assert_eq!(committed(&partition), (2, aborted));
+    }
+}
+
 #[test]
 fn producers_are_told_with_their_transactions() {
     let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
