@@ -3,8 +3,11 @@
 //! A cleaning takes minutes and holds nothing: it sees from outside when the log is not the same any more. Only a swap
 //! counts as a use of the log.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use log_core::cleaner::{CleanedGroup, Dirt, DirtError, LogToClean};
-use log_core::log::ReadError;
+use log_core::fs::FsError;
+use log_core::log::{ReadError, SwapDone};
 use log_core::model::Offset;
 
 use crate::partition::partition::Partition;
@@ -47,7 +50,7 @@ impl Partition {
     }
 
     /// Puts a cleaned segment in its place. False when the log has changed there, or the disk failed: then the cleaning is
-    /// over. Blocks.
+    /// over. A panic on the way leaves the log half-way, and nobody uses it again. Blocks.
     pub(super) fn swap_in(&self, group: CleanedGroup, recovery_point: Offset) -> bool {
         let task = {
             let mut writer = self.writer.lock_slow();
@@ -58,7 +61,17 @@ impl Partition {
             writer.begin_use();
             task
         };
-        let result = task.run();
+        let swap = AssertUnwindSafe(|| self.finish_swap(task.run()));
+        catch_unwind(swap).unwrap_or_else(|_| {
+            self.set_aside(
+                "an exchange of cleaned segments panicked; restart the broker to recover the log from what is on the disk",
+            );
+            false
+        })
+    }
+
+    /// Ends the use that a swap was; true when the segments have their places.
+    fn finish_swap(&self, result: Result<SwapDone, FsError>) -> bool {
         let mut writer = self.writer.lock_slow();
         // Without a log, it was set aside meanwhile, and nobody uses it again.
         let outcome = writer.log().ok().map(|log| log.finish_swap(result));

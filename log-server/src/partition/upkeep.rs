@@ -470,6 +470,18 @@ impl Partition {
         }
     }
 
+    /// Ends the partition for everybody because of a mistake of ours: nobody knows what its log has become.
+    pub(super) fn set_aside(&self, reason: &str) {
+        tracing::error!(partition = %self.name(), "{reason}");
+        let error = PartitionError::Offline {
+            reason: reason.into(),
+        };
+        let mut writer = self.writer.set_aside(error.clone());
+        let leaving = self.close_for_all(&mut writer, error);
+        drop(writer);
+        leaving.fail();
+    }
+
     pub(super) fn begin_flush(&self) -> Option<FlushTask> {
         let mut writer = self.writer.lock();
         let task = writer.log().ok()?.begin_flush()?;
@@ -520,14 +532,6 @@ impl FlushTarget for Partition {
     }
 
     fn abandon(&self) {
-        let reason = "a flush panicked; restart the broker to recover the log from what is on the disk";
-        tracing::error!(partition = %self.name(), "{reason}");
-        let error = PartitionError::Offline {
-            reason: reason.into(),
-        };
-        let mut writer = self.writer.set_aside(error.clone());
-        let leaving = self.close_for_all(&mut writer, error);
-        drop(writer);
-        leaving.fail();
+        self.set_aside("a flush panicked; restart the broker to recover the log from what is on the disk");
     }
 }

@@ -43,11 +43,15 @@ pub enum FaultKind {
     NoSpace,
     /// The process has too many files open (EMFILE).
     OutOfResources,
+    /// A mistake of ours that shows itself there: it panics.
+    Panic,
 }
 
 impl FaultKind {
+    #[expect(clippy::panic, reason = "a test asked for it")]
     pub(super) fn errno(self) -> Errno {
         match self {
+            Self::Panic => panic!("as planned"),
             Self::Io => Errno::IO,
             Self::NoSpace => Errno::NOSPC,
             Self::OutOfResources => Errno::MFILE,

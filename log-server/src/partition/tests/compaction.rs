@@ -1,5 +1,6 @@
 //! The cleaner on partitions: who is cleaned, who is not, and what the disk may do meanwhile.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use log_core::config::CleanupPolicy;
@@ -11,6 +12,8 @@ use super::*;
 use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner};
 use crate::partition::partition::Condition;
 
+/// Longer than any healthy run.
+const HANG: Duration = Duration::from_secs(30);
 const LOG: &str = "00000000000000000000.log";
 
 fn compacted() -> LogConfig {
@@ -183,6 +186,31 @@ fn a_swap_that_fails_latches_the_log_which_comes_back() {
         storage.work();
         assert_eq!(left(&partition).last(), Some(&30));
     }
+}
+
+/// The use that a swap is was never ended, and a deletion waited for it with the registry in its hand.
+#[test]
+fn a_swap_that_panics_sets_the_log_aside_and_holds_nobody_up() {
+    let (storage, partition) = filled(compacted());
+    let cleaner = cleaner(&storage);
+    let fault = FaultPlan::new().fail_once(FaultTarget::Rename, 1, FaultKind::Panic);
+    storage.files.set_faults(fault.only_in(".log."));
+    let mut waiting = append(&partition, &["events-0-30"], Acks::All);
+    cleaner.clean_all();
+    assert!(matches!(
+        answer(&mut waiting.ack),
+        Some(Err(PartitionError::Offline { .. }))
+    ));
+    let (deleted_in, deleted) = mpsc::channel();
+    let registry = Arc::clone(&storage.registry);
+    std::thread::spawn(move || {
+        registry.delete(TopicId::from_bytes([1; 16])).unwrap();
+        deleted_in.send(()).ok();
+    });
+    deleted.recv_timeout(HANG).expect("the deletion goes on");
+    // There is nothing left that could be cleaned.
+    cleaner.clean_all();
+    assert_eq!(cleaner.report().cleanings, 0);
 }
 
 #[test]
