@@ -118,6 +118,15 @@ impl LogReader {
         if request.offset < offsets.log_start || offsets.log_end < request.offset {
             return Err(out_of_range(request.offset, offsets));
         }
+        let nothing = ReadSlice {
+            records: Bytes::new(),
+            offsets,
+            aborted: Vec::new(),
+        };
+        // Before the bound is looked up, which may have to ask the disk.
+        if end_of(offsets, request.bound) <= request.offset {
+            return Ok(Some(nothing));
+        }
         let bound = match request.bound {
             ReadBound::LogEnd => positions.log_end(),
             ReadBound::HighWatermark => positions.high_watermark(),
@@ -125,14 +134,6 @@ impl LogReader {
                 self.place_of(offsets.last_stable, positions.high_watermark(), request.patience)?
             }
         };
-        let nothing = ReadSlice {
-            records: Bytes::new(),
-            offsets,
-            aborted: Vec::new(),
-        };
-        if bound.offset <= request.offset {
-            return Ok(Some(nothing));
-        }
         let segments = self.shared.segments();
         if segments.replacements() != replacements {
             return Ok(None);
@@ -307,12 +308,7 @@ impl LogReader {
 
     fn range(&self, bound: ReadBound) -> (Offset, Offset) {
         let offsets = self.offsets();
-        let end = match bound {
-            ReadBound::LogEnd => offsets.log_end,
-            ReadBound::HighWatermark => offsets.high_watermark,
-            ReadBound::LastStable => offsets.last_stable,
-        };
-        (offsets.log_start, end)
+        (offsets.log_start, end_of(offsets, bound))
     }
 
     /// Where the batch that holds `offset` begins; `known` when that is the offset.
@@ -332,6 +328,15 @@ impl LogReader {
             }
         }
         Ok(known)
+    }
+}
+
+/// Where a reader with this bound finds nothing more.
+fn end_of(offsets: LogOffsets, bound: ReadBound) -> Offset {
+    match bound {
+        ReadBound::LogEnd => offsets.log_end,
+        ReadBound::HighWatermark => offsets.high_watermark,
+        ReadBound::LastStable => offsets.last_stable,
     }
 }
 

@@ -306,6 +306,13 @@ fn a_relaxed_log_shows_no_open_transaction_to_committed_readers() {
     };
     let (_manager, mut log) = create(&MemFileSystem::new(), config);
     append(&mut log, "plain");
+    begin_transaction(&mut log);
+    let offsets = log.offsets();
+    assert_eq!(offsets.high_watermark, Offset::new(2));
+    assert_eq!(offsets.last_stable, Offset::new(1));
+}
+
+fn begin_transaction(log: &mut Log) {
     let options = BatchOptions {
         transactional: true,
         producer: BatchProducer {
@@ -324,9 +331,6 @@ fn a_relaxed_log_shows_no_open_transaction_to_committed_readers() {
     let proof = log.start_verification(&first).unwrap();
     let batch = built(b"open", TIME.get(), options);
     log.append_proved(&batch, AppendOrigin::Client, &proof).unwrap();
-    let offsets = log.offsets();
-    assert_eq!(offsets.high_watermark, Offset::new(2));
-    assert_eq!(offsets.last_stable, Offset::new(1));
 }
 
 /// A cut that failed half way had removed segments that the log still claimed to have on the disk: it could not be
@@ -611,6 +615,25 @@ fn a_reader_that_must_not_block_never_touches_a_cold_page() {
     assert!(matches!(log.reader().read(impatient), Err(ReadError::WouldBlock)));
     assert!(value_at(&log.reader(), 2).is_ok());
     assert!(log.reader().read(impatient).is_ok(), "brought in");
+}
+
+/// A reader at the last stable offset looked up the batch there, with the disk's help, only to find nothing.
+#[test]
+fn a_committed_reader_that_waits_asks_no_disk() {
+    let files = MemFileSystem::new();
+    let (_manager, mut log) = create(&files, small_config());
+    append(&mut log, "x");
+    begin_transaction(&mut log);
+    log.flush().unwrap();
+    files.drop_caches();
+    let offsets = log.reader().offsets();
+    assert_eq!((offsets.last_stable.get(), offsets.high_watermark.get()), (1, 2));
+    let read = log.reader().read(ReadRequest {
+        bound: ReadBound::LastStable,
+        patience: Patience::MustNotBlock,
+        ..request(1)
+    });
+    assert!(read.unwrap().records.is_empty());
 }
 
 /// Only a roll by size was foreseen, and the others made files on a runtime's thread.

@@ -38,7 +38,7 @@ impl Partition {
         isolation: Isolation,
     ) -> Result<Option<OffsetAndTimestamp>, PartitionError> {
         let condition = self.condition();
-        let reader = condition.reader()?;
+        let reader = self.readable(&condition)?;
         let bound = isolation.bound();
         let offsets = reader.offsets();
         let at = |offset: Offset, leader_epoch: LeaderEpoch| {

@@ -428,13 +428,27 @@ impl Partition {
         let condition = self.condition.load();
         let request = ReadRequest {
             offset: read.offset,
+    /// Whether it can be read at all.
+    ///
+    /// # Errors
+    /// There is no log; that counts as a read that was refused.
+    pub fn check_readable(&self) -> Result<(), PartitionError> {
+        self.readable(&self.condition.load()).map(drop)
+    }
+
+    /// What can be read, for one who is refused otherwise.
+    pub(super) fn readable<'a>(&self, condition: &'a Condition) -> Result<&'a LogReader, PartitionError> {
+        let reader = condition.reader();
+        reader.inspect_err(|error| self.count_refused_read(error))
+    }
+
             bytes_max: read.bytes_max,
             at_least_one_batch: read.at_least_one_batch,
             bound: read.isolation.bound(),
             patience,
         };
-        let slice = condition
-            .reader()?
+        let slice = self
+            .readable(&condition)?
             .read(request)
             .map_err(|error| self.read_failed("read", &error))?;
         Ok(PartitionSlice {

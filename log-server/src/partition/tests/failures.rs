@@ -368,6 +368,31 @@ fn a_panic_while_flushing_leaves_nobody_waiting_and_acknowledges_nothing() {
 }
 
 #[test]
+fn reads_without_a_log_are_counted_as_refused() {
+    use crate::partition::flusher::FlushTarget;
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    append(&partition, &["a"], Acks::Leader);
+    storage.work();
+    let read = PartitionRead {
+        offset: Offset::ZERO,
+        bytes_max: 1,
+        at_least_one_batch: true,
+        isolation: Isolation::Uncommitted,
+    };
+    let refused = || -> u64 {
+        let reads = &storage.registry.metrics().reads_refused;
+        reads.by_label().map(|(_, count)| count).sum()
+    };
+    partition.check_readable().unwrap();
+    partition.read(&read, Patience::MayBlock).unwrap();
+    assert_eq!(refused(), 0);
+    partition.abandon();
+    partition.check_readable().unwrap_err();
+    partition.read(&read, Patience::MayBlock).unwrap_err();
+    assert_eq!(refused(), 2);
+}
+
+#[test]
 fn epochs_of_a_new_partition_begin_at_zero() {
     let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
     assert_eq!(partition.leader_epoch(), LeaderEpoch::FIRST);

@@ -201,7 +201,7 @@ impl Reader {
                 _ => ErrorCode::UnknownLeaderEpoch,
             }));
         }
-        partition.condition().reader().map_err(Refusal::from)?;
+        partition.check_readable()?;
         // Here, as in Kafka, any negative epoch means that none is known.
         check_leader_epoch(partition, current_leader_epoch.max(-1))?;
         let diverging_epoch = divergence(partition, offset, last_fetched_epoch)?;
