@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use log_core::log::{LogReader, OffsetAndTimestamp, ReadError};
 use log_core::model::{LeaderEpoch, Offset, TimestampMs};
+use tokio::sync::Semaphore;
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Isolation, Partition};
@@ -84,6 +85,13 @@ impl Partition {
     }
 }
 
+/// How much of such work goes on at a time; the rest waits for its turn. Fewer than the runtime has threads for it: from the same ones
+/// comes the thread that takes a connection thread's other tasks over when that has to wait (`off_runtime`), and while none comes,
+/// nobody is served.
+pub(crate) const BLOCKING_MAX: usize = 96;
+
+static BLOCKING: Semaphore = Semaphore::const_new(BLOCKING_MAX);
+
 /// Does work that waits for the disk on a thread for such.
 ///
 /// # Errors
@@ -91,6 +99,12 @@ impl Partition {
 pub(crate) async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, PartitionError> {
+    let turn = BLOCKING.acquire().await.expect("the semaphore is never closed");
+    let work = move || {
+        // Held by the thread: whoever asked may go away before the work ends.
+        let _turn = turn;
+        work()
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => Ok(result),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -367,23 +367,7 @@ impl Partition {
         {
             return Ok(Ack::Now);
         }
-        let mut writer = self.writer.lock();
-        let log = writer.log()?;
-        if let Some(reason) = log.latch_reason() {
-            return Err(PartitionError::from_latch(reason));
-        }
-        let offsets = log.offsets();
-        if offsets.log_end < end {
-            return Err(PartitionError::LogEndMoved {
-                expected: end,
-                found: offsets.log_end,
-            });
-        }
-        Ok(if end <= offsets.high_watermark {
-            Ack::Now
-        } else {
-            Ack::WhenDurable(writer.acks.push(end))
-        })
+        self.writer.with_runtime(|_| false, |writer| ack_at(writer, end))
     }
 
     /// Appends `batch` in the way that `append` says, if the log ends at `end`, and queues the answer in the same breath.
@@ -428,20 +412,6 @@ impl Partition {
         let condition = self.condition.load();
         let request = ReadRequest {
             offset: read.offset,
-    /// Whether it can be read at all.
-    ///
-    /// # Errors
-    /// There is no log; that counts as a read that was refused.
-    pub fn check_readable(&self) -> Result<(), PartitionError> {
-        self.readable(&self.condition.load()).map(drop)
-    }
-
-    /// What can be read, for one who is refused otherwise.
-    pub(super) fn readable<'a>(&self, condition: &'a Condition) -> Result<&'a LogReader, PartitionError> {
-        let reader = condition.reader();
-        reader.inspect_err(|error| self.count_refused_read(error))
-    }
-
             bytes_max: read.bytes_max,
             at_least_one_batch: read.at_least_one_batch,
             bound: read.isolation.bound(),
@@ -456,6 +426,20 @@ impl Partition {
             offsets: slice.offsets,
             aborted: slice.aborted,
         })
+    }
+
+    /// Whether it can be read at all.
+    ///
+    /// # Errors
+    /// There is no log; that counts as a read that was refused.
+    pub fn check_readable(&self) -> Result<(), PartitionError> {
+        self.readable(&self.condition.load()).map(drop)
+    }
+
+    /// What can be read, for one who is refused otherwise.
+    pub(super) fn readable<'a>(&self, condition: &'a Condition) -> Result<&'a LogReader, PartitionError> {
+        let reader = condition.reader();
+        reader.inspect_err(|error| self.count_refused_read(error))
     }
 
     /// Wakes the waiter when the high watermark moves, or the log start, or the partition ends, until the guard is
@@ -501,6 +485,26 @@ fn check_end(writer: &mut Writer, expected: Option<Offset>) -> Result<(), Partit
     } else {
         Err(PartitionError::LogEndMoved { expected, found })
     }
+}
+
+/// When everything below `end` is on the disk.
+fn ack_at(writer: &mut Writer, end: Offset) -> Result<Ack, PartitionError> {
+    let log = writer.log()?;
+    if let Some(reason) = log.latch_reason() {
+        return Err(PartitionError::from_latch(reason));
+    }
+    let offsets = log.offsets();
+    if offsets.log_end < end {
+        return Err(PartitionError::LogEndMoved {
+            expected: end,
+            found: offsets.log_end,
+        });
+    }
+    Ok(if end <= offsets.high_watermark {
+        Ack::Now
+    } else {
+        Ack::WhenDurable(writer.acks.push(end))
+    })
 }
 
 /// Appends under the lock, and queues the answer in the same breath.

@@ -40,9 +40,13 @@ impl Partition {
     /// # Errors
     /// An older epoch, or there is no log.
     pub fn start_verification(&self, batch: &TransactionalBatch) -> Result<TransactionProof, PartitionError> {
-        let mut writer = self.writer.lock();
-        let proof = writer.log()?.start_verification(batch);
-        proof.map_err(PartitionError::Producer)
+        self.writer.with_runtime(
+            |_| false,
+            |writer| {
+                let proof = writer.log()?.start_verification(batch);
+                proof.map_err(PartitionError::Producer)
+            },
+        )
     }
 
     /// As [`Self::append`], for a batch that may begin a transaction.

@@ -14,6 +14,7 @@ use log_core::protocol::messages::{DescribeLogDirsRequestData, DescribeLogDirsRe
 
 use crate::kafka::services::{Services, kafka_string};
 use crate::metadata::topic_name::METADATA_TOPIC;
+use crate::partition::offset_query::blocking;
 use crate::partition::partition::Partition;
 
 /// Answers one request.
@@ -73,7 +74,7 @@ pub(crate) async fn handle(
 /// Total and usable bytes of the file system; −1 when it does not say.
 async fn space(services: &Services) -> (i64, i64) {
     let manager = Arc::clone(&services.log_manager);
-    let asked = tokio::task::spawn_blocking(move || manager.space()).await;
+    let asked = blocking(move || manager.space()).await;
     let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     match asked {
         Ok(Ok(space)) => (number(space.total), number(space.available)),

@@ -8,6 +8,7 @@
 //! | `transactions` | who may begin and end one, what committed readers see, what survives |
 //! | `recreation` | a topic deleted and made anew under load |
 //! | `compaction` | what the cleaner does, and what the disk does to it |
+//! | `runtime` | that nobody holds the threads up that serve everybody |
 //! | `concurrency` | many threads at once: what was acknowledged survives a power cut at any moment |
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ mod durability;
 mod failures;
 mod life;
 mod recreation;
+mod runtime;
 mod transactions;
 
 const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);

@@ -32,6 +32,7 @@ use crate::kafka::services::Services;
 use crate::metadata::image::MetadataImage;
 use crate::partition::fetch_waiter::FetchWaiter;
 use crate::partition::partition::Isolation;
+use crate::partition::offset_query::blocking;
 use log_core::segment::segment::Patience;
 
 /// The first version that names topics by id.
@@ -208,8 +209,7 @@ impl Fetch {
         }
         self.services.partitions.metrics().cold_reads.add(1);
         let reader = Arc::clone(&self.reader);
-        let read = tokio::task::spawn_blocking(move || reader.pass(Patience::MayBlock));
-        match read.await {
+        match blocking(move || reader.pass(Patience::MayBlock)).await {
             Ok(pass) => pass.expect("a reader that may block does not refuse to"),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime ends; so does the connection.
