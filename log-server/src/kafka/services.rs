@@ -7,6 +7,7 @@ use std::time::Instant;
 use log_core::log_manager::LogManager;
 use log_core::model::{LeaderEpoch, ProducerEpoch, ProducerId, TopicId};
 use log_core::protocol::{ErrorCode, KafkaString};
+use tokio::sync::Semaphore;
 
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
@@ -19,6 +20,9 @@ use crate::metadata::topic_name::METADATA_TOPIC;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
 use crate::shutdown::ShutdownSignal;
+
+/// A quarter of a gigabyte; ten thousand consumers with a hundred partitions each fit in.
+pub(crate) const WAITING_PARTITIONS_MAX: usize = 1 << 20;
 
 /// The services of the Kafka front.
 #[derive(Debug)]
@@ -39,6 +43,9 @@ pub struct Services {
     pub shutdown: ShutdownSignal,
     /// What clients fetch again and again.
     pub(crate) sessions: FetchSessions,
+    /// How many partitions fetches may wait for, all together. A fetch that waits holds about 250 bytes for each that it names, whether
+    /// the partition is there or not, and nothing of its request's memory.
+    pub(crate) waiting_partitions: Arc<Semaphore>,
     /// Bounds the lines that clients' requests write to the log.
     pub(crate) lines: LineLimit,
     started: Instant,
@@ -91,6 +98,7 @@ impl Services {
             log_manager,
             shutdown,
             sessions: FetchSessions::new(limits),
+            waiting_partitions: Arc::new(Semaphore::new(WAITING_PARTITIONS_MAX)),
             lines: LineLimit::new(),
             started: Instant::now(),
         }

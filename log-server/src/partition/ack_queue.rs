@@ -4,8 +4,8 @@
 //! breath as its append: a sync that covers the append finds the answer here. [`AckQueue::take_durable`] takes all
 //! that one sync covered; the answers are sent by [`Released`] after the lock is gone.
 //!
-//! Invariant: ends never fall from front to back. The queue needs no limit of its own: each entry is one
-//! request in flight, and those are limited at the connection.
+//! Invariant: ends never fall from front to back. The queue needs no limit of its own: who waits is a request in flight, those
+//! are limited at the connection, and entries that nobody waits for any more make room before the queue grows.
 
 use std::collections::VecDeque;
 
@@ -34,6 +34,7 @@ impl AckQueue {
     pub(crate) fn push(&mut self, end: Offset) -> oneshot::Receiver<DurableResult> {
         let (answer, receiver) = oneshot::channel();
         let ack = WaitingAck { end, answer };
+        self.make_room();
         match self.waiting.back() {
             Some(last) if end < last.end => {
                 let place = self.waiting.partition_point(|other| other.end <= end);
@@ -42,6 +43,15 @@ impl AckQueue {
             _ => self.waiting.push_back(ack),
         }
         receiver
+    }
+
+    /// A producer that was told `REQUEST_TIMED_OUT` sends again, and while the disk hangs nobody takes its entries out.
+    fn make_room(&mut self) {
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|ack| !ack.answer.is_closed());
+            // Not for each entry anew, where all but a few are still waited for.
+            self.waiting.reserve(self.waiting.len());
+        }
     }
 
     /// Takes every answer that a disk holding all below `durable` allows.
@@ -125,6 +135,20 @@ mod tests {
         assert_eq!(queue.len(), 0);
         for mut receiver in receivers {
             assert_eq!(receiver.try_recv().unwrap(), Err(PartitionError::Deleted));
+        }
+    }
+
+    #[test]
+    fn who_waits_no_longer_takes_no_room() {
+        let mut queue = AckQueue::default();
+        let mut receivers: Vec<_> = (0..10).map(|end| queue.push(offset(end))).collect();
+        for end in 10..1000 {
+            drop(queue.push(offset(end)));
+        }
+        assert!(queue.len() < 100, "{}", queue.len());
+        queue.take_durable(offset(9)).succeed();
+        for receiver in &mut receivers {
+            assert_eq!(receiver.try_recv().unwrap(), Ok(()));
         }
     }
 

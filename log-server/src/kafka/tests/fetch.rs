@@ -8,6 +8,7 @@ use log_core::record::batch::batches;
 use tokio::time::Instant;
 
 use super::*;
+use crate::kafka::services::WAITING_PARTITIONS_MAX;
 
 const VERSION: i16 = 12;
 
@@ -67,6 +68,29 @@ fn values(row: &PartitionData) -> Vec<String> {
 
 fn offsets(row: &PartitionData) -> (i64, i64, i64) {
     (row.high_watermark, row.last_stable_offset, row.log_start_offset)
+}
+
+/// A fetch that waits held memory for each partition that it named, and nothing limited how many waited.
+#[tokio::test]
+async fn where_too_many_partitions_are_waited_for_nobody_waits() {
+    let broker = Broker::start();
+    broker.create_topic("a", 1, &[]).await;
+    let request = || waiting("a", &[(0, 0), (1, 0)], i32::MAX);
+    let all_but_three = u32::try_from(WAITING_PARTITIONS_MAX - 3).unwrap();
+    let free = Arc::clone(&broker.services.waiting_partitions);
+    let others = free.try_acquire_many_owned(all_but_three).unwrap();
+    let (mut first, mut second) = (broker.connect(), broker.connect());
+    let id = first.send(VERSION, &request()).await;
+    assert!(first.is_quiet().await, "there is room");
+    let response = second.call(VERSION, request()).await;
+    let told: Vec<_> = rows(&response).iter().map(|row| code(row.error_code)).collect();
+    assert_eq!(told, [ErrorCode::None, ErrorCode::UnknownTopicOrPartition]);
+    // What was waited for comes, and there is room again.
+    broker.append("a", 0, &["x"]).await;
+    first.receive::<FetchRequestData>(VERSION, id).await;
+    drop(others);
+    let free = broker.services.waiting_partitions.available_permits();
+    assert_eq!(free, WAITING_PARTITIONS_MAX);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //!   has, `INCONSISTENT_TOPIC_ID` when the name that went with it has another by now.
 //! - Long poll: when fewer than `min_bytes` are there, the answer waits until they are, the time is over, or
 //!   something has to be told. An error of a partition is told at once; one that is unknown does not cut the wait of
-//!   the others.
+//!   the others. Where too many partitions are waited for already, the answer is what is there now.
 //! - Leader epochs (KIP-320, version 9) and truncation found by them (KIP-595, version 12): `read`.
 //! - A follower (replica id 0 and up) is not one of ours: `NOT_LEADER_OR_FOLLOWER`, or with an epoch `UNKNOWN_LEADER_EPOCH`.
 //! - Rack and preferred replica (KIP-392) mean nothing with one node.
@@ -19,6 +19,7 @@ use std::time::Duration;
 use log_core::model::TopicId;
 use log_core::protocol::messages::FetchRequestData;
 use log_core::protocol::{KafkaString, KafkaUuid, RequestPrefix};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use self::read::{Pass, Reader, Terms};
@@ -31,8 +32,8 @@ use crate::kafka::request_context::{Endpoint, RequestContext};
 use crate::kafka::services::Services;
 use crate::metadata::image::MetadataImage;
 use crate::partition::fetch_waiter::FetchWaiter;
-use crate::partition::partition::Isolation;
 use crate::partition::offset_query::blocking;
+use crate::partition::partition::Isolation;
 use log_core::segment::segment::Patience;
 
 /// The first version that names topics by id.
@@ -74,10 +75,18 @@ pub(crate) fn handle(
         first => {
             let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
             let until = Instant::now() + wait;
-            Dispatched::Later(Box::pin(async move {
-                let rows = fetch.wait(first, until).await;
-                fetch.answer(rows)
-            }))
+            match fetch.room() {
+                Some(room) => Dispatched::Later(Box::pin(async move {
+                    let rows = fetch.wait(first, until).await;
+                    drop(room);
+                    fetch.answer(rows)
+                })),
+                // Nothing is held for a client that has to ask again, and it does not get to its next request before.
+                None => Dispatched::Barrier(Box::pin(async move {
+                    let rows = fetch.wait(first, Instant::now()).await;
+                    fetch.answer(rows)
+                })),
+            }
         }
     }
 }
@@ -167,6 +176,13 @@ struct Fetch {
 }
 
 impl Fetch {
+    /// What entitles it to wait; `None` when too many partitions are waited for already.
+    fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(self.reader.targets().len()).unwrap_or(u32::MAX);
+        let free = Arc::clone(&self.services.waiting_partitions);
+        free.try_acquire_many_owned(count).ok()
+    }
+
     /// The rows once there is enough to tell, or at `until`, or when the broker stops. `first` is what was there at first,
     /// or nothing if only the disk had it.
     async fn wait(&self, first: Option<Pass>, until: Instant) -> Vec<PartitionRow> {
@@ -211,7 +227,6 @@ impl Fetch {
         let reader = Arc::clone(&self.reader);
         match blocking(move || reader.pass(Patience::MayBlock)).await {
             Ok(pass) => pass.expect("a reader that may block does not refuse to"),
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime ends; so does the connection.
             Err(_) => Pass::default(),
         }
