@@ -113,5 +113,6 @@ impl GroupShard {
     pub fn write_refused(&mut self, records: &[GroupRecord], context: &mut Context<'_>) {
         self.classic_write_refused(records, context);
         self.consumer_write_refused(records, context);
+        self.offsets_write_refused(records, context);
     }
 }

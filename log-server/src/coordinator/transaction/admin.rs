@@ -1,6 +1,7 @@
 //! Transactions are listed and described.
 //! That changes nothing; a hanging transaction is ended by a marker in its partition, not here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use log_core::model::{ProducerId, TimestampMs};
@@ -16,9 +17,9 @@ use crate::coordinator::transaction::state::TransactionState;
 #[derive(Debug, Default)]
 pub struct TransactionFilter {
     /// Those of these states; `None` for all.
-    pub states: Option<Vec<TransactionState>>,
+    pub states: Option<BTreeSet<TransactionState>>,
     /// Those of these producers; empty for all.
-    pub producer_ids: Vec<ProducerId>,
+    pub producer_ids: BTreeSet<ProducerId>,
     /// Those that began longer ago than so many milliseconds; `None` for all.
     pub longer_than_ms: Option<i64>,
     /// Those whose transactional id matches; `None` for all.

@@ -3,12 +3,14 @@
 //! | state | answer |
 //! |---|---|
 //! | unknown | a new producer id with epoch 0 |
-//! | Ongoing | the transaction is aborted, with an epoch that fences its producer; the new one has to ask again |
+//! | Ongoing, asked by the current producer or by one that does not say who it is | the transaction is aborted, with an epoch that fences its producer; who asked has to ask again |
+//! | Ongoing, asked by the producer before | fenced |
 //! | `PrepareCommit`, `PrepareAbort` | the new producer has to ask again |
 //! | Empty, `CompleteCommit`, `CompleteAbort` | the next epoch, or a new producer id where the epochs are used up |
 //!
 //! A producer that goes on after an error says which one it is (KIP-360); only the one that is current may, or the one before it, which
-//! did not hear the answer to the same question.
+//! did not hear the answer to the same question. Once a transaction has begun, the answer was heard: the same question is a late copy
+//! then, and nothing comes of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,6 +74,13 @@ impl TransactionShard {
             return Err(TransactionError::ProducerFenced);
         }
         if transaction.state == TransactionState::Ongoing {
+            // A late copy of a question must not abort what began after its answer, as it does in Kafka.
+            if request
+                .current
+                .is_some_and(|current| current != transaction.producer)
+            {
+                return Err(TransactionError::ProducerFenced);
+            }
             let aborted = transaction.fenced(context.now);
             context.decide(&request.transactional_id, aborted);
             return Err(TransactionError::ConcurrentTransactions);

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use log_core::model::TopicPartition;
+use log_core::model::{ProducerEpoch, TopicPartition};
 
 use crate::coordinator::transaction::context::{Context, ProducerIdentity};
 use crate::coordinator::transaction::error::TransactionError;
@@ -53,6 +53,8 @@ impl TransactionShard {
         let mut next = Transaction {
             state: TransactionState::Ongoing,
             previous_producer_id: transaction.producer.id,
+            // Who begins has heard who it is: nobody has to ask that again.
+            last_epoch: ProducerEpoch::NONE,
             updated: context.now,
             client_version,
             ..transaction.clone()

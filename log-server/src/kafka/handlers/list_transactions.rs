@@ -4,6 +4,8 @@
 //! - While a part of them is being loaded, or waits for its log to be mended, the answer is its error and no transaction: a list with a
 //!   hole would be believed. A part that cannot be read is left out, as in `ListGroups`.
 
+use std::collections::BTreeSet;
+
 use log_core::model::ProducerId;
 use log_core::protocol::messages::list_transactions_response::TransactionState as ListedState;
 use log_core::protocol::messages::{ListTransactionsRequestData, ListTransactionsResponseData};
@@ -56,11 +58,11 @@ fn filter(request: ListTransactionsRequestData) -> Result<(TransactionFilter, Ve
         .transpose();
     let pattern = pattern.map_err(|_| ErrorCode::InvalidRegularExpression)?;
     let named = !request.state_filters.is_empty();
-    let mut states = Vec::new();
+    let mut states = BTreeSet::new();
     let mut unknown = Vec::new();
     for name in request.state_filters {
         match TransactionState::from_name(name.as_str()) {
-            Some(state) => states.push(state),
+            Some(state) => drop(states.insert(state)),
             None => unknown.push(name),
         }
     }

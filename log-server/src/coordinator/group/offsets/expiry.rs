@@ -2,15 +2,16 @@
 //!
 //! | the offset | is forgotten |
 //! |---|---|
-//! | its topic was deleted | at once, whoever is in the group, also while a transaction has yet to decide on it |
+//! | its topic was deleted, and none has the name | at once, whoever is in the group, also while a transaction has yet to decide on it |
 //! | a transaction has yet to decide on another one for the partition | never |
+//! | its topic was deleted, and another has the name | at once, whoever is in the group |
 //! | the group has members | never (Kafka forgets those of topics that no member reads) |
 //! | its client gave it an expiry | then |
 //! | its records are there: it lies within a log that is not empty | never (Kafka forgets it after `offsets.retention.minutes`) |
 //! | otherwise | `offsets.retention.minutes` after the group became empty, or after the commit where that is not known |
 //!
 //! A group without members, offsets and open transactions goes with its last offset, or when it is next looked at.
-//! The shard is looked through in steps, so that no command waits for long.
+//! The shard is looked through in steps, so that no command waits for long. What the log refuses to forget is looked for again, later and later.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::coordinator::group::context::Context;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::offsets::delete::tombstone;
 use crate::coordinator::group::offsets::store::CommittedOffset;
+use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::group::timers::{TimerKey, TimerKind};
 
@@ -30,6 +32,10 @@ const STEP_OFFSETS_MAX: usize = 10_000;
 const STEP_RECORDS_MAX: usize = 1_000;
 /// and after this pause comes the next.
 const STEP_PAUSE_MS: i64 = 100;
+/// What the log refused to forget is looked for again after so long,
+const RETRY_MS: i64 = 1_000;
+/// and later and later, up to this: the disk is probably full.
+const RETRY_MAX_MS: i64 = 60_000;
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +60,22 @@ impl Sweep {
 }
 
 /// How far the sweeps are: the groups that the next steps begin with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::coordinator::group) struct Sweeps {
     expired: Option<Arc<str>>,
     of_deleted_topics: Option<Arc<str>>,
+    /// How long it takes until what the log refuses next is looked for again.
+    retry_ms: i64,
+}
+
+impl Default for Sweeps {
+    fn default() -> Self {
+        Self {
+            expired: None,
+            of_deleted_topics: None,
+            retry_ms: RETRY_MS,
+        }
+    }
 }
 
 impl Sweeps {
@@ -74,6 +92,7 @@ impl GroupShard {
     /// for the offsets of a group of usual size finds none of it.
     pub fn topics_deleted(&mut self, context: &mut Context<'_>) {
         self.sweeps.of_deleted_topics = None;
+        self.sweeps.retry_ms = RETRY_MS;
         self.timers.cancel(&Sweep::OfDeletedTopics.timer());
         self.sweep_offsets(Sweep::OfDeletedTopics, context);
     }
@@ -87,6 +106,24 @@ impl GroupShard {
         let interval = context.settings.offsets_retention_check_interval_ms;
         let next = context.steady.saturating_plus(interval);
         self.timers.set(Sweep::Expired.timer(), next);
+    }
+
+    /// The log refused what a command wrote. Was it to forget offsets, their topics may be gone, and nobody says so again.
+    pub(in crate::coordinator::group) fn offsets_write_refused(
+        &mut self,
+        records: &[GroupRecord],
+        context: &Context<'_>,
+    ) {
+        let is_tombstone =
+            |record: &GroupRecord| matches!(record, GroupRecord::OffsetCommit { value: None, .. });
+        if !records.iter().any(is_tombstone) {
+            return;
+        }
+        // The step is over for those who count; the next one begins in front of it.
+        self.sweeps.of_deleted_topics = None;
+        let deadline = context.steady.saturating_plus(self.sweeps.retry_ms);
+        self.timers.set(Sweep::OfDeletedTopics.timer(), deadline);
+        self.sweeps.retry_ms = self.sweeps.retry_ms.saturating_mul(2).min(RETRY_MAX_MS);
     }
 
     /// One step.
@@ -103,10 +140,12 @@ impl GroupShard {
             let mut kept = 0;
             for (topic, partition, committed) in self.offsets.of_group(name) {
                 looked_at += 1;
-                let may_go = is_gone(context, topic, committed.topic_id)
-                    || (sweep == Sweep::Expired
-                        && is_expired(context, group, topic, partition, committed)
-                        && !self.pending.contains(name, topic, partition));
+                let is_over = is_gone(context, topic, committed.topic_id)
+                    || (sweep == Sweep::Expired && is_expired(context, group, topic, partition, committed));
+                // Its tombstone would take along what is pending, which may be for the topic that has the name now.
+                let may_go = is_over
+                    && (context.topics.by_name(topic).is_none()
+                        || !self.pending.contains(name, topic, partition));
                 if may_go {
                     context.records.push(tombstone(name, topic, partition));
                 } else {

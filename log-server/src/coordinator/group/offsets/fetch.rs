@@ -167,7 +167,7 @@ impl GroupShard {
         Ok(())
     }
 
-    /// Topics that no longer exist have no id to be named by.
+    /// Topics that no longer exist have no id to be named by. What was committed of a topic that was made anew since is told to nobody.
     fn fetch_all_offsets(
         &self,
         context: &Context<'_>,
@@ -177,12 +177,15 @@ impl GroupShard {
         let mut fetched: Vec<FetchedTopic> = Vec::new();
         let mut last: Option<&Arc<str>> = None;
         let mut is_named = true;
+        let mut id = TopicId::ZERO;
         for (name, partition, committed) in self.offsets.of_group(&request.group) {
             if last != Some(name) {
                 last = Some(name);
+                let facts = context.topics.by_name(name);
+                id = facts.as_ref().map_or(TopicId::ZERO, |topic| topic.id);
                 let topic = match named_by {
                     NamedBy::Name => Some(TopicRef::Name(Arc::clone(name))),
-                    NamedBy::Id => context.topics.by_name(name).map(|topic| TopicRef::Id(topic.id)),
+                    NamedBy::Id => facts.map(|topic| TopicRef::Id(topic.id)),
                 };
                 is_named = topic.is_some();
                 fetched.extend(topic.map(|topic| FetchedTopic {
@@ -191,7 +194,8 @@ impl GroupShard {
                     partitions: Vec::new(),
                 }));
             }
-            if let Some(topic) = fetched.last_mut().filter(|_| is_named) {
+            let is_told = is_named && is_same(committed.topic_id, id);
+            if let Some(topic) = fetched.last_mut().filter(|_| is_told) {
                 let stable = self.check_stable(request, name, partition);
                 topic.partitions.push(FetchedPartition {
                     partition,
@@ -199,6 +203,7 @@ impl GroupShard {
                 });
             }
         }
+        fetched.retain(|topic| !topic.partitions.is_empty());
         fetched
     }
 }

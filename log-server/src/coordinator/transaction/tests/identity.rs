@@ -75,6 +75,29 @@ fn a_producer_that_goes_on_may_repeat_its_question() {
 }
 
 #[test]
+fn a_late_copy_of_a_question_ends_nothing() {
+    for epoch in [0, i16::MAX - 1] {
+        let mut world = World::new();
+        world.init().unwrap();
+        let before = world.set_epoch(epoch);
+        let after = world.init_as(Some(before)).unwrap();
+        world.add(after, "a", 0).unwrap();
+        let late = Err(TransactionError::ProducerFenced);
+        assert_eq!(world.init_as(Some(before)), late, "while it goes on");
+        assert_eq!(world.state(), TransactionState::Ongoing);
+        world.end(after, Commit, 0).unwrap();
+        world.markers_written();
+        assert_eq!(world.init_as(Some(before)), late, "when it is over");
+        assert_eq!(world.end(after, Commit, 0), Ok(after), "the answer was lost");
+        // The producer itself may give up what it began.
+        world.add(after, "a", 0).unwrap();
+        let refused = Err(TransactionError::ConcurrentTransactions);
+        assert_eq!(world.init_as(Some(after)), refused);
+        assert_eq!(world.state(), TransactionState::PrepareAbort);
+    }
+}
+
+#[test]
 fn a_transactional_id_that_is_forgotten_begins_anew_whoever_asks() {
     let mut world = World::new();
     let gone = identity(7, 3);

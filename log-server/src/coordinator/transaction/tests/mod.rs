@@ -187,6 +187,8 @@ impl World {
     fn set_epoch(&mut self, epoch: i16) -> ProducerIdentity {
         let mut transaction = self.transaction().clone();
         transaction.producer.epoch = ProducerEpoch::new(epoch);
+        transaction.previous_producer_id = transaction.producer.id;
+        transaction.last_epoch = ProducerEpoch::NONE;
         let producer = transaction.producer;
         self.run(|_, context| {
             context.records.push(TransactionRecord {

@@ -1,8 +1,8 @@
-//! Random schedules of one transactional id: several producers of both versions, lost answers, refused writes, markers that come
-//! late and in pieces, time, crashes that take what was not synced.
+//! Random schedules of one transactional id: several producers of both versions, lost answers, questions that come again when they were
+//! answered, refused writes, markers that come late and in pieces, time, crashes that take what was not synced.
 //!
 //! Always: all records of a transaction have one outcome, in all partitions; what was answered is so; a producer that was fenced
-//! by an answered question writes nothing any more. In the end every transaction is complete, and replaying the log gives the live
+//! by an answered question writes nothing any more; a question whose answer was heard changes nothing when it comes again. In the end every transaction is complete, and replaying the log gives the live
 //! state. `STRATALOG_SEED` replays a run, `STRATALOG_SCHEDULES` says how many.
 
 use std::collections::BTreeMap;
@@ -49,6 +49,8 @@ struct Model {
     numbers: Number,
     outcomes: BTreeMap<Number, TransactionOutcome>,
     promised: BTreeMap<Number, TransactionOutcome>,
+    /// Who asked for the next epoch and heard the answer.
+    heard: Vec<ProducerIdentity>,
 }
 
 impl Model {
@@ -68,12 +70,13 @@ impl Model {
             numbers: 0,
             outcomes: BTreeMap::new(),
             promised: BTreeMap::new(),
+            heard: Vec::new(),
         }
     }
 
     fn step(&mut self) {
         let place = self.random.usize(..PRODUCERS);
-        match self.random.u8(..20) {
+        match self.random.u8(..21) {
             0 | 1 => self.begin_producer(place),
             2..=8 => self.append(place),
             9..=12 => self.end(place),
@@ -81,6 +84,7 @@ impl Model {
             16 => self.sync(),
             17 => self.pass(),
             18 => self.crash(),
+            19 => self.ask_again(),
             _ => self.world.refuses = true,
         }
     }
@@ -132,6 +136,7 @@ impl Model {
         if !self.is_answered() {
             return;
         }
+        self.heard.extend(goes_on);
         let version = self.producers[place].version;
         for other in &mut self.producers {
             other.is_fenced = true;
@@ -146,6 +151,25 @@ impl Model {
             self.producers[place].identity = Some(self.world.set_epoch(i16::MAX - self.random.i16(1..4)));
             self.sync();
         }
+    }
+
+    /// A copy of a question comes late: whoever asked knows the answer.
+    fn ask_again(&mut self) {
+        let Some(late) = self.random.choice(&self.heard).copied() else {
+            return;
+        };
+        let seen = |world: &World| {
+            let transaction = world.transaction();
+            (
+                transaction.state,
+                transaction.producer,
+                transaction.partitions.clone(),
+            )
+        };
+        let before = seen(&self.world);
+        self.world.refuses = false;
+        drop(self.world.init_as(Some(late)));
+        assert_eq!(seen(&self.world), before, "a late copy of {late:?}");
     }
 
     fn append(&mut self, place: usize) {
@@ -170,7 +194,6 @@ impl Model {
             return;
         }
         let is_open = entry.epoch == identity.epoch.get() && !entry.open.is_empty();
-        // What a fenced producer writes into a transaction that is open here, its marker undoes.
         if !is_open {
             let request = asked(identity, &[topic]);
             let added = self
@@ -194,8 +217,8 @@ impl Model {
                     return;
                 }
             }
-            assert!(!is_fenced, "a producer began to write that was fenced");
         }
+        assert!(!is_fenced, "a producer wrote that was fenced");
         let entry = self.partitions.get_mut(topic).unwrap();
         let entry = entry.get_mut(&identity.id.get()).unwrap();
         entry.epoch = identity.epoch.get();

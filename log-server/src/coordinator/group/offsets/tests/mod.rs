@@ -318,6 +318,7 @@ fn a_topic_made_anew_has_no_commits() {
     );
     world.topics.set("t", 1);
     assert_eq!(fetch(&mut world, TopicRef::Name("t".into()), 0), Ok(None));
+    assert_eq!(committed(&mut world), "");
     let now = id_of(&world, "t");
     assert_eq!(fetch(&mut world, TopicRef::Id(now), 0), Ok(None));
     commit_ok(&mut world, "t", &[(0, 1)]);
@@ -368,6 +369,22 @@ fn many_offsets_go_in_steps() {
     world.advance(10_000);
     world.refuse_writes = false;
     world.advance(DAY_MS);
+    assert_eq!(committed(&mut world), "");
+}
+
+#[test]
+fn what_the_log_refuses_to_forget_is_looked_for_again() {
+    let mut world = world();
+    commit_ok(&mut world, "t", &[(0, 5)]);
+    world.topics.set("t", 0);
+    world.refuse_writes = true;
+    world.run(GroupShard::topics_deleted).unwrap_err();
+    world.advance(5 * 60_000);
+    assert_eq!(committed(&mut world), "t-0=5");
+    assert!(world.refusals < 15, "{} times in five minutes", world.refusals);
+    world.refuse_writes = false;
+    // Sooner than expired offsets are looked for.
+    world.advance(60_000);
     assert_eq!(committed(&mut world), "");
 }
 

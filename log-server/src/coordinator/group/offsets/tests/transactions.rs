@@ -251,6 +251,33 @@ fn what_is_deleted_does_not_come_back_with_the_transaction() {
     check(&mut world, "- - 9", "- - 9");
 }
 
+/// Of a topic that was deleted and made anew before its offsets were forgotten.
+#[test]
+fn an_offset_of_the_topic_before_takes_nothing_along_that_is_pending() {
+    for (outcome, told, kept) in [(Commit, "5 - -", 1), (Abort, "- - -", 0)] {
+        let mut world = world();
+        commit_ok(&mut world, "t", &[(0, 1), (1, 2)]);
+        world.topics.set("t", 0);
+        world.refuse_writes = true;
+        world.run(GroupShard::topics_deleted).unwrap_err();
+        world.refuse_writes = false;
+        world.topics.set("t", 3);
+        pend(&mut world, A, "t", &[(0, 5)]);
+        world.advance(60_000);
+        check(&mut world, "? - -", "- - -");
+        assert_eq!(
+            world.shard.offsets.count(),
+            1,
+            "partition 1 does not have to wait"
+        );
+        world.end_transaction(A, outcome);
+        check(&mut world, told, told);
+        world.advance(DAY_MS);
+        check(&mut world, told, told);
+        assert_eq!(world.shard.offsets.count(), kept);
+    }
+}
+
 #[test]
 fn nothing_expires_while_a_transaction_is_undecided() {
     let mut world = world();
