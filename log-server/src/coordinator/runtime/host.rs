@@ -18,6 +18,7 @@ use log_core::clock::{Clock, SteadyMs};
 use log_core::model::{Offset, ProducerId};
 use log_core::producer_state::verification::TransactionProof;
 use log_core::record::control::{TransactionEnd, TransactionOutcome};
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::group::context::Ticket;
@@ -35,6 +36,7 @@ use crate::partition::error::PartitionError;
 use crate::partition::fetch_waiter::FetchWaiter;
 use crate::partition::partition::{Ack, Condition, Partition};
 use crate::partition::registry::PartitionRegistry;
+use crate::partition::writer::off_runtime;
 
 /// After a timer's records were refused, so long until the next timer is looked at.
 const REFUSED_MS: i64 = 1000;
@@ -85,6 +87,8 @@ pub(super) struct ShardHost<S: Shard> {
     tidy_at: AtomicU64,
     /// How many shards it had.
     incarnations: AtomicU64,
+    /// Held for reading by who does something for a task of the shard, and for writing where the next one begins to serve.
+    task_gate: RwLock<()>,
     state: StateCell<S>,
 }
 
@@ -97,6 +101,7 @@ impl<S: Shard> ShardHost<S> {
             context,
             partition,
             bell: FetchWaiter::new(),
+            task_gate: RwLock::default(),
             state: StateCell::loading(),
         })
     }
@@ -167,7 +172,7 @@ impl<S: Shard> ShardHost<S> {
         incarnation: u64,
         command: impl FnOnce(&mut S, &mut S::Context<'_>) -> R,
     ) -> Result<Option<Pending<R>>, HostError> {
-        if self.while_serving(incarnation, || ()).is_none() {
+        if !self.is_serving(incarnation) {
             return Ok(None);
         }
         self.with_serving(|serving, host| {
@@ -207,12 +212,15 @@ impl<S: Shard> ShardHost<S> {
         }
     }
 
-    /// Does something while the shard is still the one of a task: no command comes between.
+    /// Does something for a task, if its shard is still the one that serves. The next one does not begin to before it is done; commands
+    /// of this one go on meanwhile, for the work may take as long as the disk of another partition.
     pub(super) fn while_serving<R>(&self, incarnation: u64, work: impl FnOnce() -> R) -> Option<R> {
-        match &*self.state.lock() {
-            State::Serving(serving) if serving.incarnation == incarnation => Some(work()),
-            _ => None,
-        }
+        let _gate = self.task_gate.read();
+        self.is_serving(incarnation).then(work)
+    }
+
+    fn is_serving(&self, incarnation: u64) -> bool {
+        matches!(&*self.state.lock(), State::Serving(serving) if serving.incarnation == incarnation)
     }
 
     /// Carries out a command whose answer comes through the receiver.
@@ -340,6 +348,7 @@ impl<S: Shard> ShardHost<S> {
 
     /// Begins to serve with what was read. False when the log has moved on, or the host has stopped.
     pub(super) fn serve(&self, loaded: Loaded<S>) -> bool {
+        let _gate = off_runtime(|| self.task_gate.write());
         let mut state = self.state.lock();
         let is_current =
             matches!(&*state, State::Absent(_)) && self.partition.offsets().log_end == loaded.end;

@@ -4,8 +4,8 @@
 //! What comes here is durably decided, so it is tried for as long as it takes: a partition that is off-line or refuses gets its marker
 //! when it is back, and until then the transaction stays prepared, over restarts too. A partition that was deleted needs none.
 //!
-//! A marker is appended under the lock of the transaction's shard, while that is still the shard that asked. Otherwise a late marker
-//! could end the producer's next transaction: a shard that was read again may have completed this one long ago.
+//! A marker is appended only while the transaction's shard is still the one that asked, and the next one does not begin to serve meanwhile.
+//! Otherwise a late marker could end the producer's next transaction: a shard that was read again may have completed this one long ago.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,7 +158,7 @@ impl TransactionCoordinator {
     }
 
     /// Appends one marker of a task; `None` if its shard is gone.
-    fn append_decided(
+    pub(super) fn append_decided(
         &self,
         task: &Task<TransactionShard>,
         place: &TopicPartition,

@@ -5,6 +5,7 @@
 //! | `answers` | who is answered when, and that nobody is answered early |
 //! | `failures` | what a failing or full disk does to answers and state |
 //! | `lag` | how far groups are behind |
+//! | `markers` | every partition of a decided transaction gets its marker, and none comes late |
 //! | `tidying` | the log is kept short, and says the same wherever that is interrupted |
 //! | `transactions` | offsets that count when their transaction is committed |
 //! | `starts` | the topic is made, shards are loaded, and the end |
@@ -12,6 +13,7 @@
 mod answers;
 mod failures;
 mod lag;
+mod markers;
 mod starts;
 mod tidying;
 mod transactions;

@@ -59,7 +59,7 @@ impl Broker {
         end_of(task).await
     }
 
-    async fn pend(&self, producer: ProducerId, group: &str, offset: i64) {
+    pub(super) async fn pend(&self, producer: ProducerId, group: &str, offset: i64) {
         let proof = self.verification(producer, group).await;
         self.pend_proved(producer, group, offset, proof).await.unwrap();
     }
@@ -88,7 +88,7 @@ impl Broker {
     }
 
     /// Where a group stands: an offset, `-`, or `?` while a transaction is to decide.
-    async fn standing(&self, group: &str) -> String {
+    pub(super) async fn standing(&self, group: &str) -> String {
         let request = FetchOffsetsRequest {
             group: group.into(),
             member_id: None,
