@@ -2,7 +2,7 @@
 //!
 //! | API | carried out | answered |
 //! |---|---|---|
-//! | Produce | at once; of a transaction, when its coordinator knows | when its records are on the disk, beside later requests |
+//! | Produce | at once; where a transaction begins, when its coordinator knows | when its records are on the disk, beside later requests |
 //! | Fetch | at once | at once, or when records come, beside later requests |
 //! | all others | before the next request begins | when done |
 
@@ -71,15 +71,8 @@ impl Dispatcher {
         match api {
             ApiKey::Produce => {
                 let body: ProduceRequestData = decode(&request.context, request.body)?;
-                let memory = request.memory;
-                Ok(match h::produce::handle(&self.services, &request.context, body) {
-                    Dispatched::Begun(rest) => Dispatched::Begun(Box::pin(async move {
-                        let dispatched = rest.await;
-                        drop(memory);
-                        dispatched
-                    })),
-                    dispatched => dispatched,
-                })
+                let dispatched = h::produce::handle(&self.services, &request.context, body);
+                Ok(holding(request.memory, dispatched))
             }
             ApiKey::Fetch => {
                 let body: FetchRequestData = decode(&request.context, request.body)?;
@@ -361,9 +354,24 @@ impl Dispatch for Dispatcher {
             }
         }
         let mut dispatched = handlers::produce::handle_several(&self.services, requests);
-        drop(memory);
+        // Only the last one may still have to wait.
+        if let Some((last, permit)) = dispatched.pop().zip(memory.pop()) {
+            dispatched.push(holding(permit, last));
+        }
         dispatched.extend(close);
         dispatched
+    }
+}
+
+/// Holds a request's memory for as long as its records wait to be appended.
+fn holding(memory: MemoryPermit, dispatched: Dispatched) -> Dispatched {
+    match dispatched {
+        Dispatched::Begun(rest) => Dispatched::Begun(Box::pin(async move {
+            let dispatched = rest.await;
+            drop(memory);
+            dispatched
+        })),
+        other => other,
     }
 }
 

@@ -105,8 +105,8 @@ impl Partition {
         let is_due = log.config().flush_messages <= log.records_unflushed() || log.has_rolled();
         let write_out = log.wants_write_out();
         if !is_durable {
-            let now = self.context.clock.now();
-            writer.unflushed_since.get_or_insert(now);
+            let since = &mut writer.unflushed_since;
+            since.get_or_insert_with(|| self.context.clock.now());
         }
         FollowUp {
             is_dirty: is_durable || is_due,

@@ -149,12 +149,18 @@ async fn durable(ack: Ack) -> Result<(), MarkerError> {
 }
 
 impl TransactionCoordinator {
-    /// Ends a producer's transaction in one partition, whatever its coordinator knows of it, and answers when that is on the disk.
+    /// Ends a producer's transaction in one partition, whatever its coordinator knows of it. The marker is in the log when this returns,
+    /// and on the disk when the future ends.
     ///
     /// # Errors
     /// The marker was not written, or may not be on the disk.
-    pub async fn write_marker(&self, place: &TopicPartition, end: TransactionEnd) -> Result<(), MarkerError> {
-        durable(self.append_marker(place, end)?).await
+    pub fn write_marker(
+        &self,
+        place: &TopicPartition,
+        end: TransactionEnd,
+    ) -> impl Future<Output = Result<(), MarkerError>> + Send + use<> {
+        let appended = self.append_marker(place, end);
+        async move { durable(appended?).await }
     }
 
     /// Appends one marker of a task; `None` if its shard is gone.

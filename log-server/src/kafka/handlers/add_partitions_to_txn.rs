@@ -20,6 +20,7 @@ use log_core::protocol::messages::{AddPartitionsToTxnRequestData, AddPartitionsT
 
 use crate::coordinator::runtime::transaction_coordinator::Admission;
 use crate::coordinator::transaction::end::EPOCH_BUMP;
+use crate::kafka::admission::verdict_on;
 use crate::kafka::error_map::{transaction_code, transaction_error};
 use crate::kafka::request_context::RequestContext;
 use crate::kafka::services::{Services, producer_identity};
@@ -113,11 +114,8 @@ async fn admit(
             rows(&transaction.topics, |_, _| code)
         }
         Ok(admitted) => rows(&transaction.topics, |topic, index| {
-            let verdict = admitted
-                .iter()
-                .find(|(place, _)| *place.topic == *topic.name.as_str() && place.partition == index);
-            match verdict {
-                Some((_, Err(error))) => transaction_error(error),
+            match verdict_on(&admitted, topic.name.as_str(), index) {
+                Some(Err(error)) => transaction_error(error),
                 _ => ErrorCode::None,
             }
         }),

@@ -6,13 +6,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use log_core::protocol::{ApiKey, RequestPrefix};
+use log_core::protocol::ApiKey;
 use log_core::record::batch_builder::BatchOptions;
 
 use super::*;
-use crate::kafka::apis;
 use crate::kafka::connection::{Answer, Dispatch as _, Dispatched};
-use crate::kafka::frame::Frame;
 
 /// The system's allocator, counting on each thread.
 struct Counting;
@@ -44,23 +42,11 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-fn frame_of(bytes: &[u8]) -> Frame {
-    let bytes = Bytes::copy_from_slice(&bytes[4..]);
-    let prefix = RequestPrefix::peek(&bytes).unwrap();
-    Frame {
-        prefix,
-        admission: apis::admit(prefix),
-        memory: RequestMemory::new(1 << 30)
-            .try_take(1, crate::kafka::apis::FrameClass::Records)
-            .unwrap(),
-        bytes,
-    }
-}
-
 /// Dispatches a request, syncs, and takes the answer: how often and how much memory was asked for, without the sync.
 async fn measure(broker: &Broker, request: &[u8]) -> (usize, usize, Vec<u8>) {
     let dispatcher = Dispatcher::new(Arc::clone(&broker.services));
-    let (frame, connection) = (frame_of(request), info());
+    let frame = frame_of(request, &RequestMemory::new(1 << 30));
+    let connection = info();
     let here = || (COUNT.with(Cell::get), BYTES.with(Cell::get));
     let before = here();
     let mut under_way = dispatcher.dispatch(&connection, frame);

@@ -44,7 +44,9 @@ use log_core::protocol::messages::create_topics_request::{CreatableTopic, Creata
 use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use log_core::protocol::messages::produce_response::PartitionProduceResponse;
 use log_core::protocol::messages::{CreateTopicsRequestData, ProduceRequestData};
-use log_core::protocol::{ErrorCode, KafkaString, KafkaUuid, Message, Request, read_response_header};
+use log_core::protocol::{
+    ErrorCode, KafkaString, KafkaUuid, Message, Request, RequestPrefix, read_response_header,
+};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
@@ -53,10 +55,10 @@ use tokio::time::timeout;
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
-use crate::kafka::apis;
+use crate::kafka::apis::{self, FrameClass};
 use crate::kafka::connection::{self, ConnectionSettings, End};
 use crate::kafka::dispatch::Dispatcher;
-use crate::kafka::frame::FrameLimits;
+use crate::kafka::frame::{Frame, FrameLimits};
 use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::{ConnectionInfo, Endpoint};
 use crate::kafka::services::{Coordinators, Services};
@@ -240,6 +242,18 @@ fn info() -> Arc<ConnectionInfo> {
         peer: address,
         advertised: Endpoint::reached(address),
     })
+}
+
+/// A request as the frame reader hands it on.
+fn frame_of(bytes: &[u8], memory: &RequestMemory) -> Frame {
+    let bytes = Bytes::copy_from_slice(&bytes[4..]);
+    let prefix = RequestPrefix::peek(&bytes).unwrap();
+    Frame {
+        prefix,
+        admission: apis::admit(prefix),
+        memory: memory.try_take(bytes.len(), FrameClass::Records).unwrap(),
+        bytes,
+    }
 }
 
 fn settings() -> ConnectionSettings {

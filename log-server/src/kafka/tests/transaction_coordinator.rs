@@ -147,6 +147,47 @@ async fn a_transaction_that_has_a_partition_of_its_own_coordinator_ends() {
     assert_eq!(partition.offsets().high_watermark.get(), 1);
 }
 
+/// A marker for the first partition of each topic.
+fn marker(producer: BatchProducer, topics: &[&str]) -> WriteTxnMarkersRequestData {
+    let topic = |name: &&str| WritableTxnMarkerTopic {
+        name: string(name),
+        partition_indexes: vec![0],
+        ..WritableTxnMarkerTopic::default()
+    };
+    WriteTxnMarkersRequestData {
+        markers: vec![WritableTxnMarker {
+            producer_id: producer.id.get(),
+            producer_epoch: producer.epoch.get(),
+            topics: topics.iter().map(topic).collect(),
+            ..WritableTxnMarker::default()
+        }],
+        ..WriteTxnMarkersRequestData::default()
+    }
+}
+
+#[tokio::test]
+async fn markers_wait_for_their_disks_at_the_same_time() {
+    let broker = start();
+    for topic in ["a", "b"] {
+        broker.create_topic(topic, 1, &[]).await;
+    }
+    broker.hold_syncs();
+    let mut client = broker.connect();
+    let producer = BatchProducer {
+        id: ProducerId::new(7),
+        epoch: ProducerEpoch::new(0),
+        base_sequence: Sequence::new(0),
+    };
+    let id = client.send(1, &marker(producer, &["a", "b"])).await;
+    assert!(client.is_quiet().await, "neither is on the disk");
+    // One round of the disks is enough for both.
+    broker.sync();
+    let response = client.receive::<WriteTxnMarkersRequestData>(1, id).await;
+    for topic in &response.markers[0].topics {
+        assert_eq!(code(topic.partitions[0].error_code), ErrorCode::None);
+    }
+}
+
 #[tokio::test]
 async fn nobody_writes_a_marker_into_the_coordinator_s_log() {
     let broker = start();
@@ -154,20 +195,7 @@ async fn nobody_writes_a_marker_into_the_coordinator_s_log() {
     let producer = client.identity(&broker, "t").await;
     let partition = broker.services.partition(TRANSACTIONS_TOPIC, 0).unwrap();
     let before = partition.offsets();
-    let request = WriteTxnMarkersRequestData {
-        markers: vec![WritableTxnMarker {
-            producer_id: producer.id.get(),
-            producer_epoch: producer.epoch.get(),
-            topics: vec![WritableTxnMarkerTopic {
-                name: string(TRANSACTIONS_TOPIC),
-                partition_indexes: vec![0],
-                ..WritableTxnMarkerTopic::default()
-            }],
-            ..WritableTxnMarker::default()
-        }],
-        ..WriteTxnMarkersRequestData::default()
-    };
-    let response = client.call(1, request).await;
+    let response = client.call(1, marker(producer, &[TRANSACTIONS_TOPIC])).await;
     let row = &response.markers[0].topics[0].partitions[0];
     assert_eq!(code(row.error_code), ErrorCode::UnknownTopicOrPartition);
     assert_eq!(partition.offsets(), before);

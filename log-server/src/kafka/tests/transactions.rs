@@ -1,8 +1,11 @@
 //! Transactions at the front: Produce within one, Fetch and `ListOffsets` of committed records, `DescribeProducers`.
 //! The coordinator's part is played by the tests, which open and end transactions on the partition.
 
+use std::collections::VecDeque;
+
 use log_core::model::TransactionVersion;
 use log_core::producer_state::verification::TransactionalBatch;
+use log_core::protocol::ApiKey;
 use log_core::protocol::messages::describe_producers_request::TopicRequest;
 use log_core::protocol::messages::{DescribeProducersRequestData, FetchRequestData, ListOffsetsRequestData};
 use log_core::record::control::{EndTransactionMarker, TransactionEnd, TransactionOutcome};
@@ -10,6 +13,7 @@ use log_core::record::control::{EndTransactionMarker, TransactionEnd, Transactio
 use super::fetch::request as fetch_request;
 use super::offsets::list_request;
 use super::*;
+use crate::kafka::connection::{Dispatch as _, Dispatched};
 use crate::partition::partition::Acks;
 
 const READ_COMMITTED: i8 = 1;
@@ -99,6 +103,66 @@ async fn within_an_open_transaction_nobody_is_asked() {
         ..produce_request("a", 0, Some(batch(&["plain"])))
     };
     assert_eq!(client.produce(9, plain).await.error_code, 0);
+}
+
+fn produce_frame(request: &ProduceRequestData, memory: &RequestMemory) -> Frame {
+    let bytes = frame(ApiKey::Produce, 12, 1, |buffer| {
+        request.write_to(buffer, 12).unwrap();
+    });
+    frame_of(&bytes, memory)
+}
+
+/// It went the long way, as if the coordinator had to be asked, and its turn ended with it.
+#[tokio::test]
+async fn within_an_open_transaction_a_request_is_carried_out_at_once() {
+    let broker = Broker::start();
+    for topic in ["a", "b"] {
+        broker.create_topic(topic, 1, &[]).await;
+        begin(&broker, topic, "x", producer(7, 0, 0));
+    }
+    let dispatcher = Dispatcher::new(Arc::clone(&broker.services));
+    let memory = RequestMemory::new(1 << 20);
+    let dispatch = |request| dispatcher.dispatch(&info(), produce_frame(&request, &memory));
+    let one = in_transaction("a", "y", producer(7, 0, 1));
+    assert!(matches!(dispatch(one), Dispatched::Unsynced(..)));
+    let mut both = in_transaction("a", "z", producer(7, 0, 2));
+    let other = in_transaction("b", "z", producer(7, 0, 1));
+    both.topic_data.extend(other.topic_data);
+    assert!(matches!(dispatch(both), Dispatched::Later(_)));
+    let ends = ["a", "b"].map(|topic| {
+        broker
+            .services
+            .partition(topic, 0)
+            .unwrap()
+            .offsets()
+            .log_end
+            .get()
+    });
+    assert_eq!(ends, [3, 2]);
+    // Another producer's first batch.
+    let first = in_transaction("a", "y", producer(8, 0, 0));
+    assert!(matches!(dispatch(first), Dispatched::Begun(_)));
+}
+
+/// Requests that came together gave all of their memory back before the last of them was carried out.
+#[tokio::test]
+async fn a_request_that_waits_for_the_coordinator_keeps_its_memory() {
+    const MEMORY: usize = 1 << 20;
+    let broker = Broker::start();
+    broker.create_topic("a", 1, &[]).await;
+    let dispatcher = Dispatcher::new(Arc::clone(&broker.services));
+    let memory = RequestMemory::new(u64::try_from(MEMORY).unwrap());
+    let plain = produce_frame(&produce_request("a", 0, Some(batch(&["x"]))), &memory);
+    let asks = produce_frame(&in_transaction("a", "y", producer(7, 0, 0)), &memory);
+    let held = asks.bytes.len();
+    let under_way = dispatcher.dispatch_produces(&info(), &mut VecDeque::from([plain, asks]));
+    assert!(matches!(
+        under_way.as_slice(),
+        [Dispatched::Unsynced(..), Dispatched::Begun(_)]
+    ));
+    assert_eq!(memory.free_bytes(), MEMORY - held);
+    drop(under_way);
+    assert_eq!(memory.free_bytes(), MEMORY);
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@
 //!   its sync ends, also after that time.
 //! - Differs from Kafka: refusals carry a message where Kafka's carry none; null instead of records is `INVALID_RECORD`, where
 //!   Kafka never answers; a partition named twice gets both batches.
-//! - A transactional batch may have to wait for the coordinator's word first (KIP-890, `transaction`); the connection's next request
-//!   waits with it. Without a transactional id it is `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
+//! - The first batch of a transaction on a partition waits for the coordinator's word (KIP-890, `transaction`); the connection's next
+//!   request waits with it. Without a transactional id it is `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
 
 mod single;
 mod transaction;
@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use self::single::Single;
-use self::transaction::Proofs;
+use self::transaction::{Proofs, Verification};
 use crate::kafka::connection::{Answer, CloseReason, Dispatched};
 use crate::kafka::error_map::{partition_error, record_errors};
 use crate::kafka::request_context::RequestContext;
@@ -80,15 +80,21 @@ fn handle_rows(
 ) -> Dispatched {
     let prefix = context.prefix;
     let refusal = refuse_all(&request);
-    if refusal.is_some() || !transaction::is_transactional(&request) {
-        return append(services, prefix, request, refusal, &Proofs::default());
+    let verified = refusal.map_or_else(
+        || Verification::begin(services, prefix.api_version, &request),
+        Err,
+    );
+    let verification = match verified {
+        Ok(verification) => verification,
+        Err(error) => return append(services, prefix, request, Some(error), &Proofs::default()),
+    };
+    if verification.asks_nobody() {
+        return append(services, prefix, request, None, &verification.into_proofs());
     }
     let services = Arc::clone(services);
     Dispatched::Begun(Box::pin(async move {
-        match transaction::prove(&services, prefix.api_version, &request).await {
-            Ok(proofs) => append(&services, prefix, request, None, &proofs),
-            Err(error) => append(&services, prefix, request, Some(error), &Proofs::default()),
-        }
+        let proofs = verification.ask(&services, prefix.api_version, &request).await;
+        append(&services, prefix, request, None, &proofs)
     }))
 }
 

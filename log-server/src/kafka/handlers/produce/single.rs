@@ -1,4 +1,5 @@
-//! Plain requests with records for one partition, as most have: those that came together are appended by one call.
+//! Requests with records for one partition, as most have, that wait for nobody's word: those that came together are appended by one
+//! call.
 //!
 //! Their answers leave the sync to the end of the connection's turn ([`Dispatched::Unsynced`]).
 
@@ -10,7 +11,7 @@ use log_core::protocol::messages::ProduceRequestData;
 use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use log_core::record::validator::ValidatedBatch;
 
-use super::{Append, Refusal, Waiting, accepted, handle_rows, may_wait, refuse_all, wait};
+use super::{Append, Refusal, Verification, Waiting, accepted, handle_rows, may_wait, refuse_all, wait};
 use crate::kafka::connection::Dispatched;
 use crate::kafka::connection::turn::{SyncTarget, Unsynced};
 use crate::kafka::request_context::RequestContext;
@@ -112,8 +113,15 @@ impl<'a> Single<'a> {
         mut request: ProduceRequestData,
     ) -> Result<Self, ProduceRequestData> {
         let is_single = matches!(request.topic_data.as_slice(), [topic] if topic.partition_data.len() == 1);
-        if !is_single || may_wait(&request) || refuse_all(&request).is_some() {
+        if !is_single || refuse_all(&request).is_some() {
             return Err(request);
+        }
+        // Within a transaction that the partition knows, a batch is like any other.
+        if may_wait(&request) {
+            let verified = Verification::begin(services, context.version(), &request);
+            if !verified.is_ok_and(|verification| verification.finds_nothing()) {
+                return Err(request);
+            }
         }
         let append = Append::of(services, context.version(), &request);
         let wait = wait(&request);

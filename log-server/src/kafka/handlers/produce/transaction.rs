@@ -71,58 +71,96 @@ struct Asked {
     proof: TransactionProof,
 }
 
-/// Asks for all batches of the request what they need.
-///
-/// # Errors
-/// The request has batches of several producers.
-pub(super) async fn prove(
-    services: &Services,
-    version: i16,
-    request: &ProduceRequestData,
-) -> Result<Proofs, ErrorCode> {
-    let mut proofs = Proofs::default();
-    let mut asked = Vec::new();
-    let mut producer: Option<(ProducerId, ProducerEpoch)> = None;
-    for (topic_place, topic) in request.topic_data.iter().enumerate() {
-        for (row, data) in topic.partition_data.iter().enumerate() {
-            let Some(header) = transactional(data.records.as_ref()) else {
-                continue;
-            };
-            let this = (header.producer_id, header.producer_epoch);
-            if *producer.get_or_insert(this) != this {
-                return Err(ErrorCode::InvalidProducerIdMapping);
-            }
-            let id = TopicId::from(topic.topic_id);
-            // An unknown partition is told where it is appended to, and one of the broker's own: nobody need know of those.
-            let Ok(partition) = find(services, version, topic.name.as_str(), id, data.index) else {
-                continue;
-            };
-            if topic_name::is_internal(&partition.name().topic) {
-                continue;
-            }
-            let batch = TransactionalBatch {
-                producer_id: header.producer_id,
-                producer_epoch: header.producer_epoch,
-                base_sequence: header.base_sequence,
-                version: rules(version),
-            };
-            let place = (topic_place, row);
-            match partition.start_verification(&batch) {
-                Ok(TransactionProof::Ongoing) => {}
-                Ok(proof) => asked.push(Asked {
-                    place,
-                    partition,
-                    proof,
-                }),
-                Err(error) => {
-                    proofs.0.insert(place, Err(partition_error(&error)));
+/// What the batches of a request need, as far as their partitions know.
+#[derive(Default)]
+pub(super) struct Verification {
+    proofs: Proofs,
+    producer: Option<(ProducerId, ProducerEpoch)>,
+    /// Those that the coordinator has to be asked about.
+    asked: Vec<Asked>,
+}
+
+impl Verification {
+    /// Asks the partitions.
+    ///
+    /// # Errors
+    /// The request has batches of several producers.
+    pub(super) fn begin(
+        services: &Services,
+        version: i16,
+        request: &ProduceRequestData,
+    ) -> Result<Self, ErrorCode> {
+        let mut begun = Self::default();
+        if request.transactional_id.is_none() {
+            return Ok(begun);
+        }
+        for (topic_place, topic) in request.topic_data.iter().enumerate() {
+            for (row, data) in topic.partition_data.iter().enumerate() {
+                let Some(header) = transactional(data.records.as_ref()) else {
+                    continue;
+                };
+                let this = (header.producer_id, header.producer_epoch);
+                if *begun.producer.get_or_insert(this) != this {
+                    return Err(ErrorCode::InvalidProducerIdMapping);
+                }
+                let id = TopicId::from(topic.topic_id);
+                // An unknown partition is told where it is appended to, and one of the broker's own: nobody need know of those.
+                let Ok(partition) = find(services, version, topic.name.as_str(), id, data.index) else {
+                    continue;
+                };
+                if topic_name::is_internal(&partition.name().topic) {
+                    continue;
+                }
+                let batch = TransactionalBatch {
+                    producer_id: header.producer_id,
+                    producer_epoch: header.producer_epoch,
+                    base_sequence: header.base_sequence,
+                    version: rules(version),
+                };
+                let place = (topic_place, row);
+                match partition.start_verification(&batch) {
+                    Ok(TransactionProof::Ongoing) => {}
+                    Ok(proof) => begun.asked.push(Asked {
+                        place,
+                        partition,
+                        proof,
+                    }),
+                    Err(error) => {
+                        begun.proofs.0.insert(place, Err(partition_error(&error)));
+                    }
                 }
             }
         }
+        Ok(begun)
     }
-    if let (Some((producer_id, producer_epoch)), Some(transactional_id), false) =
-        (producer, &request.transactional_id, asked.is_empty())
-    {
+
+    /// Whether all that the batches rest on is known.
+    pub(super) fn asks_nobody(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Whether the batches need no proofs either: none is refused.
+    pub(super) fn finds_nothing(&self) -> bool {
+        self.asks_nobody() && self.proofs.0.is_empty()
+    }
+
+    /// What the partitions said.
+    pub(super) fn into_proofs(self) -> Proofs {
+        self.proofs
+    }
+
+    /// What they said, and the coordinator of the rest: it is asked once, for all partitions of the request.
+    pub(super) async fn ask(self, services: &Services, version: i16, request: &ProduceRequestData) -> Proofs {
+        let Self {
+            mut proofs,
+            producer,
+            asked,
+        } = self;
+        let (Some((producer_id, producer_epoch)), Some(transactional_id)) =
+            (producer, &request.transactional_id)
+        else {
+            return proofs;
+        };
         let partitions: Vec<_> = asked.iter().map(|one| one.partition.name().clone()).collect();
         let admission = AdmissionRequest {
             transactional_id: transactional_id.as_str(),
@@ -137,8 +175,8 @@ pub(super) async fn prove(
             (one.place, proof.map_err(|error| translated(error, version)))
         });
         proofs.0.extend(told);
+        proofs
     }
-    Ok(proofs)
 }
 
 fn mode(version: i16) -> AdmissionMode {
