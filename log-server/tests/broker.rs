@@ -29,7 +29,7 @@ async fn start(config: BrokerConfig) -> Result<Broker, StartError> {
 
 async fn get(address: SocketAddr, path: &str) -> Value {
     let mut stream = TcpStream::connect(address).await.expect("the broker answers");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .await

@@ -308,11 +308,15 @@ broker_keys! {
         max_request_partition_size_limit: usize = "max.request.partition.size.limit", Int, Rule::AtLeast(1), Some("2000");
     }
     Http {
+        /// Names under which browsers reach the port, with a port or for any, besides `localhost` and addresses: that of a proxy, or one in
+        /// `/etc/hosts`. Where the port listens on a loopback address, or this is set, requests to other names are refused, so that no web page can
+        /// reach the broker under a name of its own.
+        http_hosts: Vec<String> = "http-hosts", List, Rule::Any, Some("");
         /// Connections at once; one more is told so and closed.
         http_max_connections: usize = "http-max-connections", Int, Rule::AtLeast(1), Some("4096");
         /// The largest body that is read whole, and the longest line of a stream. A stream may have any number of lines.
         http_request_max_bytes: usize = "http-request-max-bytes", Int, Rule::Between(1024, 268_435_456), Some("16777216");
-        /// Bytes of bodies that are held in memory at once, all connections together; beyond, requests are told to come again. A body that is
+        /// Bytes of bodies, and of large answers, that are held in memory at once, all connections together; beyond, requests are told to come again. A body that is
         /// read whole counts twice, so less than twice `http-request-max-bytes` keeps the largest bodies out.
         http_queued_max_request_bytes: usize = "http-queued-max-request-bytes", Long, Rule::AtLeast(1_048_576), Some("268435456");
         /// A connection that sends no whole request head for so long is closed.

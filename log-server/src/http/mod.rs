@@ -25,6 +25,7 @@
 //! | `routes` | the table of routes |
 //! | `server` | the port and its connections |
 //! | `services` | what handlers use |
+//! | `sites` | which web pages may ask, under which names |
 //! | `slow_client` | clients that take nothing |
 //! | `stats` | `/metrics`, and the numbers that the console plots |
 //! | `timing` | how long requests take |
@@ -51,6 +52,7 @@ pub(crate) mod record_output;
 mod routes;
 mod server;
 pub mod services;
+mod sites;
 mod slow_client;
 pub mod stats;
 mod timing;
@@ -64,18 +66,20 @@ use tokio::net::TcpListener;
 
 use crate::console;
 use services::Services;
+use sites::Sites;
 
 /// Serves until "stop" is said, then finishes what is being answered.
 ///
 /// # Errors
-/// Never in practice: errors of accepting are waited out.
+/// The listener has no address. Errors of accepting are waited out.
 pub async fn serve(listener: TcpListener, services: Services) -> io::Result<()> {
     let (config, shutdown) = (Arc::clone(&services.config), services.shutdown.clone());
     let front = Arc::clone(&services.sources.front);
     let router = routes::watching(&services.sources)
         .merge(console::routes())
         .merge(routes::api(Arc::new(services)));
-    let router = routes::complete(router, &front);
+    let sites = Sites::new(&config, listener.local_addr()?);
+    let router = routes::complete(router, &front, sites);
     server::serve(listener, router, front, config, shutdown).await
 }
 

@@ -59,7 +59,7 @@ codes! {
     InvalidTimestamp = "invalid_timestamp", BAD_REQUEST, "The timestamp is too far from the broker's time",
         "`message.timestamp.before.max.ms` or `message.timestamp.after.max.ms` of the topic";
     BatchRefused = "batch_refused", BAD_REQUEST, "Another record was refused",
-        "the record itself is not at fault, but another one of its batch, and a batch is written whole or not at all";
+        "the record itself is not at fault, but another one of its batch, which is written whole or not at all, or of an earlier batch of its partition, which is not overtaken";
     InvalidTopic = "invalid_topic", BAD_REQUEST, "No topic may have this name",
         "characters, length, a name of the broker's own, or one that differs from another in dots and underscores alone";
     InvalidPartitions = "invalid_partitions", BAD_REQUEST, "The number of partitions is not possible",
@@ -70,6 +70,8 @@ codes! {
         "such as deleting topics where `delete.topic.enable` is false";
     InternalTopic = "internal_topic", FORBIDDEN, "The topic is the broker's own",
         "it can be read, and not written to";
+    ForeignSite = "foreign_site", FORBIDDEN, "Another site asks",
+        "a web page of another site, or a name that is not one of the broker's; see `http-hosts`";
     NotFound = "not_found", NOT_FOUND, "There is nothing at this address",
         "no route has this path";
     UnknownTopic = "unknown_topic", NOT_FOUND, "There is no such topic",

@@ -13,10 +13,11 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use super::health::HealthSource;
 use super::services::{Services, Sources};
+use super::sites::Sites;
 use super::stats::MetricsSource;
 use super::{
-    cluster, configs, fetch, follow, group_offsets, groups, health, openapi, partitions, produce, stats,
-    timing, topic_offsets, topics,
+    cluster, configs, fetch, follow, group_offsets, groups, health, openapi, partitions, produce, sites,
+    stats, timing, topic_offsets, topics,
 };
 use crate::http::problem::{Code, Problem};
 use crate::metrics::http_front::HttpMetrics;
@@ -112,10 +113,11 @@ pub(super) fn watching(sources: &Sources) -> Router {
 }
 
 /// Routes, with what stands around all of them.
-pub(super) fn complete(routes: Router, front: &Arc<HttpMetrics>) -> Router {
+pub(super) fn complete(routes: Router, front: &Arc<HttpMetrics>, sites: Sites) -> Router {
     routes
         .fallback(not_found)
         .layer(from_fn(refuse_in_our_words))
+        .layer(from_fn_with_state(Arc::new(sites), sites::refuse_foreign))
         .layer(from_fn_with_state(Arc::clone(front), timing::time))
 }
 

@@ -115,7 +115,7 @@ fn sources() -> Sources {
 
 async fn request(address: SocketAddr, line: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let text = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let text = format!("{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -131,8 +131,9 @@ async fn health_is_served_and_the_rest_is_refused() {
     let shutdown = Shutdown::new();
     let sources = sources();
     let front = Arc::clone(&sources.front);
-    let router = routes::complete(routes::watching(&sources), &front);
     let config = Arc::new(BrokerConfig::default());
+    let sites = Sites::new(&config, address);
+    let router = routes::complete(routes::watching(&sources), &front, sites);
     let server = server::serve(listener, router, Arc::clone(&front), config, shutdown.signal());
     let server = tokio::spawn(server);
 

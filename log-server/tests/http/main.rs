@@ -9,6 +9,7 @@
 //! | [`hostile`] | what is not a request is refused clearly, and costs little |
 //! | [`idempotency`] | a body with a key is written once, across restarts too |
 //! | [`records`] | what is written one way is read every other way, to the byte |
+//! | [`sites`] | a page of another site can neither write nor read |
 
 #![expect(
     clippy::unwrap_used,
@@ -24,6 +25,7 @@ mod groups;
 mod hostile;
 mod idempotency;
 mod records;
+mod sites;
 
 use std::path::Path;
 use std::time::Instant;
