@@ -1,9 +1,7 @@
-//! Bodies of requests: how large, how slow, and how much memory all of them together.
+//! Bodies of requests: how large, and how slow.
 //!
-//! A body pays for its memory as it comes, so that a client which announces much and sends little costs little. Who cannot pay is
-//! told to come again instead of waiting: half-read bodies that wait for each other would wait for ever.
+//! A body pays for its memory as it comes, so that a client which announces much and sends little costs little.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -11,61 +9,17 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::http::memory::Held;
+use crate::http::object::Object;
 use crate::http::problem::{Code, Problem};
 use crate::http::services::Services;
 
 /// What a whole body costs besides itself: the batches that are made of it.
 const EXPANSION: usize = 2;
-
-/// What bodies may take together.
-#[derive(Debug, Clone)]
-pub(crate) struct BodyMemory {
-    free: Arc<Semaphore>,
-}
-
-/// What one request has paid; given back on drop.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    permit: Option<OwnedSemaphorePermit>,
-    bytes: usize,
-}
-
-impl BodyMemory {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
-        }
-    }
-
-    /// Raises what a request holds to `bytes`, if there is so much.
-    pub(crate) fn grow(&self, held: &mut Held, bytes: usize) -> Result<(), Problem> {
-        let Some(more) = bytes.checked_sub(held.bytes).filter(|more| *more != 0) else {
-            return Ok(());
-        };
-        let taken = u32::try_from(more)
-            .ok()
-            .and_then(|more| Arc::clone(&self.free).try_acquire_many_owned(more).ok());
-        let Some(taken) = taken else {
-            let text = "bodies of other requests fill the memory for them; try again";
-            return Err(Problem::new(Code::Overloaded, text));
-        };
-        match &mut held.permit {
-            Some(permit) => permit.merge(taken),
-            None => held.permit = Some(taken),
-        }
-        held.bytes = bytes;
-        Ok(())
-    }
-
-    /// How much is free now.
-    #[cfg(test)]
-    pub(crate) fn free_bytes(&self) -> usize {
-        self.free.available_permits()
-    }
-}
+/// A document that says what is to be done and has no records. One that names all partitions of a broker has a tenth of it.
+const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 
 /// The pieces of a body, as they come.
 #[derive(Debug)]
@@ -100,20 +54,38 @@ impl BodyReader {
 #[derive(Debug)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Vec<u8>,
-    _held: Held,
+    pub(crate) held: Held,
 }
 
-/// Reads a body to its end, unless it is larger than any may be.
+/// Reads a body of records to its end, unless it is larger than any may be.
 pub(crate) async fn read_whole(
     services: &Services,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<WholeBody, Problem> {
-    let limit = services.config.http_request_max_bytes;
+    let limit = Limit {
+        bytes: services.config.http_request_max_bytes,
+        advice: "http-request-max-bytes; NDJSON may have any number of lines",
+    };
+    read_up_to(limit, services, headers, body).await
+}
+
+/// How large a body may be, and what to say to one that is larger.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    advice: &'static str,
+}
+
+async fn read_up_to(
+    limit: Limit,
+    services: &Services,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<WholeBody, Problem> {
+    let Limit { bytes: limit, advice } = limit;
     let too_large = || {
-        let text = format!(
-            "a body has at most {limit} bytes (http-request-max-bytes); NDJSON may have any number of lines"
-        );
+        let text = format!("a body has at most {limit} bytes here ({advice})");
         Problem::new(Code::TooLarge, text)
     };
     let announced = headers
@@ -134,7 +106,7 @@ pub(crate) async fn read_whole(
             .grow(&mut held, EXPANSION * (bytes.len() + piece.len()))?;
         bytes.extend_from_slice(&piece);
     }
-    Ok(WholeBody { bytes, _held: held })
+    Ok(WholeBody { bytes, held })
 }
 
 /// What a body says it is: the media type without its parameters, in lower case.
@@ -145,7 +117,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-/// A body that is a JSON document of a known shape.
+/// A body that is a JSON object of a known shape.
 pub(crate) async fn read_json<T: serde::de::DeserializeOwned>(
     services: &Services,
     headers: &HeaderMap,
@@ -156,27 +128,20 @@ pub(crate) async fn read_json<T: serde::de::DeserializeOwned>(
         let text = "this route takes application/json: say so in Content-Type";
         return Err(Problem::new(Code::UnsupportedMediaType, text));
     }
-    let body = read_whole(services, headers, body).await?;
-    serde_json::from_slice(&body.bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+    let limit = Limit {
+        bytes: DOCUMENT_BYTES_MAX.min(services.config.http_request_max_bytes),
+        advice: "it has no records",
+    };
+    let body = read_up_to(limit, services, headers, body).await?;
+    let document = serde_json::from_slice(&body.bytes);
+    document
+        .map(|Object(document)| document)
+        .map_err(|error| Problem::invalid(format!("body: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_paid_for_and_given_back() {
-        let memory = BodyMemory::new(100);
-        let (mut first, mut second) = (Held::default(), Held::default());
-        memory.grow(&mut first, 60).unwrap();
-        memory.grow(&mut first, 50).unwrap();
-        assert_eq!(memory.free_bytes(), 40);
-        assert_eq!(memory.grow(&mut second, 41).unwrap_err().code(), Code::Overloaded);
-        memory.grow(&mut first, 100).unwrap();
-        drop(first);
-        memory.grow(&mut second, 41).unwrap();
-        assert_eq!(memory.free_bytes(), 59);
-    }
 
     #[test]
     fn types_are_told_without_their_parameters() {

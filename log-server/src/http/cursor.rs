@@ -44,11 +44,15 @@ pub(crate) async fn start_offset(
         (Some(Start::BeforeEnd(count)), None) => {
             Offset::new(end.get().saturating_sub(count)).max(offsets.log_start)
         }
-        (Some(Start::Offset(offset)), None) => Offset::new(offset),
+        // Only what a client names can lie outside; what was looked up is there, though the end may have moved behind it meanwhile.
+        (Some(Start::Offset(offset)), None) => {
+            let offset = Offset::new(offset);
+            if offset < offsets.log_start || offsets.high_watermark < offset {
+                return Err(out_of_range(offset.get(), offsets));
+            }
+            offset
+        }
     };
-    if offset < offsets.log_start || offsets.high_watermark < offset {
-        return Err(out_of_range(offset.get(), offsets));
-    }
     Ok(offset)
 }
 
@@ -117,7 +121,7 @@ fn damaged(error: &impl ToString) -> Problem {
 }
 
 /// Whether readers do not see a batch: it is a marker, or belongs to a transaction that was aborted.
-fn is_hidden(batch: &Batch<'_>, slice: &PartitionSlice) -> bool {
+pub(crate) fn is_hidden(batch: &Batch<'_>, slice: &PartitionSlice) -> bool {
     let header = batch.header();
     if header.attributes.is_control() {
         return true;

@@ -111,6 +111,18 @@ impl From<GroupError> for Problem {
     }
 }
 
+/// Why a batch was not tried after an earlier one of its partition was refused: what the disk refused to one it refuses to both, and records at fault
+/// are the other's.
+pub(crate) fn held_back(error: &PartitionError) -> Problem {
+    match error {
+        PartitionError::Invalid(_) | PartitionError::BatchExceedsSegment { .. } => Problem::new(
+            Code::BatchRefused,
+            format!("a batch before it was refused: {error}"),
+        ),
+        _ => error.into(),
+    }
+}
+
 /// Why each record of a refused batch was refused: those at fault by their own reason, the others because of them.
 pub(crate) fn record_problems(error: &PartitionError, records: u32) -> Vec<Problem> {
     let count = usize::try_from(records).unwrap_or(usize::MAX);

@@ -3,7 +3,7 @@
 //! The plan is made first, for each partition by itself, and is all that a dry run does. A group with members is refused either way: they would
 //! go on from where they are, and commit over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -19,6 +19,7 @@ use crate::coordinator::group::offsets::fetch::{FetchOffsetsRequest, NamedBy};
 use crate::coordinator::group::offsets::topic_ref::TopicRef;
 use crate::http::body::read_json;
 use crate::http::groups::view;
+use crate::http::object::Object;
 use crate::http::parameters::{Place, Time};
 use crate::http::problem::{Answer, Code, Problem};
 use crate::http::services::Services;
@@ -35,7 +36,7 @@ const NO_EPOCH: i32 = -1;
 #[serde(deny_unknown_fields)]
 struct Wanted {
     to: Target,
-    topics: Option<Vec<WantedTopic>>,
+    topics: Option<Vec<Object<WantedTopic>>>,
     #[serde(default)]
     dry_run: bool,
 }
@@ -144,25 +145,24 @@ async fn committed(services: &Services, group: &str) -> Result<BTreeMap<(String,
 /// The partitions that are meant, each once.
 fn places(
     services: &Services,
-    topics: Option<Vec<WantedTopic>>,
+    topics: Option<Vec<Object<WantedTopic>>>,
     committed: &BTreeMap<(String, i32), i64>,
-) -> Result<Vec<(String, i32)>, Problem> {
+) -> Result<BTreeSet<(String, i32)>, Problem> {
     let Some(topics) = topics else {
         return Ok(committed.keys().cloned().collect());
     };
-    let mut places = Vec::new();
-    for wanted in topics {
+    // However often a body names them: there are no more places than the broker has partitions.
+    let mut places = BTreeSet::new();
+    for Object(wanted) in topics {
         let topic = services.topic(&wanted.topic)?;
         let partitions = wanted
             .partitions
             .unwrap_or_else(|| (0..topic.partition_count).collect());
         for partition in partitions {
             services.partition(&topic, partition)?;
-            places.push((wanted.topic.clone(), partition));
+            places.insert((wanted.topic.clone(), partition));
         }
     }
-    places.sort_unstable();
-    places.dedup();
     Ok(places)
 }
 

@@ -15,6 +15,8 @@
 //! | `group_offsets` | where a group goes on, set from outside |
 //! | `groups` | groups of consumers |
 //! | `health` | the answers of `/healthz` and `/readyz` |
+//! | `memory` | what bodies take of the memory |
+//! | `object` | JSON objects and nothing else |
 //! | `openapi` | the description of the API for tools |
 //! | `page` | lists a page at a time |
 //! | `parameters` | path and query |
@@ -42,6 +44,8 @@ mod follow;
 mod group_offsets;
 mod groups;
 pub mod health;
+pub(crate) mod memory;
+pub(crate) mod object;
 mod openapi;
 pub(crate) mod page;
 pub(crate) mod parameters;

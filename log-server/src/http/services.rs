@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
-use crate::http::body::BodyMemory;
 use crate::http::health::HealthSource;
+use crate::http::memory::BodyMemory;
 use crate::http::problem::{Code, Problem};
 use crate::http::stats::MetricsSource;
 use crate::metadata::controller::Controller;
@@ -33,6 +33,17 @@ pub struct Sources {
     pub metrics: Arc<dyn MetricsSource>,
     /// What the front itself counts.
     pub front: Arc<HttpMetrics>,
+}
+
+/// What reading records takes besides the partitions.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadingMeans {
+    /// What bodies may take together.
+    pub(crate) memory: BodyMemory,
+    /// Turns at making large answers.
+    pub(crate) decoders: Arc<Semaphore>,
+    /// Says when streams end.
+    pub(crate) shutdown: ShutdownSignal,
 }
 
 /// The services of the HTTP front.
@@ -93,6 +104,14 @@ impl Services {
             sources,
             kafka_endpoint,
             shutdown,
+        }
+    }
+
+    pub(crate) fn reading_means(&self) -> ReadingMeans {
+        ReadingMeans {
+            memory: self.memory.clone(),
+            decoders: Arc::clone(&self.decoders),
+            shutdown: self.shutdown.clone(),
         }
     }
 

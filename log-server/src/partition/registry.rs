@@ -241,13 +241,13 @@ impl PartitionRegistry {
     /// Never: a topic has no more than 2³¹ partitions.
     pub fn create(&self, topic: &TopicSpec) -> Result<(), LogError> {
         let _change = self.change.lock();
-        let mut partitions = self
+        let known = self
             .table
             .load()
             .by_id
             .get(&topic.id)
             .map_or_else(Vec::new, |topic| topic.partitions.clone());
-        let first = i32::try_from(partitions.len()).expect("a partition's index is an i32");
+        let first = i32::try_from(known.len()).expect("a partition's index is an i32");
         let missing: Vec<_> = (first..topic.partition_count)
             .map(|index| TopicPartition::new(Arc::clone(&topic.name), index))
             .collect();
@@ -255,13 +255,16 @@ impl PartitionRegistry {
             self.create_log(name, topic)
         });
         let logs = made.into_iter().collect::<Result<Vec<_>, _>>()?;
-        partitions.extend(
-            logs.into_iter()
-                .map(|log| Partition::new(Arc::clone(&self.context), log)),
-        );
+        let made = logs
+            .into_iter()
+            .map(|log| Partition::new(Arc::clone(&self.context), log));
         let mut table = (**self.table.load()).clone();
-        table.put(&topic_of(topic, partitions));
+        table.put(&topic_of(topic, known.iter().cloned().chain(made).collect()));
         self.table.store(Arc::new(table));
+        // Whoever follows the whole topic wants those that were added, too.
+        for partition in &known {
+            partition.watchers.wake();
+        }
         Ok(())
     }
 

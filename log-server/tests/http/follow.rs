@@ -62,6 +62,16 @@ impl Events {
     }
 }
 
+/// The next event that is not a heartbeat, which may come in between on a busy machine.
+async fn next_event(events: &mut Events) -> Event {
+    loop {
+        let event = events.next().await.unwrap();
+        if event.data != Value::Null {
+            return event;
+        }
+    }
+}
+
 async fn write(address: SocketAddr, number: i64, partition: i32) {
     let record =
         json!({"key": (number % 3).to_string(), "value": {"number": number}, "partition": partition});
@@ -143,6 +153,7 @@ async fn filters_limits_and_lines() {
         ("partitions=2", 404, "unknown_partition"),
         ("pointer=/a", 400, "invalid_request"),
         ("heartbeat_ms=1", 400, "invalid_request"),
+        ("limit=0", 400, "invalid_request"),
     ] {
         get(address, &format!("/v1/topics/t/follow?{path}"))
             .await
@@ -170,7 +181,7 @@ async fn gaps_and_the_end_of_the_broker_are_told() {
         ("gap", json!({"partition": 0, "from": 2, "to": 6}))
     );
     for expected in 6..10 {
-        assert_eq!(number(&events.next().await.unwrap()), expected);
+        assert_eq!(number(&next_event(&mut events).await), expected);
     }
     let heartbeat = events.next().await.unwrap();
     assert_eq!((heartbeat.id.as_str(), heartbeat.data), ("0:10", Value::Null));
@@ -187,4 +198,41 @@ async fn gaps_and_the_end_of_the_broker_are_told() {
     );
     assert_eq!(end.data["reason"], "stopping");
     assert!(events.next().await.is_none());
+}
+
+/// Partitions that were added while nobody read begin at their first record; a log that ends before the reader's place is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_to_another_topic_misses_nothing_in_silence() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(config(directory.path())).await;
+    let address = broker.http_address();
+    create_topic(address, "t", 1).await;
+    write(address, 0, 0).await;
+    let grown = post(address, "/v1/topics/t/partitions", &json!({"count": 3})).await;
+    assert_eq!(grown.status, 200, "{grown:?}");
+    write(address, 1, 1).await;
+    write(address, 2, 2).await;
+    let path = "/v1/topics/t/follow";
+    let mut events = Events::open(address, path, Some("0:1")).await;
+    let mut seen = [
+        number(&next_event(&mut events).await),
+        number(&next_event(&mut events).await),
+    ];
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 2]);
+    // Partitions that are named are those that are wanted: of them a new one is read as asked.
+    let path = "/v1/topics/t/follow?partitions=0,1&offset=latest&until=end";
+    let mut events = Events::open(address, path, Some("0:1")).await;
+    assert_eq!(next_event(&mut events).await.kind, "end");
+
+    let mut events = Events::open(address, "/v1/topics/t/follow", Some("0:1000,1:1,2:1")).await;
+    let gap = next_event(&mut events).await;
+    assert_eq!(
+        (gap.kind.as_str(), gap.data),
+        ("gap", json!({"partition": 0, "from": 1000, "to": 1}))
+    );
+    write(address, 5, 0).await;
+    let event = next_event(&mut events).await;
+    assert_eq!((number(&event), event.id.as_str()), (5, "0:2,1:1,2:1"));
+    broker.stop().await;
 }

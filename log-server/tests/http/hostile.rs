@@ -116,6 +116,21 @@ async fn requests_that_are_wrong_are_told_why() {
             "invalid_timestamp",
         ),
         ("application/x-ndjson", "{\"value\": 1", 400, "invalid_record"),
+        // By the order of their fields nobody means them.
+        ("application/x-ndjson", "[1, 2]", 400, "invalid_record"),
+        ("application/json", "[[{\"value\": 1}]]", 400, "invalid_record"),
+        (
+            "application/json",
+            "{\"records\": [[1, 2]]}",
+            400,
+            "invalid_record",
+        ),
+        (
+            "application/json",
+            "{\"headers\": [[\"a\", \"v\"]]}",
+            400,
+            "invalid_record",
+        ),
     ] {
         send(
             address,
@@ -148,6 +163,8 @@ async fn requests_that_are_wrong_are_told_why() {
             "invalid_request",
         ),
         (json!({"nam": "u"}), 400, "invalid_request"),
+        (json!(["u", 1, 1]), 400, "invalid_request"),
+        (json!({"name": "u".repeat(2 << 20)}), 413, "too_large"),
     ] {
         post(address, "/v1/topics", &body).await.problem(status, code);
     }
@@ -242,6 +259,37 @@ async fn bodies_share_a_memory_that_has_an_end() {
     broker.stop().await;
 }
 
+/// An answer waits in memory until its client took it, so answers pay for it too; and what a small body makes of mistakes is no smaller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_share_the_memory_of_bodies() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(BrokerConfig {
+        http_queued_max_request_bytes: 1 << 20,
+        ..config(directory.path())
+    })
+    .await;
+    let address = broker.http_address();
+    create_topic(address, "t", 1).await;
+    let text = [("content-type", "text/plain")];
+    for _ in 0..4 {
+        let written = send(address, "POST", RECORDS, &text, &vec![b'x'; 400 << 10]).await;
+        assert_eq!(written.status, 200);
+    }
+    let records = "/v1/topics/t/partitions/0/records";
+    for _ in 0..3 {
+        let refused = get(address, &format!("{records}?bytes=1500000")).await;
+        refused.problem(503, "overloaded");
+        let page = get(address, &format!("{records}?bytes=1")).await;
+        assert_eq!(page.json()["records"].as_array().unwrap().len(), 1);
+    }
+    let mistakes = format!("{{\"records\": [{}{{}}]}}", "{\"partition\": 9},".repeat(4000));
+    assert!(mistakes.len() < 100_000);
+    let refused = send(address, "POST", RECORDS, &[JSON], mistakes.as_bytes()).await;
+    refused.problem(503, "overloaded");
+    assert_eq!(get(address, "/v1/topics/t").await.json()["records"], 4);
+    broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_stop_and_connections_that_say_nothing_are_given_up() {
     let directory = tempfile::tempdir().unwrap();
@@ -263,7 +311,11 @@ async fn bodies_that_stop_and_connections_that_say_nothing_are_given_up() {
         stream.write_all(half.as_bytes()).await.unwrap();
         finish(stream).await.problem(408, "request_timeout");
     }
-    for half in ["", "GET /healthz HTT", "GET /healthz HTTP/1.1\r\nhost: x\r\n"] {
+    for half in [
+        "",
+        "GET /healthz HTT",
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\n",
+    ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(half.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
@@ -301,7 +353,7 @@ async fn one_connection_too_many_is_told_so() {
     for _ in 0..2 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream
-            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
             .await
             .unwrap();
         stream.read_exact(&mut [0; 12]).await.unwrap();

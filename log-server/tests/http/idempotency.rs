@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::client::{Response, create_topic, get, send};
+use crate::client::{Response, create_topic, get, post, send};
 use crate::{config, start};
 
 async fn write(address: SocketAddr, key: &str, body: &Value) -> Response {
@@ -91,5 +91,54 @@ async fn a_key_has_its_limits() {
     send(address, "POST", path, &headers, b"{}")
         .await
         .problem(400, "invalid_request");
+    broker.stop().await;
+}
+
+/// A body makes two batches of one partition, and the first is refused: were the second written, the body could not be sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_was_refused_in_part_can_be_sent_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(config(directory.path())).await;
+    let address = broker.http_address();
+    let topic = json!({
+        "name": "orders",
+        "partitions": 2,
+        "configs": {"cleanup.policy": "compact", "max.message.bytes": "2000"},
+    });
+    assert_eq!(post(address, "/v1/topics", &topic).await.status, 201);
+    let text = "x".repeat(900);
+    // A compacted topic takes no record without a key.
+    let refused = json!({"value": "without a key", "partition": 0});
+    let record = |partition: i32| json!({"key": "k", "value": text, "partition": partition});
+    let body = json!({"records": [refused, record(0), record(0), record(0), record(1)]});
+    for headers in [
+        vec![("content-type", "application/json"), ("idempotency-key", "k")],
+        vec![("content-type", "application/json")],
+    ] {
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let path = "/v1/topics/orders/records";
+            let answer = send(address, "POST", path, &headers, body.to_string().as_bytes()).await;
+            assert_eq!(answer.status, 207, "{answer:?}");
+            let codes: Vec<_> = answer.json()["records"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| row["error"]["code"].as_str().unwrap_or_default().to_owned())
+                .collect();
+            answers.push(codes);
+        }
+        let refused = [
+            "invalid_record",
+            "batch_refused",
+            "batch_refused",
+            "batch_refused",
+            "",
+        ];
+        assert_eq!(answers, [refused, refused]);
+    }
+    let partitions = get(address, "/v1/topics/orders/partitions").await.json();
+    assert_eq!(partitions["partitions"][0]["log_end_offset"], 0);
+    assert_eq!(partitions["partitions"][1]["log_end_offset"], 3);
     broker.stop().await;
 }

@@ -10,6 +10,7 @@
 //! | [`idempotency`] | a body with a key is written once, across restarts too |
 //! | [`records`] | what is written one way is read every other way, to the byte |
 //! | [`sites`] | a page of another site can neither write nor read |
+//! | [`streams`] | NDJSON is answered while it comes |
 
 #![expect(
     clippy::unwrap_used,
@@ -26,6 +27,7 @@ mod hostile;
 mod idempotency;
 mod records;
 mod sites;
+mod streams;
 
 use std::path::Path;
 use std::time::Instant;

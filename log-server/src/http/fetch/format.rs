@@ -5,10 +5,13 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::IntoResponse;
-use bytes::Bytes;
+use log_core::log::LogOffsets;
+use log_core::model::{Offset, TopicPartition};
 use serde::Deserialize;
+use serde_json::json;
 
-use super::page::Page;
+use super::page::{Page, PageBody};
+use crate::http::memory::BodyMemory;
 use crate::http::problem::{Answer, Code, Problem};
 
 /// The media type of record batches.
@@ -60,18 +63,37 @@ impl Format {
         }
     }
 
+    /// What stands before the records.
+    pub(super) fn opening(self, partition: &TopicPartition) -> Vec<u8> {
+        if self != Self::Json {
+            return Vec::new();
+        }
+        let TopicPartition { topic, partition } = partition;
+        let mut opening = json!({"topic": &**topic, "partition": partition})
+            .to_string()
+            .into_bytes();
+        opening.pop();
+        opening.extend_from_slice(b",\"records\":[");
+        opening
+    }
+
     /// The answer with a page of records.
-    pub(super) fn answer(self, topic: &str, partition: i32, page: Page, next: &str) -> Answer {
+    pub(super) fn answer(self, page: Page, next: &str, memory: &BodyMemory) -> Answer {
         let offsets = page.offsets;
-        let body = match self {
-            Self::Json => json(topic, partition, &page, next),
-            Self::Value if page.first.is_none() => {
-                let text = format!("there is no record at or behind offset {}", page.next_offset);
-                return Err(Problem::new(Code::NoRecord, text)
-                    .with("log_start_offset", offsets.log_start.get())
-                    .with("high_watermark", offsets.high_watermark.get()));
+        if self == Self::Value && page.first.is_none() {
+            let text = format!("there is no record at or behind offset {}", page.next_offset);
+            return Err(Problem::new(Code::NoRecord, text)
+                .with("log_start_offset", offsets.log_start.get())
+                .with("high_watermark", offsets.high_watermark.get()));
+        }
+        let body = match page.body {
+            PageBody::Stored(batches) => batches,
+            PageBody::Made(mut body) => {
+                if self == Self::Json {
+                    close(&mut body, page.next_offset, next, offsets);
+                }
+                memory.pay_for(body)?
             }
-            Self::Ndjson | Self::Value | Self::Batches => page.body,
         };
         let mut response = ([(CONTENT_TYPE, self.media_type())], Body::from(body)).into_response();
         if self != Self::Json {
@@ -95,27 +117,18 @@ impl Format {
     }
 }
 
-/// The records stand in the page already; what is around them is little.
-fn json(topic: &str, partition: i32, page: &Page, next: &str) -> Bytes {
-    let offsets = page.offsets;
-    let mut head = serde_json::json!({"topic": topic, "partition": partition})
-        .to_string()
-        .into_bytes();
-    let tail = serde_json::json!({
-        "next_offset": page.next_offset.get(),
+/// What stands behind the records in JSON.
+fn close(body: &mut Vec<u8>, next_offset: Offset, next: &str, offsets: LogOffsets) {
+    let tail = json!({
+        "next_offset": next_offset.get(),
         "next": next,
         "log_start_offset": offsets.log_start.get(),
         "last_stable_offset": offsets.last_stable.get(),
         "high_watermark": offsets.high_watermark.get(),
     })
     .to_string();
-    head.pop();
-    head.reserve_exact(page.body.len() + tail.len() + 32);
-    head.extend_from_slice(b",\"records\":[");
-    head.extend_from_slice(&page.body);
-    head.extend_from_slice(b"],");
-    head.extend_from_slice(tail.strip_prefix('{').unwrap_or(&tail).as_bytes());
-    Bytes::from(head)
+    body.extend_from_slice(b"],");
+    body.extend_from_slice(tail.strip_prefix('{').unwrap_or(&tail).as_bytes());
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ pub(crate) async fn fetch(
     };
     let page = reading.read(offset, until).await?;
     let next = parameters.next(&topic.name, index, page.next_offset.get());
-    format.answer(&topic.name, index, page, &next)
+    format.answer(page, &next, &services.memory)
 }
 
 /// What the client accepts; of a header that says nothing it is everything.

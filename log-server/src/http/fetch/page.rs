@@ -1,7 +1,7 @@
 //! One answer's worth of records: read, unpacked, written as the answer wants them, and waited for if there is none.
 //!
 //! The byte limit counts the answer, not the log: a small batch may unpack to much. An answer whose making takes long is made on a thread for
-//! such work, and only so many at once.
+//! such work, and only so many at once. What was made pays for its memory until it is sent; batches that stand in the log as they are take none.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use bytes::Bytes;
 use log_core::log::LogOffsets;
 use log_core::model::{Offset, TimestampMs};
 use log_core::record::batch::batches;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::format::Format;
-use crate::http::cursor::{end_for, is_quick, reading, walk};
+use crate::http::cursor::{end_for, is_hidden, is_quick, reading, walk};
 use crate::http::problem::{Code, Problem};
 use crate::http::record_output::{Encodings, write_record};
 use crate::http::services::Services;
@@ -42,11 +43,29 @@ pub(super) struct Reading<'a> {
 /// Records as the answer has them.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) body: Bytes,
+    pub(super) body: PageBody,
     /// Offset and time of the first record.
     pub(super) first: Option<(Offset, TimestampMs)>,
     pub(super) next_offset: Offset,
     pub(super) offsets: LogOffsets,
+}
+
+/// The bytes of a page.
+#[derive(Debug)]
+pub(super) enum PageBody {
+    /// Made for it. JSON lacks its end, which says where to go on.
+    Made(Vec<u8>),
+    /// As they stand in the log.
+    Stored(Bytes),
+}
+
+impl PageBody {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Made(bytes) => bytes.len(),
+            Self::Stored(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl Reading<'_> {
@@ -98,21 +117,28 @@ impl Reading<'_> {
                 return Ok(page);
             }
             offset = page.next_offset;
+            // Much may have to be passed over before there is a record.
+            yield_now().await;
         }
     }
 
     async fn page(&self, slice: PartitionSlice, from: Offset) -> Result<Page, Problem> {
-        let (format, limits, encodings) = (self.format, self.limits, self.encodings);
-        if format == Format::Batches {
+        if self.format == Format::Batches {
             return whole_batches(&slice, from);
         }
+        let making = Making {
+            opening: self.format.opening(self.partition.name()),
+            format: self.format,
+            limits: self.limits,
+            encodings: self.encodings,
+        };
         if is_quick(&slice) {
-            return make(&slice, from, format, limits, encodings);
+            return making.make(&slice, from);
         }
         let turn = Arc::clone(&self.services.decoders).acquire_owned().await;
         let turn = turn.map_err(|_| Problem::new(Code::Stopping, "the broker is stopping"))?;
         blocking(move || {
-            let page = make(&slice, from, format, limits, encodings);
+            let page = making.make(&slice, from);
             drop(turn);
             page
         })
@@ -120,62 +146,161 @@ impl Reading<'_> {
     }
 }
 
-/// Batches as they are; the last one is cut off if it is not whole.
+/// Batches as they are, without those of aborted transactions unless those are wanted; the last one is left out if it is not whole.
 fn whole_batches(slice: &PartitionSlice, from: Offset) -> Result<Page, Problem> {
     let mut walk = batches(&slice.records);
     let (mut next, mut first) = (from, None);
-    for batch in walk.by_ref() {
+    let (mut begin, mut runs) = (0, Vec::new());
+    loop {
+        let place = walk.position();
+        let Some(batch) = walk.next() else {
+            runs.push(slice.records.slice(begin..place));
+            break;
+        };
         let batch = batch.map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
         let header = batch.header();
-        first = first.or(Some((header.base_offset, header.max_timestamp)));
         next = header.next_offset();
+        // Readers of batches know markers, which say where they stand, and have no list of what was aborted.
+        if is_hidden(&batch, slice) && !header.attributes.is_control() {
+            runs.push(slice.records.slice(begin..place));
+            begin = walk.position();
+            continue;
+        }
+        first = first.or(Some((header.base_offset, header.max_timestamp)));
     }
-    let length = walk.position();
+    runs.retain(|run| !run.is_empty());
+    let body = match runs.pop() {
+        Some(run) if runs.is_empty() => PageBody::Stored(run),
+        last => PageBody::Made(runs.into_iter().chain(last).collect::<Vec<_>>().concat()),
+    };
     Ok(Page {
-        body: slice.records.slice(..length),
+        body,
         first,
         next_offset: next,
         offsets: slice.offsets,
     })
 }
 
-fn make(
-    slice: &PartitionSlice,
-    from: Offset,
+/// How a page is made of records.
+struct Making {
+    opening: Vec<u8>,
     format: Format,
     limits: Limits,
     encodings: Encodings,
-) -> Result<Page, Problem> {
-    let (mut body, mut first, mut left) = (Vec::new(), None, limits.records);
-    let next_offset = walk(slice, from, |record| {
-        first = first.or(Some((record.offset, record.timestamp)));
-        match format {
-            Format::Value => {
-                body.extend_from_slice(record.value.unwrap_or_default());
-                return ControlFlow::Break(());
-            }
-            Format::Ndjson | Format::Batches => {
-                write_record(&mut body, record, None, encodings);
-                body.push(b'\n');
-            }
-            Format::Json => {
-                if !body.is_empty() {
-                    body.push(b',');
+}
+
+impl Making {
+    fn make(self, slice: &PartitionSlice, from: Offset) -> Result<Page, Problem> {
+        let (mut body, mut first, mut left) = (self.opening, None, self.limits.records);
+        let next_offset = walk(slice, from, |record| {
+            let is_first = first.is_none();
+            first = first.or(Some((record.offset, record.timestamp)));
+            match self.format {
+                Format::Value => {
+                    body.extend_from_slice(record.value.unwrap_or_default());
+                    return ControlFlow::Break(());
                 }
-                write_record(&mut body, record, None, encodings);
+                Format::Ndjson | Format::Batches => {
+                    write_record(&mut body, record, None, self.encodings);
+                    body.push(b'\n');
+                }
+                Format::Json => {
+                    if !is_first {
+                        body.push(b',');
+                    }
+                    write_record(&mut body, record, None, self.encodings);
+                }
             }
-        }
-        left -= 1;
-        if left == 0 || limits.bytes <= body.len() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    Ok(Page {
-        body: Bytes::from(body),
-        first,
-        next_offset,
-        offsets: slice.offsets,
-    })
+            left -= 1;
+            if left == 0 || self.limits.bytes <= body.len() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        Ok(Page {
+            body: PageBody::Made(body),
+            first,
+            next_offset,
+            offsets: slice.offsets,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use log_core::index::transaction_index::AbortedTransaction;
+    use log_core::model::{ProducerEpoch, ProducerId, Sequence};
+    use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
+    use log_core::record::control::{EndTransactionMarker, TransactionOutcome};
+
+    use super::*;
+
+    fn batch(base_offset: i64, producer: i64) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            base_offset: Offset::new(base_offset),
+            transactional: true,
+            producer: BatchProducer {
+                id: ProducerId::new(producer),
+                epoch: ProducerEpoch::new(0),
+                base_sequence: Sequence::new(0),
+            },
+            ..BatchOptions::default()
+        });
+        builder
+            .append(TimestampMs::new(1), None, Some(b"x"), &[])
+            .unwrap();
+        builder.build().to_vec()
+    }
+
+    fn marker(offset: i64, producer: i64) -> Vec<u8> {
+        let marker = EndTransactionMarker {
+            outcome: TransactionOutcome::Abort,
+            coordinator_epoch: 0,
+        };
+        let (id, epoch) = (ProducerId::new(producer), ProducerEpoch::new(0));
+        let mut bytes = marker.to_batch(id, epoch, TimestampMs::new(1)).to_vec();
+        bytes.get_mut(..8).unwrap().copy_from_slice(&offset.to_be_bytes());
+        bytes
+    }
+
+    /// The base offsets of the batches that are given, the first offset, and where to go on.
+    fn given(stored: &[Vec<u8>], aborted: &[(i64, i64, i64)]) -> (Vec<i64>, Option<i64>, i64) {
+        let slice = PartitionSlice {
+            records: Bytes::from(stored.concat()),
+            offsets: LogOffsets::at(Offset::new(100)),
+            aborted: aborted
+                .iter()
+                .map(|(producer, first, last)| AbortedTransaction {
+                    producer_id: ProducerId::new(*producer),
+                    first_offset: Offset::new(*first),
+                    last_offset: Offset::new(*last),
+                    last_stable_offset: Offset::new(*first),
+                })
+                .collect(),
+        };
+        let page = whole_batches(&slice, Offset::ZERO).unwrap();
+        let bytes = match page.body {
+            PageBody::Made(bytes) => bytes,
+            PageBody::Stored(bytes) => bytes.to_vec(),
+        };
+        let found = batches(&bytes).map(|batch| batch.unwrap().header().base_offset.get());
+        (
+            found.collect(),
+            page.first.map(|(offset, _)| offset.get()),
+            page.next_offset.get(),
+        )
+    }
+
+    #[test]
+    fn aborted_batches_are_left_out_and_markers_stay() {
+        let stored = [batch(0, 7), batch(1, 8), batch(2, 7), marker(3, 7), batch(4, 8)];
+        assert_eq!(given(&stored, &[]), (vec![0, 1, 2, 3, 4], Some(0), 5));
+        assert_eq!(given(&stored, &[(7, 0, 3)]), (vec![1, 3, 4], Some(1), 5));
+        assert_eq!(given(&stored, &[(7, 0, 3), (8, 1, 9)]), (vec![3], Some(3), 5));
+        assert_eq!(given(&stored[..1], &[(7, 0, 3)]), (vec![], None, 1));
+        let mut torn = stored.clone();
+        torn[4].pop();
+        assert_eq!(given(&torn, &[(7, 0, 3)]), (vec![1, 3], Some(1), 4));
+    }
 }

@@ -45,6 +45,11 @@ impl Positions {
         is_told_once.then_some(Self(places))
     }
 
+    /// Whether nobody comes back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The next offset of a partition.
     pub(super) fn get(&self, partition: i32) -> Option<Offset> {
         let place = self

@@ -3,9 +3,12 @@
 //! The append itself never waits for the disk; all batches of a body are appended before the first of them is waited for, so that they
 //! share their syncs.
 
+use std::collections::HashMap;
+
 use log_core::model::{Offset, TimestampMs};
 use tokio::time::{Instant, timeout_at};
 
+use crate::http::error::{held_back, record_problems};
 use crate::http::problem::{Code, Problem};
 use crate::http::produce::batches::Sealed;
 use crate::partition::error::PartitionError;
@@ -15,7 +18,8 @@ use crate::partition::partition::{Ack, Acks};
 #[derive(Debug)]
 pub(super) struct Appending {
     pub(super) batch: Sealed,
-    pub(super) result: Result<Placed, PartitionError>,
+    /// Where it is, or why each of its records was refused.
+    pub(super) result: Result<Placed, Vec<Problem>>,
 }
 
 /// A batch that is in the log.
@@ -28,18 +32,46 @@ pub(super) struct Placed {
     pub(super) ack: Ack,
 }
 
-/// Appends a batch.
-pub(super) fn append(batch: Sealed, acks: Acks) -> Appending {
-    let result = batch
-        .partition
-        .append(&batch.records, acks)
-        .map(|appended| Placed {
-            base_offset: appended.base_offset,
-            log_append_time: appended.log_append_time,
-            is_duplicate: appended.is_duplicate,
-            ack: appended.ack,
-        });
-    Appending { batch, result }
+/// Appends each batch, whatever becomes of the others. A gap stays one.
+pub(super) fn append_each(batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
+    let batches = batches.into_iter();
+    batches
+        .map(|batch| {
+            let batch = batch?;
+            let result = append(&batch, acks).map_err(|error| record_problems(&error, batch.record_count));
+            Some(Appending { batch, result })
+        })
+        .collect()
+}
+
+/// Appends batches so that none overtakes one that was refused: after a refusal its partition gets no more of them. The sequences of a body
+/// with an `Idempotency-Key` would have a gap otherwise, and the same body sent again would look like another one.
+pub(super) fn append_in_order(batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
+    let mut refused: HashMap<i32, Problem> = HashMap::new();
+    let batches = batches.into_iter();
+    batches
+        .map(|batch| {
+            let batch = batch?;
+            let result = match refused.get(&batch.index) {
+                Some(problem) => Err(vec![problem.clone(); batch.record_count()]),
+                None => append(&batch, acks).map_err(|error| {
+                    refused.insert(batch.index, held_back(&error));
+                    record_problems(&error, batch.record_count)
+                }),
+            };
+            Some(Appending { batch, result })
+        })
+        .collect()
+}
+
+fn append(batch: &Sealed, acks: Acks) -> Result<Placed, PartitionError> {
+    let appended = batch.partition.append(&batch.records, acks)?;
+    Ok(Placed {
+        base_offset: appended.base_offset,
+        log_append_time: appended.log_append_time,
+        is_duplicate: appended.is_duplicate,
+        ack: appended.ack,
+    })
 }
 
 /// Returns when an acknowledgement may leave. A wait that is given up can be taken up again.

@@ -47,8 +47,16 @@ pub(super) struct Parts<'a> {
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub(super) partition: Arc<Partition>,
+    /// The partition's number.
+    pub(super) index: i32,
     pub(super) records: Bytes,
     pub(super) record_count: u32,
+}
+
+impl Sealed {
+    pub(super) fn record_count(&self) -> usize {
+        usize::try_from(self.record_count).unwrap_or(usize::MAX)
+    }
 }
 
 /// Batches in the making.
@@ -69,11 +77,45 @@ pub(super) struct Batches {
 #[derive(Debug)]
 struct Open {
     partition: Arc<Partition>,
-    builder: BatchBuilder,
+    draft: Draft,
     place: usize,
     limit: usize,
     batch_count: usize,
     record_count: i32,
+}
+
+/// A batch that takes records yet.
+#[derive(Debug)]
+struct Draft {
+    builder: BatchBuilder,
+    /// What it has at most. The true size depends on the records' times, which the broker may have given: a body that comes again must be cut
+    /// where it was cut before, or its sequences would not be the same.
+    bytes_max: usize,
+}
+
+impl Draft {
+    fn new(builder: BatchBuilder) -> Self {
+        Self {
+            bytes_max: builder.estimated_size(),
+            builder,
+        }
+    }
+
+    fn has_room(&self, size: usize, limit: usize) -> bool {
+        self.builder.is_empty() || self.bytes_max.saturating_add(size) <= limit
+    }
+
+    fn append(
+        &mut self,
+        timestamp: TimestampMs,
+        record: &Parts<'_>,
+        size: usize,
+    ) -> Result<u32, AppendError> {
+        let (key, value, headers) = (record.key, record.value, record.headers);
+        let index = self.builder.append(timestamp, key, value, headers)?;
+        self.bytes_max += size;
+        Ok(index)
+    }
 }
 
 impl Batches {
@@ -126,10 +168,7 @@ impl Batches {
         let timestamp = record.timestamp.unwrap_or(self.now);
         let size = record_size_max(record.key, record.value, record.headers);
         let open = self.open_batch(index, size)?;
-        let index_in_batch = open
-            .builder
-            .append(timestamp, record.key, record.value, record.headers)
-            .map_err(refusal)?;
+        let index_in_batch = open.draft.append(timestamp, &record, size).map_err(refusal)?;
         open.record_count += 1;
         let batch = open.place;
         self.bytes += size;
@@ -143,8 +182,8 @@ impl Batches {
 
     /// All batches, in the order in which they were begun; one that got no record after all is a gap.
     pub(super) fn finish(mut self) -> Vec<Option<Sealed>> {
-        for (_, open) in self.open.drain() {
-            seal(&mut self.sealed, open.partition, open.builder, open.place);
+        for (index, open) in self.open.drain() {
+            seal(&mut self.sealed, open.partition, index, open.draft, open.place);
         }
         self.sealed
     }
@@ -185,11 +224,16 @@ impl Batches {
         match self.open.entry(index) {
             std::collections::hash_map::Entry::Occupied(entry) => {
                 let open = entry.into_mut();
-                let used = open.builder.estimated_size();
-                if !open.builder.is_empty() && open.limit < used.saturating_add(size) {
-                    let next = BatchBuilder::with_capacity(options(open.record_count), 0);
-                    let full = std::mem::replace(&mut open.builder, next);
-                    seal(&mut self.sealed, Arc::clone(&open.partition), full, open.place);
+                if !open.draft.has_room(size, open.limit) {
+                    let next = Draft::new(BatchBuilder::with_capacity(options(open.record_count), 0));
+                    let full = std::mem::replace(&mut open.draft, next);
+                    seal(
+                        &mut self.sealed,
+                        Arc::clone(&open.partition),
+                        index,
+                        full,
+                        open.place,
+                    );
                     open.place = self.sealed.len();
                     open.batch_count += 1;
                     self.sealed.push(None);
@@ -203,7 +247,7 @@ impl Batches {
                 self.sealed.push(None);
                 Ok(entry.insert(Open {
                     partition,
-                    builder: BatchBuilder::new(options(0)),
+                    draft: Draft::new(BatchBuilder::new(options(0))),
                     place,
                     limit: limit.min(BATCH_BYTES),
                     batch_count: 1,
@@ -214,12 +258,19 @@ impl Batches {
     }
 }
 
-fn seal(sealed: &mut [Option<Sealed>], partition: Arc<Partition>, builder: BatchBuilder, place: usize) {
+fn seal(
+    sealed: &mut [Option<Sealed>],
+    partition: Arc<Partition>,
+    index: i32,
+    Draft { builder, .. }: Draft,
+    place: usize,
+) {
     let record_count = builder.record_count();
     // An open batch whose first record was refused has nothing to write.
     if let Some(gap) = sealed.get_mut(place).filter(|_| record_count != 0) {
         *gap = Some(Sealed {
             partition,
+            index,
             records: builder.build(),
             record_count,
         });
@@ -233,4 +284,38 @@ fn refusal(error: AppendError) -> Problem {
         AppendError::Offset { .. } => Code::Internal,
     };
     Problem::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records whose times the broker gives stand between two that have one. With another time of the broker the batch has another size.
+    fn cut(now: i64, limit: usize) -> (u32, usize) {
+        let mut draft = Draft::new(BatchBuilder::new(BatchOptions::default()));
+        let record = |number: i64| Parts {
+            partition: None,
+            timestamp: (number % 2 == 0).then(|| TimestampMs::new(1)),
+            key: None,
+            value: Some(b"value"),
+            headers: &[],
+        };
+        for number in 0.. {
+            let record = record(number);
+            let size = record_size_max(record.key, record.value, record.headers);
+            if !draft.has_room(size, limit) {
+                break;
+            }
+            let timestamp = record.timestamp.unwrap_or(TimestampMs::new(now));
+            draft.append(timestamp, &record, size).unwrap();
+        }
+        (draft.builder.record_count(), draft.builder.estimated_size())
+    }
+
+    #[test]
+    fn a_body_is_cut_at_the_same_records_whatever_the_time() {
+        let (early, late) = (cut(2, 1000), cut(1_769_860_800_000, 1000));
+        assert_eq!(early.0, late.0);
+        assert!(early.1 < late.1 && late.1 <= 1000, "{early:?} {late:?}");
+    }
 }

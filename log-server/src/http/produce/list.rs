@@ -10,17 +10,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use axum::Json;
+use axum::body::Body;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use log_core::model::{Offset, TimestampMs};
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::http::error::record_problems;
+use crate::http::body::WholeBody;
+use crate::http::memory::{BodyMemory, Held};
+use crate::http::object::Object;
 use crate::http::problem::{Answer, Code, Problem};
-use crate::http::produce::append::{acknowledged, append};
+use crate::http::produce::append::{acknowledged, append_in_order};
 use crate::http::produce::batches::{Batches, Parts, Seat};
 use crate::http::produce::idempotency::IdempotencyKey;
 use crate::http::produce::record_input::{RecordInput, from_base64};
@@ -28,9 +31,18 @@ use crate::http::produce::{ProduceParameters, Terms, nothing_to_wait_for};
 use crate::http::services::Services;
 use crate::metadata::image::TopicImage;
 use crate::partition::partition::Acks;
+use crate::partition::writer::off_runtime;
 
 /// Records of one body. Each is answered by itself, which takes memory whatever its size.
 const RECORDS_MAX: usize = 100_000;
+/// What a record takes of the answer, with its place until then.
+const ROW_BYTES: usize = 128;
+/// What a record takes that is refused: its problem, and the document that is made of it.
+const PROBLEM_BYTES: usize = 512;
+/// Rows are paid for in steps of this size.
+const STEP_BYTES: usize = 64 << 10;
+/// A body up to this size is taken apart on the runtime's thread.
+pub(super) const QUICK_BYTES_MAX: usize = 64 << 10;
 
 /// Where records go, and what is to be waited for.
 pub(super) struct Target {
@@ -61,33 +73,40 @@ struct Rows {
 
 impl Target {
     /// Writes a JSON body.
-    pub(super) async fn write_json(&self, body: &[u8]) -> Answer {
-        let mut gathering = self.gather()?;
-        read_records(body, &mut gathering)?;
+    pub(super) async fn write_json(&self, body: WholeBody) -> Answer {
+        let mut gathering = self.gather(body.held)?;
+        let mut read = || read_records(&body.bytes, &mut gathering);
+        if body.bytes.len() <= QUICK_BYTES_MAX {
+            read()?;
+        } else {
+            off_runtime(read)?;
+        }
+        drop(body.bytes);
         self.write(gathering).await
     }
 
     /// Writes the body as the value of one record.
-    pub(super) async fn write_raw(&self, parameters: &ProduceParameters, body: &[u8]) -> Answer {
+    pub(super) async fn write_raw(&self, parameters: &ProduceParameters, body: WholeBody) -> Answer {
         let key = match (&parameters.key, &parameters.key_base64) {
             (Some(text), None) => Some(text.clone().into_bytes()),
             (None, Some(text)) => Some(from_base64("key_base64", text)?),
             (None, None) => None,
             (Some(_), Some(_)) => return Err(Problem::invalid("key is given in more than one way")),
         };
-        let mut gathering = self.gather()?;
+        let mut gathering = self.gather(body.held)?;
         let seat = gathering.batches.add(Parts {
             partition: parameters.partition,
             timestamp: parameters.timestamp.map(|time| time.0),
             key: key.as_deref(),
-            value: Some(body),
+            value: Some(&body.bytes),
             headers: &[],
         });
         gathering.seats.push(seat.map_err(Box::new));
+        drop(body.bytes);
         self.write(gathering).await
     }
 
-    fn gather(&self) -> Result<Gathering, Problem> {
+    fn gather(&self, held: Held) -> Result<Gathering, Problem> {
         let batches = match &self.key {
             None => Batches::new(&self.services, &self.topic),
             Some(_) if self.terms.acks != Acks::All => {
@@ -103,19 +122,21 @@ impl Target {
         Ok(Gathering {
             batches,
             seats: Vec::new(),
+            memory: self.services.memory.clone(),
+            cost: held.bytes(),
+            held,
+            stopped: None,
         })
     }
 
     async fn write(&self, gathering: Gathering) -> Answer {
-        let Gathering { batches, seats } = gathering;
+        let Gathering {
+            batches, seats, held, ..
+        } = gathering;
         if self.key.is_some() {
             IdempotencyKey::check(&batches)?;
         }
-        let appending: Vec<_> = batches
-            .finish()
-            .into_iter()
-            .map(|batch| batch.map(|batch| append(batch, self.terms.acks)))
-            .collect();
+        let appending = append_in_order(batches.finish(), self.terms.acks);
         if self.terms.acks == Acks::None {
             return Ok(nothing_to_wait_for());
         }
@@ -126,9 +147,8 @@ impl Target {
                 outcomes.push(Outcome::Refused(Vec::new()));
                 continue;
             };
-            let record_count = batch.batch.record_count;
             let outcome = match batch.result {
-                Err(error) => Outcome::Refused(record_problems(&error, record_count)),
+                Err(problems) => Outcome::Refused(problems),
                 Ok(mut placed) => {
                     let first = First {
                         offset: placed.base_offset,
@@ -143,13 +163,14 @@ impl Target {
                     };
                     match seen {
                         Ok(times) => Outcome::Written(first, times),
-                        Err(problem) => Outcome::Refused(vec![problem; index(record_count)]),
+                        Err(problem) => Outcome::Refused(vec![problem; batch.batch.record_count()]),
                     }
                 }
             };
             outcomes.push(outcome);
         }
-        answer(seats.into_iter().map(|seat| row(seat, &outcomes)).collect())
+        let rows: Vec<_> = seats.into_iter().map(|seat| row(seat, &outcomes)).collect();
+        answer(rows, held)
     }
 }
 
@@ -200,7 +221,8 @@ fn lost() -> Problem {
     Problem::new(Code::Internal, "the record's batch was lost")
 }
 
-fn answer(rows: Vec<Row>) -> Answer {
+/// The answer, which keeps what was paid for it until it was sent.
+fn answer(rows: Vec<Row>, held: Held) -> Answer {
     let is_about_the_key =
         |row: &&Row| matches!(row, Row::Refused { error } if error.code() == Code::IdempotencyKeyReused);
     // Such a body was not meant, wherever else some of it may look right.
@@ -223,19 +245,39 @@ fn answer(rows: Vec<Row>) -> Answer {
     } else {
         StatusCode::MULTI_STATUS
     };
-    Ok((status, Json(Rows { records: rows })).into_response())
+    let body = serde_json::to_vec(&Rows { records: rows }).expect("rows are JSON");
+    let json = [(CONTENT_TYPE, "application/json")];
+    Ok((status, json, Body::from(held.with(body))).into_response())
 }
 
 /// Records on their way into batches, and where each found its place.
 struct Gathering {
     batches: Batches,
     seats: Vec<Result<Seat, Box<Problem>>>,
+    memory: BodyMemory,
+    held: Held,
+    /// What body, batches and answer take.
+    cost: usize,
+    /// Why no more is taken in, and nothing written.
+    stopped: Option<Problem>,
 }
 
 impl Gathering {
-    fn add(&mut self, record: &RecordInput<'_>) {
+    /// Takes a record in. What is wrong with it is its own affair; what stands in the way of all of them is an error.
+    fn add(&mut self, record: &RecordInput<'_>) -> Result<(), Problem> {
+        if self.seats.len() == RECORDS_MAX {
+            let text = "a body has at most 100,000 records; NDJSON may have any number";
+            return Err(Problem::new(Code::TooLarge, text));
+        }
         let seat = add(&mut self.batches, record);
+        self.cost += ROW_BYTES + if seat.is_ok() { 0 } else { PROBLEM_BYTES };
         self.seats.push(seat.map_err(Box::new));
+        // A few rows are within what the body paid for.
+        if STEP_BYTES < self.cost {
+            self.memory
+                .grow(&mut self.held, self.cost.next_multiple_of(STEP_BYTES))?;
+        }
+        Ok(())
     }
 }
 
@@ -271,31 +313,24 @@ fn read_records(body: &[u8], gathering: &mut Gathering) -> Result<(), Problem> {
         #[serde(rename = "records")]
         _records: serde::de::IgnoredAny,
     }
-    let wrong = |error: serde_json::Error| {
-        if TOO_MANY == error.to_string().split(" at line").next().unwrap_or_default() {
-            Problem::new(Code::TooLarge, TOO_MANY)
-        } else {
-            Problem::new(Code::InvalidRecord, error.to_string())
-        }
+    let wrong = |error: serde_json::Error| Problem::new(Code::InvalidRecord, error.to_string());
+    let Object(Probe { records }) = serde_json::from_slice(body).map_err(wrong)?;
+    let Some(records) = records else {
+        let Object(record) = serde_json::from_slice(body).map_err(wrong)?;
+        return gathering.add(&record);
     };
-    let probe: Probe<'_> = serde_json::from_slice(body).map_err(wrong)?;
-    let Some(records) = probe.records else {
-        let record = serde_json::from_slice(body).map_err(wrong)?;
-        gathering.add(&record);
-        return Ok(());
-    };
-    let _: List = serde_json::from_slice(body).map_err(wrong)?;
+    let _: Object<List> = serde_json::from_slice(body).map_err(wrong)?;
     let mut deserializer = serde_json::Deserializer::from_str(records.get());
-    RecordList(gathering)
-        .deserialize(&mut deserializer)
-        .map_err(wrong)?;
+    let read = RecordList(gathering).deserialize(&mut deserializer);
+    if let Some(problem) = gathering.stopped.take() {
+        return Err(problem);
+    }
+    read.map_err(wrong)?;
     if gathering.seats.is_empty() {
         return Err(Problem::new(Code::InvalidRecord, "there is no record"));
     }
     Ok(())
 }
-
-const TOO_MANY: &str = "a body has at most 100,000 records; NDJSON may have any number";
 
 /// Takes the records of a list in one by one, so that no list of them is made.
 struct RecordList<'g>(&'g mut Gathering);
@@ -316,11 +351,11 @@ impl<'de> Visitor<'de> for RecordList<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut records: A) -> Result<(), A::Error> {
-        while let Some(record) = records.next_element::<RecordInput<'de>>()? {
-            if self.0.seats.len() == RECORDS_MAX {
-                return Err(A::Error::custom(TOO_MANY));
+        while let Some(Object(record)) = records.next_element::<Object<RecordInput<'de>>>()? {
+            if let Err(problem) = self.0.add(&record) {
+                self.0.stopped = Some(problem);
+                return Err(A::Error::custom("stopped"));
             }
-            self.0.add(&record);
         }
         Ok(())
     }

@@ -150,14 +150,14 @@ pub(crate) async fn produce(
     match kind.as_str() {
         "application/json" => {
             let body = read_whole(&services, &headers, body).await?;
-            target.write_json(&body.bytes).await
+            target.write_json(body).await
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
             stream::write(target, parameters.on_error, body).await
         }
         _ if is_raw => {
             let body = read_whole(&services, &headers, body).await?;
-            target.write_raw(&parameters, &body.bytes).await
+            target.write_raw(&parameters, body).await
         }
         other => Err(Problem::new(Code::UnsupportedMediaType, unsupported(other))),
     }

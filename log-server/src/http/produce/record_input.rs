@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::http::object::Object;
 use crate::http::parameters::Time;
 use crate::http::problem::{Code, Problem};
 
@@ -32,7 +33,7 @@ pub(super) struct RecordInput<'a> {
     #[serde(borrow, default)]
     value_base64: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    headers: Vec<HeaderInput<'a>>,
+    headers: Vec<Object<HeaderInput<'a>>>,
     pub(super) partition: Option<i32>,
     pub(super) timestamp: Option<Time>,
     /// Where a record that is written again was read; of no meaning here.
@@ -82,7 +83,7 @@ impl<'a> RecordInput<'a> {
 
     /// The values of the headers, in their order; their names are [`Self::headers`]' to add.
     pub(super) fn header_values(&self) -> Result<Vec<Field<'a>>, Problem> {
-        let values = self.headers.iter().map(|header| {
+        let values = self.headers.iter().map(|Object(header)| {
             field(
                 "a header's value",
                 header.value,
@@ -97,7 +98,7 @@ impl<'a> RecordInput<'a> {
     pub(super) fn headers<'b>(&'b self, values: &'b [Field<'a>]) -> Vec<RecordHeader<'b>> {
         let headers = self.headers.iter().zip(values);
         headers
-            .map(|(header, value)| RecordHeader::new(&header.name, value.as_deref()))
+            .map(|(Object(header), value)| RecordHeader::new(&header.name, value.as_deref()))
             .collect()
     }
 }
@@ -204,9 +205,14 @@ mod tests {
             r#"{"timestamp": -5}"#,
             r#"{"headers": [{"value": "without a name"}]}"#,
             "[]",
+            "[1, 2]",
+            r#"{"headers": [["a", "v"]]}"#,
             "{\"key\": \"\u{1}\"}",
         ] {
-            assert!(serde_json::from_str::<RecordInput<'_>>(json).is_err(), "{json}");
+            assert!(
+                serde_json::from_str::<Object<RecordInput<'_>>>(json).is_err(),
+                "{json}"
+            );
         }
         for json in [
             r#"{"value": 1, "value_json": 2}"#,

@@ -20,16 +20,18 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes};
 use futures_util::stream;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use crate::http::body::{BodyReader, Held};
-use crate::http::error::record_problems;
+use crate::http::body::BodyReader;
+use crate::http::memory::Held;
+use crate::http::object::Object;
 use crate::http::problem::{Answer, Code, Problem};
-use crate::http::produce::append::{Appending, acknowledged, append};
-use crate::http::produce::batches::{Batches, Sealed, Seat};
-use crate::http::produce::list::{Target, add};
-use crate::http::produce::{OnError, nothing_to_wait_for};
-use crate::partition::partition::Acks;
+use crate::http::produce::OnError;
+use crate::http::produce::append::{Appending, acknowledged, append_each, append_in_order};
+use crate::http::produce::batches::{Batches, Seat};
+use crate::http::produce::list::{QUICK_BYTES_MAX, Target, add};
+use crate::http::produce::record_input::RecordInput;
+use crate::partition::writer::off_runtime;
 use crate::shutdown::ShutdownSignal;
 
 /// A window is appended at this size at the latest.
@@ -60,9 +62,6 @@ pub(super) async fn write(target: Target, on_error: OnError, body: Body) -> Answ
         && !lines.has_appended
     {
         return Err(problem.clone());
-    }
-    if lines.target.terms.acks == Acks::None && lines.ended.is_some() {
-        return Ok(nothing_to_wait_for());
     }
     let output = stream::unfold(lines, |mut lines| async move {
         let line = lines.next().await?;
@@ -119,6 +118,8 @@ struct Lines {
     written: u64,
     failed: u64,
     has_appended: bool,
+    /// A batch was refused, and nothing may overtake it; the client hears of it when those before it are done with.
+    awaits_refusal: bool,
     ended: Option<Ended>,
     is_over: bool,
 }
@@ -146,6 +147,7 @@ impl Lines {
             written: 0,
             failed: 0,
             has_appended: false,
+            awaits_refusal: false,
             ended: None,
             is_over: false,
         }
@@ -160,7 +162,7 @@ impl Lines {
             if self.is_over {
                 return None;
             }
-            if self.told < self.acknowledged && PROGRESS_EVERY <= self.told_at.elapsed() {
+            if self.has_news() && PROGRESS_EVERY <= self.told_at.elapsed() {
                 self.told = self.acknowledged;
                 self.told_at = Instant::now();
                 self.say(&json!({"acknowledged": self.acknowledged}));
@@ -174,9 +176,19 @@ impl Lines {
         }
     }
 
+    /// Whether there is progress that the client has not heard of.
+    fn has_news(&self) -> bool {
+        self.told < self.acknowledged
+    }
+
+    /// Whether lines are taken in yet.
+    fn takes_lines(&self) -> bool {
+        self.ended.is_none() && !self.awaits_refusal
+    }
+
     /// Reads a little, appends, or waits for what comes first: the disk, the client, or the end.
     async fn step(&mut self) {
-        if !self.piece.is_empty() {
+        if !self.piece.is_empty() && !self.awaits_refusal {
             self.look_at_the_piece();
             tokio::task::yield_now().await;
             return;
@@ -187,7 +199,9 @@ impl Lines {
         if self.waiting.is_empty() && self.ended.is_some() {
             return;
         }
-        let may_read = self.ended.is_none() && self.waiting.len() < WINDOWS_MAX;
+        let may_read = self.takes_lines() && self.waiting.len() < WINDOWS_MAX;
+        let told_at = self.told_at;
+        let has_news = self.has_news();
         tokio::select! {
             biased;
             result = durable(&mut self.waiting), if !self.waiting.is_empty() => self.done_with(result),
@@ -199,13 +213,15 @@ impl Lines {
                 Ok(None) => self.finish_reading(),
                 Err(problem) => self.ended = Some(Ended::Stopped(problem)),
             },
+            // A client that says nothing more is told what became of what it said.
+            () = sleep_until(told_at + PROGRESS_EVERY), if has_news => {}
         }
     }
 
     /// Takes lines out of what was read, as many as a turn allows.
     fn look_at_the_piece(&mut self) {
         let mut turn = TURN_BYTES;
-        while self.ended.is_none() && 0 < turn && self.output.len() < OUTPUT_MAX {
+        while self.takes_lines() && 0 < turn && self.output.len() < OUTPUT_MAX {
             let Some(end) = memchr::memchr(b'\n', &self.piece) else {
                 let rest = std::mem::take(&mut self.piece);
                 self.keep_partial(&rest);
@@ -254,9 +270,17 @@ impl Lines {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        let added = serde_json::from_slice(line)
-            .map_err(|error| Problem::new(Code::InvalidRecord, error.to_string()))
-            .and_then(|record| add(&mut self.window, &record));
+        let mut take = || {
+            let record: Result<Object<RecordInput<'_>>, _> = serde_json::from_slice(line);
+            let Object(record) =
+                record.map_err(|error| Problem::new(Code::InvalidRecord, error.to_string()))?;
+            add(&mut self.window, &record)
+        };
+        let added = if line.len() <= QUICK_BYTES_MAX {
+            take()
+        } else {
+            off_runtime(take)
+        };
         match added {
             Ok(seat) => self.seats.push((self.line_count, seat)),
             Err(problem) => self.refused(self.line_count, problem),
@@ -276,6 +300,7 @@ impl Lines {
         self.say(&json!({"line": line, "error": problem}));
         if self.on_error == OnError::Stop && self.ended.is_none() {
             self.ended = Some(Ended::Stopped(problem));
+            self.awaits_refusal = false;
         }
     }
 
@@ -294,20 +319,18 @@ impl Lines {
         let window = std::mem::replace(&mut self.window, Batches::new(services, &self.target.topic));
         self.held = Held::default();
         let acks = self.target.terms.acks;
-        let append = |batch: Sealed| {
-            let mut appending = append(batch, acks);
+        let mut batches = match self.on_error {
+            OnError::Stop => append_in_order(window.finish(), acks),
+            OnError::Skip => append_each(window.finish(), acks),
+        };
+        for appending in batches.iter_mut().flatten() {
             // They are in the log; while the disk is waited for they need no memory.
             appending.batch.records = Bytes::new();
-            appending
-        };
-        let batches = window
-            .finish()
-            .into_iter()
-            .map(|batch| batch.map(append))
-            .collect();
+            self.awaits_refusal |= self.on_error == OnError::Stop && appending.result.is_err();
+        }
         self.has_appended = true;
         self.waiting.push_back(Waiting {
-            batches,
+            batches: batches.into(),
             seats: std::mem::take(&mut self.seats),
             lines: self.line_count,
             until: self.target.terms.until(),
@@ -386,7 +409,7 @@ async fn durable(waiting: &mut VecDeque<Waiting>) -> Result<u32, Vec<Problem>> {
     };
     let count = first.batch.record_count;
     match &mut first.result {
-        Err(error) => Err(record_problems(error, count)),
+        Err(problems) => Err(std::mem::take(problems)),
         Ok(placed) => {
             let outcome = acknowledged(&mut placed.ack, until).await;
             outcome.map(|()| count).map_err(|problem| vec![problem])
