@@ -20,6 +20,7 @@
 //! | `transactions` | first batches, markers, open transactions |
 //! | `unsynced` | appends whose sync the caller asks for |
 //! | `upkeep` | flush, latch, reopen, retention, checkpoints, end |
+//! | `validation` | what a topic demands of a batch |
 //! | `writer` | the log behind its lock |
 
 pub(crate) mod ack_queue;
@@ -40,6 +41,7 @@ pub(crate) mod throttle;
 pub mod transactions;
 mod unsynced;
 mod upkeep;
+mod validation;
 pub(crate) mod writer;
 
 #[cfg(test)]

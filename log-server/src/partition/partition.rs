@@ -22,11 +22,7 @@ use log_core::log::{
     AppendError, AppendOutcome, Log, LogOffsets, LogReader, ReadBound, ReadError, ReadRequest,
 };
 use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
-use log_core::record::batch::BatchHeader;
-use log_core::record::compression::Compression;
-use log_core::record::validator::{
-    ProduceError, ProduceRules, ValidatedBatch, validate_produce, validate_produce_within,
-};
+use log_core::record::validator::ValidatedBatch;
 use log_core::segment::segment::Patience;
 use tokio::sync::oneshot;
 
@@ -36,14 +32,7 @@ use crate::partition::error::{DurableResult, PartitionError};
 use crate::partition::fetch_waiter::{FetchWaiter, WatchGuard, WatchList};
 use crate::partition::flusher::{FlushQueue, FlushTurn};
 use crate::partition::throttle::Throttle;
-use crate::partition::writer::{Writer, WriterCell, off_runtime};
-
-/// Compressed batches up to this size are tried on the runtime's thread. Larger ones mostly hold more than may be
-/// decompressed there, and the try would be for nothing.
-const QUICK_COMPRESSED_BYTES_MAX: usize = 16 << 10;
-/// What may be decompressed on the runtime's thread, whatever a few bytes claim to hold: that takes 16 to 80 µs, by codec,
-/// where handing the thread's tasks on takes 2 to 20.
-const QUICK_DECOMPRESSED_BYTES_MAX: usize = 64 << 10;
+use crate::partition::writer::{Writer, WriterCell};
 
 /// What an append is to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,19 +316,6 @@ impl Partition {
         self.append_with(&batch, acks, None, |log| log.append_one(&batch))
     }
 
-    /// A producer's batch after all checks that need no lock.
-    ///
-    /// # Errors
-    /// It is wrong.
-    pub fn validated(&self, records: &Bytes) -> Result<ValidatedBatch, PartitionError> {
-        let rules = produce_rules(&self.config.load(), self.context.clock.now());
-        validate(records, &rules).map_err(|error| {
-            let error = PartitionError::Invalid(error.into());
-            self.count_refused_append(&error);
-            error
-        })
-    }
-
     /// Appends a batch that the broker built itself, to be answered when it is on the disk.
     ///
     /// # Errors
@@ -568,38 +544,5 @@ pub(super) fn answer_of(outcome: AppendOutcome, terms: &AnswerTerms, writer: &mu
         log_start: terms.log_start,
         is_duplicate,
         ack,
-    }
-}
-
-/// Checks a producer's batch; where much is to be decompressed for that, the runtime's other tasks are handed on before.
-fn validate(records: &Bytes, rules: &ProduceRules) -> Result<ValidatedBatch, ProduceError> {
-    if !is_compressed(records) {
-        return validate_produce(records, rules);
-    }
-    if records.len() <= QUICK_COMPRESSED_BYTES_MAX {
-        let quick = validate_produce_within(records, rules, QUICK_DECOMPRESSED_BYTES_MAX);
-        if !matches!(quick, Err(ProduceError::DecompressedTooLarge(_))) {
-            return quick;
-        }
-    }
-    off_runtime(|| validate_produce(records, rules))
-}
-
-fn is_compressed(records: &Bytes) -> bool {
-    let codec = BatchHeader::parse(records)
-        .ok()
-        .map(|header| header.attributes.compression());
-    codec.is_some_and(|codec| codec != Ok(Compression::None))
-}
-
-/// What a topic demands of a producer's batch.
-fn produce_rules(config: &LogConfig, now: TimestampMs) -> ProduceRules {
-    ProduceRules {
-        batch_bytes_max: config.batch_bytes_max,
-        timestamp_type: config.timestamp_type,
-        timestamp_before_max_ms: config.timestamp_before_max_ms,
-        timestamp_after_max_ms: config.timestamp_after_max_ms,
-        now,
-        requires_keys: config.cleanup_policy.compact,
     }
 }

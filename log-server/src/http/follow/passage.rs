@@ -1,4 +1,5 @@
-//! A stretch of one partition on its way out: the records of a slice that are wanted, as they are sent.
+//! A stretch of one partition on its way out.
+//! It has the records of a slice that are wanted, as they are sent.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

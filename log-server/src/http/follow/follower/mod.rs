@@ -1,4 +1,5 @@
-//! A reader of several partitions at once: a [`Cursor`] for each of them, and nothing else. No record waits in memory but those that are being sent.
+//! A reader of several partitions at once: a [`Cursor`] for each of them, and nothing else.
+//! No record waits in memory but those that are being sent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
