@@ -72,6 +72,13 @@ class Client:
         self.process.kill()
         self.process.wait()
 
+    def revive(self):
+        """Starts it again when it ended itself because a call of its library does not return; true when it did."""
+        is_hanging = self.process.poll() == -signal.SIGALRM
+        if is_hanging:
+            self.start()
+        return is_hanging
+
     def pause(self, seconds):
         self.process.send_signal(signal.SIGSTOP)
         time.sleep(seconds)
@@ -84,9 +91,12 @@ class Client:
             try:
                 self.process.wait(CALM_SECONDS_MAX)
             except subprocess.TimeoutExpired:
+                self.process.send_signal(signal.SIGUSR1)
+                time.sleep(1)
                 self.kill()
                 raise RuntimeError(f"{self.name} does not end: {self.directory}") from None
-        if self.process.returncode:
+        # One that was just started may not know yet what to do when it is told to end.
+        if self.process.returncode not in (0, -signal.SIGALRM, -signal.SIGTERM):
             raise RuntimeError(f"{self.name} ended with {self.process.returncode}: {self.directory}")
 
 
@@ -95,6 +105,7 @@ def disturb(broker, clients, seconds, dice, counts):
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, dice.uniform(0.5, 3)))
+        counts["client hung"] += sum(client.revive() for client in clients)
         fault = dice.choices(("broker killed", "broker paused", "client killed", "client paused"), (3, 2, 3, 2))[0]
         counts[fault] += 1
         client = dice.choice(clients)
@@ -189,6 +200,7 @@ def play(broker, prefix, seed, seconds, directory, counts):
             missing = transformed([final], topics[0], topics[2], origin)
             if all(kind != "output-lost" for kind, _ in missing) or until < time.monotonic():
                 break
+            counts["client hung"] += sum(client.revive() for client in clients)
             time.sleep(0.5)
         for client in clients:
             if client.role not in WRITERS:

@@ -10,6 +10,7 @@ Writes the events that `anomalies.py` knows to its standard output, one line eac
 - `loop`: makes one record of `PREFIX-out` of each of `PREFIX-in`, its offsets in the same transaction
 """
 
+import faulthandler
 import json
 import os
 import random
@@ -23,6 +24,7 @@ ROLE, NAME, BOOTSTRAP, PREFIX, SEED = sys.argv[1:6]
 PARTITIONS = 3
 WRITTEN = [(f"{PREFIX}-{kind}", partition) for kind in ("in", "t") for partition in range(PARTITIONS)]
 TRANSACTION_MS = 6_000
+HANGING_SECONDS = 15
 dice = random.Random(f"{SEED} {NAME}")
 asked_to_leave = False
 
@@ -33,6 +35,8 @@ def leave(*_):
 
 
 signal.signal(signal.SIGTERM, leave)
+# Says where it is, for one that does not end.
+faulthandler.register(signal.SIGUSR1)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -295,8 +299,14 @@ def loop():
             for message in messages:
                 ends[(message.topic(), message.partition())] = message.offset() + 1
             positions = [TopicPartition(*place, offset) for place, offset in ends.items()]
-            units.patiently(lambda seconds: units.producer.send_offsets_to_transaction(
-                positions, me.consumer.consumer_group_metadata(), seconds))
+            # While the coordinator is away this call may never return, whatever its timeout (librdkafka issue 5456): then
+            # the process ends here, and the driver starts another.
+            signal.alarm(HANGING_SECONDS)
+            try:
+                units.patiently(lambda seconds: units.producer.send_offsets_to_transaction(
+                    positions, me.consumer.consumer_group_metadata(), seconds))
+            finally:
+                signal.alarm(0)
 
         is_behind = not units.run(work, commits=dice.random() < 0.9)
     me.consumer.close()
