@@ -36,6 +36,9 @@ impl ConsumerGroup {
 
     /// Whether the offsets of these partitions may be committed; a refusal is one for all of them.
     ///
+    /// A member in its newest epoch may commit for whatever nobody else has. Kafka takes that, too: but a member that gives partitions up
+    /// in several steps stays in its epoch meanwhile, and a commit of it that comes late must not throw the next owner back.
+    ///
     /// A member that has not yet learned its newest epoch may commit for partitions that it had in the epoch it knows, and still
     /// has: so no commit is lost to a rebalance that leaves its partition alone (KIP-1251).
     ///
@@ -47,10 +50,12 @@ impl ConsumerGroup {
         partitions: &mut dyn Iterator<Item = (TopicId, &str, i32)>,
     ) -> Result<(), GroupError> {
         let received = committer.generation_or_epoch;
-        if received < 0 && self.members.is_empty() {
+        let is_nameless = received < 0 && committer.member_id.is_empty() && committer.instance_id.is_none();
+        let need_not_say = committer.kind == CommitKind::Transactional && is_nameless;
+        if need_not_say || (received < 0 && self.members.is_empty()) {
             return Ok(());
         }
-        let (_, member) = self.member(committer.member_id)?;
+        let (member_id, member) = self.member(committer.member_id)?;
         if let CommitKind::Plain { request_version } = committer.kind
             && request_version < EPOCH_SINCE
             && !member.is_classic()
@@ -61,32 +66,49 @@ impl ConsumerGroup {
             ));
         }
         let known = member.current.epoch;
-        if received == known {
-            return Ok(());
-        }
         if known < received {
             return Err(stale(member, |what| {
                 format!("Received {what} {received} is newer than current member epoch {known}.")
             }));
         }
-        for (topic_id, topic, partition) in partitions {
-            let current = &member.current;
-            let since = current.assigned.since(topic_id, partition);
-            let since = since.or_else(|| current.revoking.since(topic_id, partition));
-            let Some(since) = since else {
-                return Err(stale(member, |_| {
-                    format!("Partition {topic}-{partition} is not assigned or pending revocation for member.")
-                }));
-            };
-            if received < since {
-                return Err(stale(member, |what| {
-                    format!(
-                        "Received {what} {received} is older than assignment epoch {since} for partition {topic}-{partition}."
-                    )
-                }));
-            }
+        for place in partitions {
+            self.check_place(member_id, member, received, place)?;
         }
         Ok(())
+    }
+
+    /// Whether a member may commit for a partition by an epoch that it has or had.
+    fn check_place(
+        &self,
+        member_id: &Arc<str>,
+        member: &Member,
+        received: i32,
+        (topic_id, topic, partition): (TopicId, &str, i32),
+    ) -> Result<(), GroupError> {
+        let not_its_own = || {
+            Err(stale(member, |_| {
+                format!("Partition {topic}-{partition} is not assigned or pending revocation for member.")
+            }))
+        };
+        let current = &member.current;
+        if received == current.epoch {
+            let owner = self.owners.get(&(topic_id, partition));
+            if owner.is_some_and(|owner| owner != member_id) {
+                return not_its_own();
+            }
+            return Ok(());
+        }
+        let since = current.assigned.since(topic_id, partition);
+        let since = since.or_else(|| current.revoking.since(topic_id, partition));
+        match since {
+            None => not_its_own(),
+            Some(since) if since <= received => Ok(()),
+            Some(since) => Err(stale(member, |what| {
+                format!(
+                    "Received {what} {received} is older than assignment epoch {since} for partition {topic}-{partition}."
+                )
+            })),
+        }
     }
 
     /// Whether a member may ask for offsets; who is no member may.

@@ -7,6 +7,9 @@
 //! | otherwise | `Stable` | is the target's |
 //!
 //! Partitions of the target that nobody has become its own in the last two cases.
+//!
+//! So a partition has one owner in each epoch. Kafka before 4.2 raised the epoch by one between two steps of giving up, and a partition could have
+//! two (KAFKA-19974).
 
 use std::collections::BTreeMap;
 

@@ -38,7 +38,7 @@ impl GroupShard {
             self.ended = None;
             if is_modern {
                 self.groups.remove(id);
-                if self.offsets.has_group(id) {
+                if self.offsets.has_group(id) || self.pending.has_group(id) {
                     self.begin_classic_group(id);
                 }
             }

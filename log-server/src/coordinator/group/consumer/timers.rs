@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::coordinator::group::consumer::group::ConsumerGroup;
-use crate::coordinator::group::consumer::member::Member;
+use crate::coordinator::group::consumer::member::{LEAVE_STATIC_EPOCH, Member};
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::record::{GroupRecord, MemberState};
@@ -135,12 +135,18 @@ pub(super) fn follow_state(
     member: &Member,
 ) {
     let key = key(group_id, member_id, TimerKind::ConsumerRebalance);
-    if member.current.state == MemberState::UnrevokedPartitions && !member.is_classic() {
+    if has_to_revoke(member) && !member.is_classic() {
         let timeout = i64::from(member.description.rebalance_timeout_ms);
         timers.set(key, context.steady.saturating_plus(timeout));
     } else {
         timers.cancel(&key);
     }
+}
+
+/// Whether the member is to give something up. A static one that is away has given up all that it was to, and has its session's time to come back.
+fn has_to_revoke(member: &Member) -> bool {
+    let current = &member.current;
+    current.state == MemberState::UnrevokedPartitions && current.epoch != LEAVE_STATIC_EPOCH
 }
 
 /// Stops all timers of a member that goes.
@@ -200,7 +206,7 @@ impl GroupShard {
             return;
         };
         let overdue = match due.kind {
-            TimerKind::ConsumerRebalance => member.current.state == MemberState::UnrevokedPartitions,
+            TimerKind::ConsumerRebalance => has_to_revoke(member),
             _ => true,
         };
         if overdue {

@@ -22,7 +22,7 @@ type OfGroup = BTreeMap<Arc<str>, BTreeMap<i32, BTreeMap<ProducerId, Pending>>>;
 /// All pending offsets of a shard.
 #[derive(Debug, Default)]
 pub(in crate::coordinator::group) struct PendingOffsets {
-    groups: BTreeMap<Arc<str>, OfGroup>,
+    pub(super) groups: BTreeMap<Arc<str>, OfGroup>,
     /// Where each transaction has committed something.
     places: BTreeMap<ProducerId, BTreeSet<Place>>,
     /// Grows with each record, as offsets in the log do.
@@ -31,11 +31,11 @@ pub(in crate::coordinator::group) struct PendingOffsets {
 
 /// An offset that waits for its transaction.
 #[derive(Debug)]
-struct Pending {
-    value: OffsetCommitValue,
+pub(super) struct Pending {
+    pub(super) value: OffsetCommitValue,
     /// When its record came, on the store's clock.
-    at: u64,
-    is_overtaken: bool,
+    pub(super) at: u64,
+    pub(super) is_overtaken: bool,
 }
 
 impl PendingOffsets {
@@ -155,7 +155,7 @@ impl PendingOffsets {
     }
 
     /// Whether a transaction has yet to decide on anything of the group.
-    pub(super) fn has_group(&self, group: &str) -> bool {
+    pub(in crate::coordinator::group) fn has_group(&self, group: &str) -> bool {
         self.groups.contains_key(group)
     }
 }

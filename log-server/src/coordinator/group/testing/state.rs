@@ -29,10 +29,11 @@ pub(crate) fn live_difference(live: &GroupShard, written: &GroupShard) -> Option
 }
 
 fn offset_difference(one: &GroupShard, other: &GroupShard) -> Option<String> {
-    if one.offsets.live_records().eq(other.offsets.live_records()) {
-        return None;
+    if !one.offsets.live_records().eq(other.offsets.live_records()) {
+        return Some(format!("{:?}\n{:?}", one.offsets, other.offsets));
     }
-    Some(format!("{:?}\n{:?}", one.offsets, other.offsets))
+    let (one, other) = (one.pending.in_order(), other.pending.in_order());
+    (one != other).then(|| format!("{one:?}\n{other:?}"))
 }
 
 fn group_difference(name: &Arc<str>, one: &GroupShard, other: &GroupShard) -> Option<String> {

@@ -155,6 +155,24 @@ fn a_static_member_comes_back_to_its_partitions() {
 }
 
 #[test]
+fn a_static_member_that_is_away_has_its_whole_session_to_come_back() {
+    for restarts in [false, true] {
+        let mut broker = Broker::new(&[("t", 4)]);
+        broker.join_static("g", "a", "one", &["t"]).unwrap();
+        broker.join("g", "b", &["t"]).unwrap();
+        // It has 30 s to give two of them up, and goes instead.
+        broker.leave_static("g", "a", "one", 2).unwrap();
+        broker.leave_static("g", "a", "one", -2).unwrap();
+        if restarts {
+            broker.restart();
+        }
+        broker.advance(44_999);
+        let c = broker.join_static("g", "c", "one", &["t"]).unwrap();
+        assert_eq!((c.member_epoch, topics(&c)), (3, Some(vec![0, 1])), "{restarts}");
+    }
+}
+
+#[test]
 fn a_group_of_nobody_is_not_found_unless_one_joins() {
     let mut broker = Broker::new(&[]);
     assert!(matches!(
@@ -359,9 +377,9 @@ fn commits_of_the_epoch_before_are_for_partitions_held_since_then() {
     assert_eq!(broker.commit("g", "a", 2, 9, &[0, 1]), Ok(()));
     broker.own("g", "a", 2, &[0]).unwrap();
     broker.beat("g", "b", 3).unwrap();
-    assert_eq!(broker.commit("g", "a", 3, 9, &[0, 1]), Ok(()));
+    assert_eq!(broker.commit("g", "a", 3, 9, &[0]), Ok(()));
     assert_eq!(broker.commit("g", "a", 2, 9, &[0]), Ok(()));
-    for (member, epoch, partition) in [("a", 2, 1), ("a", 4, 0), ("b", 2, 1)] {
+    for (member, epoch, partition) in [("a", 2, 1), ("a", 3, 1), ("a", 4, 0), ("b", 2, 1)] {
         let stale = broker.commit("g", member, epoch, 9, &[partition]).unwrap_err();
         assert!(matches!(stale, GroupError::StaleMemberEpoch(_)), "{stale}");
     }
@@ -380,6 +398,27 @@ fn commits_of_the_epoch_before_are_for_partitions_held_since_then() {
     broker.beat("g", "a", -1).unwrap();
     broker.beat("g", "b", -1).unwrap();
     assert_eq!(broker.commit("g", "", -1, 9, &[0]), Ok(()));
+}
+
+#[test]
+fn a_commit_that_comes_late_does_not_throw_the_next_owner_back() {
+    let mut broker = Broker::new(&[("t", 3)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    broker.join("g", "b", &["t"]).unwrap();
+    let a = broker.beat("g", "a", 2).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (2, Some(vec![0, 1])));
+    // Before it has given up the one, there is another to be given up.
+    broker.join("g", "c", &["t"]).unwrap();
+    let a = broker.own("g", "a", 2, &[0, 1]).unwrap();
+    assert_eq!((a.member_epoch, topics(&a)), (2, Some(vec![0])));
+    // The one is nobody's yet.
+    assert_eq!(broker.commit("g", "a", 2, 9, &[2]), Ok(()));
+    let b = broker.beat("g", "b", 3).unwrap();
+    assert_eq!((b.member_epoch, topics(&b)), (4, Some(vec![2])));
+    assert_eq!(broker.commit("g", "b", 4, 9, &[2]), Ok(()));
+    assert_eq!(broker.commit("g", "a", 2, 9, &[0, 1]), Ok(()));
+    let stale = broker.commit("g", "a", 2, 9, &[0, 2]).unwrap_err();
+    assert!(matches!(stale, GroupError::StaleMemberEpoch(_)), "{stale}");
 }
 
 #[test]

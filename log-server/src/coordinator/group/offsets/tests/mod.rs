@@ -1,6 +1,7 @@
 //! Commits, their way back, and their end, through the commands that handlers call and the log behind them.
 
 mod transactions;
+mod view;
 
 use std::sync::Arc;
 

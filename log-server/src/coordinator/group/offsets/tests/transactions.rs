@@ -3,16 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use log_core::model::{ProducerEpoch, ProducerId};
 use log_core::record::control::TransactionOutcome::{self, Abort, Commit};
 
 use super::{DAY_MS, anonymous, commit, commit_ok, named, with_member, without_member, world};
+use crate::coordinator::group::classic::join::JoinRequest;
+use crate::coordinator::group::classic::member::Protocols;
+use crate::coordinator::group::consumer::member::{Current, unknown_description};
 use crate::coordinator::group::context::TransactionalProducer;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::offsets::commit::{CommitAnswer, TransactionalCommitRequest};
 use crate::coordinator::group::offsets::delete::DeleteOffsetsTopic;
 use crate::coordinator::group::offsets::fetch::{FetchOffsetsRequest, FetchOffsetsTopic, NamedBy};
 use crate::coordinator::group::offsets::topic_ref::TopicRef;
+use crate::coordinator::group::record::{ConsumerGroupValue, GroupRecord};
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::group::testing::schedules::play;
 use crate::coordinator::group::testing::world::World;
@@ -172,46 +177,120 @@ fn the_last_record_counts_and_not_the_last_transaction() {
     check(&mut world, "22 8 -", "22 8 -");
 }
 
+/// A KIP-848 group in epoch 3, perhaps with a member that has nothing, as their records say.
+fn with_modern_group(world: &mut World, member: Option<&str>) {
+    let mut records = vec![GroupRecord::ConsumerGroup {
+        group: "g".into(),
+        value: Some(ConsumerGroupValue {
+            epoch: 3,
+            metadata_hash: 0,
+        }),
+    }];
+    if let Some(member) = member {
+        let current = Current {
+            epoch: 3,
+            ..Current::default()
+        };
+        records.push(GroupRecord::ConsumerMember {
+            group: "g".into(),
+            member: member.into(),
+            value: Some(unknown_description()),
+        });
+        records.push(GroupRecord::ConsumerCurrentMember {
+            group: "g".into(),
+            member: member.into(),
+            value: Some(current.to_record()),
+        });
+    }
+    world.run(|_, context| context.records.extend(records)).unwrap();
+}
+
 #[test]
 fn who_may_commit_is_asked_of_the_group_but_for_its_state() {
-    let mut world = world();
     let by = |member: &str, generation| {
         let mut request = request(A, "t", &[(0, 1), (7, 1)]);
         request.member_id = member.into();
         request.generation_or_epoch = generation;
         request
     };
-    let unknown_partition = || Err(GroupError::UnknownTopicOrPartition);
-    let rows = |first| [vec![first, unknown_partition()]];
-    assert_eq!(
-        commit_in(&mut world, by("m", 3)),
-        rows(Err(GroupError::IllegalGeneration)),
-        "there is no group"
-    );
-    with_member(&mut world);
-    let unknown_member = || Err(GroupError::UnknownMemberId("x".to_owned()));
-    for (member, generation, expected) in [
-        ("m", 3, Ok(())),
-        ("m", 2, Err(GroupError::IllegalGeneration)),
-        ("x", 3, unknown_member()),
-        // A client of versions 0 to 2 cannot say who it is.
-        ("", -1, Ok(())),
-    ] {
+    // Each protocol has its own words.
+    let code = |answer: CommitAnswer| -> Vec<Vec<Result<(), GroupError>>> {
+        let wordless = |row: Result<(), GroupError>| match row {
+            Err(GroupError::UnknownMemberId(_)) => Err(GroupError::UnknownMemberId(String::new())),
+            row => row,
+        };
+        let rows = answer.into_iter();
+        rows.map(|rows| rows.into_iter().map(wordless).collect())
+            .collect()
+    };
+    let rows = |first| [vec![first, Err(GroupError::UnknownTopicOrPartition)]];
+    for is_modern in [false, true] {
+        let mut world = world();
         assert_eq!(
-            commit_in(&mut world, by(member, generation)),
-            rows(expected),
-            "{member} {generation}"
+            commit_in(&mut world, by("m", 3)),
+            rows(Err(GroupError::IllegalGeneration)),
+            "there is no group"
         );
+        if is_modern {
+            with_modern_group(&mut world, Some("m"));
+        } else {
+            with_member(&mut world);
+        }
+        let unknown_member = || Err(GroupError::UnknownMemberId(String::new()));
+        for (member, generation, expected) in [
+            ("m", 3, Ok(())),
+            ("m", 2, Err(GroupError::IllegalGeneration)),
+            ("x", 3, unknown_member()),
+            ("x", -1, unknown_member()),
+            // A client of versions 0 to 2 cannot say who it is.
+            ("", -1, Ok(())),
+        ] {
+            assert_eq!(
+                code(commit_in(&mut world, by(member, generation))),
+                rows(expected),
+                "{member} {generation} {is_modern}"
+            );
+        }
+        let mut with_static_id = by("", -1);
+        with_static_id.instance_id = Some("i".into());
+        assert_eq!(
+            code(commit_in(&mut world, with_static_id)),
+            rows(unknown_member())
+        );
+        let mut nameless = by("m", 3);
+        nameless.group = "".into();
+        let invalid = || Err(GroupError::InvalidGroupId);
+        assert_eq!(commit_in(&mut world, nameless), [vec![invalid(), invalid()]]);
     }
-    let mut nameless = by("m", 3);
-    nameless.group = "".into();
-    assert_eq!(
-        commit_in(&mut world, nameless),
-        [vec![
-            Err(GroupError::InvalidGroupId),
-            Err(GroupError::InvalidGroupId)
-        ]]
-    );
+}
+
+#[test]
+fn a_group_that_changes_its_protocol_keeps_what_is_pending() {
+    let mut world = world();
+    with_modern_group(&mut world, None);
+    pend(&mut world, A, "t", &[(0, 5)]);
+    let join = JoinRequest {
+        group: "g".into(),
+        member_id: "".into(),
+        instance_id: None,
+        client_id: "c".into(),
+        client_host: "/127.0.0.1".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: Protocols::new(vec![("range".into(), Bytes::new())]),
+        reason: String::new(),
+        id_required: true,
+        may_skip_assignment: false,
+    };
+    // It is given an id, and never comes back with it.
+    world.run_parked(|shard, context, ticket| shard.join_group(context, &join, ticket));
+    assert_eq!(world.difference(), None);
+    check(&mut world, "? - -", "- - -");
+    world.end_transaction(A, Commit);
+    world.advance(DAY_MS);
+    assert_eq!(world.difference(), None);
+    check(&mut world, "5 - -", "5 - -");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use log_core::model::TopicId;
+
 use super::client::{Client, GROUP};
 use super::ledger::{Cause, is_member};
 use super::{Content, Late, Model};
@@ -55,7 +57,7 @@ impl Model {
             });
             return Cause::Nothing;
         }
-        self.send_commit(at, &client.name(), &request, false)
+        self.send_commit(at, &client.name(), &request)
     }
 
     /// A commit that was long on its way arrives.
@@ -67,10 +69,10 @@ impl Model {
         // The log must not see an older number after a newer one, or it could not be told from a commit that went back.
         self.next_offset += 1;
         late.request.topics[0].partitions[0].offset = self.next_offset;
-        self.send_commit(late.client, &late.name, &late.request, true)
+        self.send_commit(late.client, &late.name, &late.request)
     }
 
-    fn send_commit(&mut self, at: u32, name: &Arc<str>, request: &CommitRequest, is_late: bool) -> Cause {
+    fn send_commit(&mut self, at: u32, name: &Arc<str>, request: &CommitRequest) -> Cause {
         let facts = request.topics[0].topic.resolve(&self.world.topics);
         let CommitPartition {
             partition, offset, ..
@@ -82,10 +84,7 @@ impl Model {
             return Cause::Nothing;
         };
         let facts = facts.unwrap();
-        let place = (facts.id, partition);
-        // A name may be another topic's by now.
-        let is_meant = !is_late && self.clients[&at].reads.contains(&place);
-        self.check_committer(request, place, name, is_meant);
+        self.check_committer(request, (facts.id, partition), name);
         let topic = facts.name;
         let content = Content::Committed {
             topic: Arc::clone(&topic),
@@ -101,29 +100,17 @@ impl Model {
     }
 
     /// A commit is taken from a member alone, and not for what somebody else reads by now.
-    fn check_committer(
-        &self,
-        request: &CommitRequest,
-        place: (log_core::model::TopicId, i32),
-        name: &Arc<str>,
-        is_meant: bool,
-    ) {
+    fn check_committer(&self, request: &CommitRequest, place: (TopicId, i32), name: &Arc<str>) {
         let (id, epoch) = (&request.member_id, request.generation_or_epoch);
         assert!(self.has_member(id), "{id} commits, and is no member");
-        let is_old = match &self.world.shard.groups[GROUP] {
+        match &self.world.shard.groups[GROUP] {
             Group::Classic(group) => {
                 assert_eq!(group.generation(), epoch, "{id} commits in another generation");
-                false
             }
             Group::Consumer(group) => {
                 let known = group.all_members()[id].current.epoch;
                 assert!(epoch <= known, "{id} commits in an epoch that has yet to come");
-                epoch < known
             }
-        };
-        // As in Kafka, a member in its newest epoch may commit whatever it likes.
-        if !is_meant && !is_old {
-            return;
         }
         let others = |client: &&Client| client.name() != *name && is_member(&self.world.shard, client);
         for other in self.clients.values().filter(others) {

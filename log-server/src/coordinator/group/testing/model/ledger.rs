@@ -8,6 +8,7 @@ use log_core::clock::SteadyMs;
 use log_core::model::TopicId;
 
 use super::client::{Client, GROUP, Places};
+use crate::coordinator::group::consumer::member::LEAVE_STATIC_EPOCH;
 use crate::coordinator::group::context::Topics;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::record::MemberState;
@@ -321,7 +322,8 @@ impl Ledger {
                 );
                 return false;
             };
-            if member.current.state == MemberState::UnrevokedPartitions {
+            let is_away = member.current.epoch == LEAVE_STATIC_EPOCH;
+            if member.current.state == MemberState::UnrevokedPartitions && !is_away {
                 session.revoking_since.get_or_insert(now);
             } else {
                 session.revoking_since = None;

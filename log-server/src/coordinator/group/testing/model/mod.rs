@@ -5,14 +5,16 @@
 //!
 //! What holds after every step ([`Ledger`], and [`World`] for the third and the fourth):
 //! 1. a partition has one owner per epoch among what members were told, and nobody who is a member reads what another member reads;
-//! 2. nobody who is not a member is given an assignment, commits or fetches; a member is gone when its time is up, and not before;
+//! 2. nobody who is not a member is given an assignment, commits or fetches, and nobody commits what another member reads; a KIP-848 member is
+//!    gone when its time is up, and not before;
 //! 3. every parked ticket is answered once;
 //! 4. the log makes the state that is there; a tidied log makes the same as the whole one, also in the midst of the tidying;
 //! 5. commits change by commits and deletions alone, and expire when they may; those that were answered do not get lost or go back;
 //! 6. epochs do not go back; those that were answered are there after a crash.
 //!
 //! And in the end, when nothing is disturbed any longer, the group settles within a bounded number of heartbeats: every partition of
-//! a topic that somebody subscribed to is read by one of its subscribers, all have their targets, nobody waits, and it stays so.
+//! a topic that somebody subscribed to is read by one of its subscribers, all have their targets, nobody waits, and it stays so for
+//! longer than a classic member's session.
 //!
 //! `STRATALOG_SEED` replays a run; docs/TESTING.md says how to play many.
 
