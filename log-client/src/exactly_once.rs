@@ -6,12 +6,17 @@
 //!
 //! Who commits is the member as it was when it read: when the group has given its partitions to another one meanwhile, the
 //! transaction is aborted. So instances may come and go, each with a transactional id of its own.
+//!
+//! A step that does not count is gone back over by what is remembered of it, and not by asking the group: it may have committed
+//! nothing there yet, and the end of a partition, where a new group begins by default, lies behind those records by then.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use log_core::model::TopicPartition;
+use log_core::model::{Offset, TopicPartition};
+use tokio::time::{Instant, timeout_at};
 
-use crate::config::{IsolationLevel, TransactionalConfig};
+use crate::config::{IsolationLevel, StartAt, TransactionalConfig};
 use crate::consumer::ConsumerRecord;
 use crate::coordinator::{CommittedOffset, GroupMember};
 use crate::error::{Error, Result, TransactionErrorClass};
@@ -39,6 +44,9 @@ pub struct ExactlyOnce {
     consumer: GroupConsumer,
     producer: TransactionalProducer,
     stage: Stage,
+    /// The first record of the present step in each partition.
+    begins: BTreeMap<TopicPartition, Offset>,
+    close_timeout: Duration,
 }
 
 /// What a step has left behind that did not come to its end.
@@ -77,6 +85,7 @@ impl ExactlyOnce {
         let mut group = group;
         group.enable_auto_commit = false;
         group.consumer.isolation = IsolationLevel::ReadCommitted;
+        let close_timeout = group.close_timeout;
         let mut consumer = GroupConsumer::new(group)?;
         let producer = TransactionalProducer::new(producer)?;
         // First, so that offsets which an earlier instance left undecided are decided when they are looked up.
@@ -86,6 +95,8 @@ impl ExactlyOnce {
             consumer,
             producer,
             stage: Stage::Between,
+            begins: BTreeMap::new(),
+            close_timeout,
         })
     }
 
@@ -105,13 +116,20 @@ impl ExactlyOnce {
         self.settle().await?;
         loop {
             let records = self.consumer.poll_records().await?;
+            // Nothing is waited for from here on: what was read is either handed out or gone back over.
+            self.begins.clear();
+            for record in &records {
+                self.begins
+                    .entry(record.partition.clone())
+                    .or_insert(record.offset);
+            }
             let offsets = self
                 .consumer
                 .positions(records.iter().map(|record| &record.partition));
             let member = self.consumer.member();
             // While the group is changing, nobody can say whose these records are.
             let Some(member) = member.filter(|_| self.consumer.is_up_to_date()) else {
-                self.consumer.rewind();
+                self.go_back();
                 continue;
             };
             self.producer.begin_transaction()?;
@@ -125,6 +143,14 @@ impl ExactlyOnce {
         }
     }
 
+    /// Reads the records of the present step again, where this instance still has their partitions.
+    fn go_back(&mut self) {
+        for (partition, offset) in std::mem::take(&mut self.begins) {
+            // Another instance reads it where it fails.
+            self.consumer.seek(&partition, StartAt::Offset(offset)).ok();
+        }
+    }
+
     /// Ends what a step has left behind.
     async fn settle(&mut self) -> Result<()> {
         if self.stage == Stage::Committing && self.commit().await.is_ok() {
@@ -135,7 +161,7 @@ impl ExactlyOnce {
         }
         let aborted = patiently!(self.producer.abort_transaction());
         self.stage = Stage::Between;
-        self.consumer.rewind();
+        self.go_back();
         aborted
     }
 
@@ -149,13 +175,17 @@ impl ExactlyOnce {
         committed
     }
 
-    /// Ends an open transaction, leaves the group and ends.
+    /// Ends an open transaction, and then leaves the group, each within the group's `close_timeout`. A transaction that is not ended by
+    /// then is left to its coordinator, which aborts it if it was not about to be committed.
     ///
     /// # Errors
-    /// What ending the transaction or leaving the group fails with.
+    /// What ending the transaction or leaving the group fails with; [`Error::Closed`] when there was no time left.
     pub async fn close(mut self) -> Result<()> {
-        let settled = self.settle().await;
-        self.producer.close().await;
+        let deadline = Instant::now() + self.close_timeout;
+        let settled = timeout_at(deadline, self.settle()).await;
+        let settled = settled.unwrap_or(Err(Error::Closed("transactional producer")));
+        // It ends even if this stops waiting for it.
+        timeout_at(deadline, self.producer.close()).await.ok();
         self.consumer.close().await.and(settled)
     }
 }
@@ -195,7 +225,8 @@ impl Work<'_> {
     /// Commits what was written, and that the records are done with. If this is cancelled, the next step finds out whether it counts.
     ///
     /// # Errors
-    /// Of class [`TransactionErrorClass::Fenced`] or `Fatal`: it does not count, and a new loop has to go on.
+    /// Of class [`TransactionErrorClass::Fenced`] or `Fatal`: a new loop has to go on. Whether this step counts the group's offsets
+    /// know, from which that one goes on.
     pub async fn commit(self) -> Result<Outcome> {
         let owner = self.owner;
         let sent = owner
@@ -216,5 +247,122 @@ impl Work<'_> {
                 Ok(Outcome::Aborted(error))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use log_core::model::TimestampMs;
+    use log_core::protocol::ApiKey;
+    use log_core::record::batch_builder::{BatchBuilder, BatchOptions};
+
+    use super::*;
+    use crate::group::AutoOffsetReset;
+    use crate::retry::Backoff;
+    use crate::testing::fake_broker::{FakeBroker, Fault};
+
+    /// Topics `in`, with one old record in each of two partitions, and `out`.
+    async fn broker() -> FakeBroker {
+        let broker = FakeBroker::start().await;
+        broker.create("in", 2);
+        broker.create("out", 1);
+        broker.state().transactions.level = 2;
+        broker.state().group.assign(&[("in", 0), ("in", 1)]);
+        store(&broker, 0, "old");
+        store(&broker, 1, "old");
+        broker
+    }
+
+    fn store(broker: &FakeBroker, partition: usize, value: &str) {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder
+            .append(TimestampMs::new(0), None, Some(value.as_bytes()), &[])
+            .unwrap();
+        let mut state = broker.state();
+        state.topics.get_mut("in").unwrap().partitions[partition].store(&builder.build());
+    }
+
+    /// A loop that reads what comes from now on.
+    async fn started(broker: &FakeBroker, close_timeout: Duration) -> ExactlyOnce {
+        let quick = Backoff {
+            first: Duration::from_millis(1),
+            longest: Duration::from_millis(4),
+        };
+        let mut group = GroupConfig::new(broker.address(), "g");
+        group.consumer.client.retry_backoff = quick;
+        group.auto_offset_reset = AutoOffsetReset::Latest;
+        group.close_timeout = close_timeout;
+        let mut producer = TransactionalConfig::new(broker.address(), "id");
+        producer.producer.client.retry_backoff = quick;
+        let mut started = ExactlyOnce::start(group, producer, ["in"]).await.unwrap();
+        for partition in [0, 1] {
+            let partition = TopicPartition::new("in", partition);
+            while started.consumer.position(&partition).is_none() {
+                let turn = tokio::time::timeout(Duration::from_millis(1), started.next()).await;
+                assert!(turn.is_err(), "there is nothing yet");
+            }
+        }
+        started
+    }
+
+    /// Writes what was read; the values.
+    async fn copy(work: &Work<'_>) -> Vec<String> {
+        let mut values = Vec::new();
+        for record in work.records() {
+            let value = record.value.as_deref().unwrap();
+            work.send(&ProducerRecord::new("out", value)).await.unwrap();
+            values.push(String::from_utf8(value.to_vec()).unwrap());
+        }
+        work.owner.producer.flush().await;
+        values
+    }
+
+    #[tokio::test]
+    async fn a_first_step_that_is_undone_is_done_again_and_what_came_meanwhile_is_done_too() {
+        let broker = broker().await;
+        let mut copies = started(&broker, Duration::from_secs(30)).await;
+        store(&broker, 0, "first");
+        drop(copy(&copies.next().await.unwrap()).await);
+        // The group has committed nothing: asked for it, it would begin at the end.
+        store(&broker, 0, "second");
+        store(&broker, 1, "third");
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            let work = tokio::time::timeout(Duration::from_secs(20), copies.next()).await;
+            let work = work.expect("something was passed over").unwrap();
+            seen.extend(copy(&work).await);
+            assert!(matches!(work.commit().await.unwrap(), Outcome::Committed));
+        }
+        assert_eq!(broker.state().transactions.committed, seen);
+        seen.sort_unstable();
+        assert_eq!(seen, ["first", "second", "third"]);
+        copies.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_step_that_lasts_too_long_is_done_again() {
+        let broker = broker().await;
+        let mut copies = started(&broker, Duration::from_secs(30)).await;
+        store(&broker, 0, "late");
+        let work = copies.next().await.unwrap();
+        copy(&work).await;
+        broker.state().transactions.time_out();
+        assert!(matches!(work.commit().await.unwrap(), Outcome::Aborted(_)));
+        let work = copies.next().await.unwrap();
+        assert_eq!(copy(&work).await, ["late"]);
+        assert!(matches!(work.commit().await.unwrap(), Outcome::Committed));
+        assert_eq!(broker.state().transactions.committed, ["late"]);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_does_not_answer_holds_closing_up_for_so_long_only() {
+        let broker = broker().await;
+        let mut copies = started(&broker, Duration::from_millis(50)).await;
+        store(&broker, 0, "left open");
+        copy(&copies.next().await.unwrap()).await;
+        let never_answered = (ApiKey::EndTxn, Fault::Silence);
+        broker.state().transactions.faults.push_back(never_answered);
+        let closed = copies.close().await;
+        assert!(matches!(closed, Err(Error::Closed(_))), "{closed:?}");
     }
 }

@@ -133,17 +133,6 @@ impl GroupConsumer {
             .collect()
     }
 
-    /// Goes back to where the group stands, or where the settings begin if it stands nowhere: what was handed out and not
-    /// committed comes again.
-    pub fn rewind(&mut self) {
-        self.buffer.clear();
-        let owned: Vec<_> = self.owned.keys().cloned().collect();
-        for partition in &owned {
-            self.consumer.unassign(partition);
-        }
-        self.look_up(owned, Duration::ZERO);
-    }
-
     /// Whether the group has decided nothing that this consumer has not heard of.
     pub(crate) fn is_up_to_date(&self) -> bool {
         !self.link.has_news()

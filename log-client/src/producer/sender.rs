@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use log_core::model::{ProducerEpoch, ProducerId, TopicId, TopicPartition};
+use log_core::model::{ProducerEpoch, ProducerId, TopicId};
 use log_core::protocol::ApiKey;
 use log_core::protocol::messages::{InitProducerIdRequestData, ProduceResponseData};
 use tokio::time::Instant;
@@ -81,7 +81,8 @@ enum Event {
     Connected(BrokerId, Result<Connection>),
     Refreshed(Result<()>),
     Identified(Result<Identity>),
-    Added(Vec<TopicPartition>, Result<()>),
+    /// The coordinator has answered about partitions; what, `transactions` knows.
+    Added,
 }
 
 struct Answered {
@@ -217,15 +218,9 @@ impl Sender {
             }
         }
         self.active = still_active;
-        let adding = self
-            .transactional
-            .as_mut()
-            .and_then(|own| own.begin_adding(self.identity));
+        let adding = self.transactional.as_mut().and_then(Transactional::begin_adding);
         if let Some(adding) = adding {
-            self.work.push(Box::pin(async move {
-                let (partitions, result) = adding.await;
-                Event::Added(partitions, result)
-            }));
+            self.work.push(Box::pin(adding.map(|()| Event::Added)));
         }
         let has_sent = !drafts.is_empty();
         for (broker, draft) in drafts {
@@ -399,11 +394,8 @@ impl Sender {
             }
             Event::Refreshed(result) => self.refreshed(result),
             Event::Identified(result) => self.identified(result),
-            Event::Added(partitions, result) => {
-                if let Some(transactional) = &mut self.transactional {
-                    transactional.added(partitions, result);
-                }
-            }
+            // The next turn sends what waited for it.
+            Event::Added => {}
         }
     }
 

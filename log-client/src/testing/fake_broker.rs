@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use log_core::model::{LeaderEpoch, Offset, Sequence, TopicId};
+use log_core::model::{LeaderEpoch, Offset, Sequence, TopicId, TopicPartition};
 use log_core::protocol::messages::fetch_response::{EpochEndOffset, FetchableTopicResponse, PartitionData};
 use log_core::protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -18,18 +18,19 @@ use log_core::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use log_core::protocol::messages::{
-    FetchRequestData, FetchResponseData, InitProducerIdResponseData, ListOffsetsRequestData,
-    ListOffsetsResponseData, MetadataRequestData, MetadataResponseData, ProduceRequestData,
-    ProduceResponseData,
+    ApiVersionsResponseData, FetchRequestData, FetchResponseData, InitProducerIdRequestData,
+    InitProducerIdResponseData, ListOffsetsRequestData, ListOffsetsResponseData, MetadataRequestData,
+    MetadataResponseData, ProduceRequestData, ProduceResponseData,
 };
 use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
 use log_core::record::batch::Batch;
 use parking_lot::Mutex;
 
 use super::fake_group::FakeGroup;
-use super::{Incoming, Reply, ScriptedBroker};
+use super::fake_transactions::FakeTransactions;
+use super::{Incoming, Reply, ScriptedBroker, all_versions};
 
-/// What happens to one batch of a produce request.
+/// What happens to one batch of a produce request, or to one request about transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is treated as it deserves.
@@ -73,6 +74,8 @@ pub(crate) struct State {
     pub topics_asked: Vec<Vec<String>>,
     /// The one group that it keeps.
     pub group: FakeGroup,
+    /// The one transactional id that it knows.
+    pub transactions: FakeTransactions,
 }
 
 #[derive(Default)]
@@ -110,9 +113,17 @@ impl FakeBroker {
             topics_refused: BTreeMap::new(),
             topics_asked: Vec::new(),
             group: FakeGroup::default(),
+            transactions: FakeTransactions::default(),
         }));
         let shared = Arc::clone(&state);
-        let broker = ScriptedBroker::serving(move |request| shared.lock().serve(&request)).await;
+        let broker = ScriptedBroker::start(move |request| match request.api {
+            ApiKey::ApiVersions => request.answer(&ApiVersionsResponseData {
+                finalized_features: shared.lock().transactions.features(),
+                ..all_versions()
+            }),
+            _ => shared.lock().serve(&request),
+        })
+        .await;
         Self { broker, state }
     }
 
@@ -145,12 +156,7 @@ impl FakePartition {
     pub(crate) fn values(&self) -> Vec<Vec<u8>> {
         let mut values = Vec::new();
         for (_, _, bytes) in &self.batches {
-            let mut scratch = Vec::new();
-            let batch = Batch::parse(bytes).unwrap();
-            batch.verify_checksum().unwrap();
-            for record in batch.records(&mut scratch, 1 << 30).unwrap() {
-                values.push(record.unwrap().value.unwrap().to_vec());
-            }
+            values.extend(values_of(bytes));
         }
         values
     }
@@ -238,7 +244,12 @@ impl State {
         self.requests.push((request.api, request.version));
         match request.api {
             ApiKey::Metadata => self.metadata(request),
-            ApiKey::InitProducerId => {
+            ApiKey::InitProducerId
+                if request
+                    .read::<InitProducerIdRequestData>()
+                    .transactional_id
+                    .is_none() =>
+            {
                 self.next_producer_id += 1;
                 request.answer(&InitProducerIdResponseData {
                     producer_id: self.next_producer_id,
@@ -246,6 +257,11 @@ impl State {
                     ..InitProducerIdResponseData::default()
                 })
             }
+            ApiKey::InitProducerId
+            | ApiKey::AddPartitionsToTxn
+            | ApiKey::AddOffsetsToTxn
+            | ApiKey::TxnOffsetCommit
+            | ApiKey::EndTxn => self.transactions.serve(request, &mut self.group),
             ApiKey::Produce => self.produce(request),
             ApiKey::Fetch => self.fetch(request),
             ApiKey::ListOffsets => self.list_offsets(request),
@@ -404,8 +420,17 @@ impl State {
             response.error_code = ErrorCode::MessageTooLarge.code();
             return response;
         }
-        match partition.append(records) {
-            Ok(offset) => response.base_offset = offset,
+        let is_new = !partition.has(records);
+        let admitted = self
+            .transactions
+            .admit_batch(TopicPartition::new(topic, index), records);
+        match admitted.and_then(|()| partition.append(records)) {
+            Ok(offset) => {
+                response.base_offset = offset;
+                if is_new {
+                    self.transactions.wrote(records);
+                }
+            }
             Err(code) => response.error_code = code.code(),
         }
         if let Fault::Pretend(code) = fault {
@@ -499,6 +524,17 @@ impl State {
             ..ListOffsetsResponseData::default()
         })
     }
+}
+
+/// The values of a batch.
+pub(super) fn values_of(records: &Bytes) -> Vec<Vec<u8>> {
+    let mut scratch = Vec::new();
+    let batch = Batch::parse(records).unwrap();
+    batch.verify_checksum().unwrap();
+    let records = batch.records(&mut scratch, 1 << 30).unwrap();
+    records
+        .map(|record| record.unwrap().value.unwrap().to_vec())
+        .collect()
 }
 
 /// Whole batches from the one that holds `offset`, then whatever fits, the last one cut off.

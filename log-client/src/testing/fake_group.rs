@@ -70,6 +70,11 @@ impl FakeGroup {
         self.must_assign = true;
     }
 
+    /// Whether this is the group's epoch.
+    pub(super) fn is_current(&self, epoch: i32) -> bool {
+        epoch == self.epoch
+    }
+
     /// Counts on without a reason that the member knows.
     pub(crate) fn bump(&mut self) {
         self.epoch += 1;

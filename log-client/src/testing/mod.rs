@@ -1,10 +1,11 @@
 //! A broker in the test's own process, on a loopback socket, that does what a closure says.
 //!
 //! It frames and answers like a real one; what to answer is the test's script. `fake_broker` builds a small
-//! working broker on it, and `fake_group` a group that it keeps.
+//! working broker on it, `fake_group` a group that it keeps, and `fake_transactions` the transactions of one producer.
 
 pub(crate) mod fake_broker;
 pub(crate) mod fake_group;
+pub(crate) mod fake_transactions;
 
 use std::sync::Arc;
 

@@ -209,6 +209,15 @@ pub(crate) async fn a_record_that_fails_dooms_its_transaction(bootstrap: &str) {
         (seen == [kept, kept]).then_some(())
     })
     .await;
+    // One that is not even taken does so, too, whatever the caller makes of the error.
+    write(&producer, topic, 2, "beside it").await;
+    let larger_than_a_request = vec![0; 2 << 20];
+    let record = ProducerRecord::new(topic, &larger_than_a_request);
+    let refused = producer.send(&record).await.unwrap_err();
+    assert_eq!(refused.transaction_class(), TransactionErrorClass::Abortable);
+    let refused = producer.commit_transaction().await.unwrap_err();
+    assert_eq!(refused.transaction_class(), TransactionErrorClass::Abortable);
+    producer.abort_transaction().await.unwrap();
     admin.delete_topics(&[topic]).await.unwrap()[0].as_ref().unwrap();
 }
 
@@ -298,7 +307,25 @@ pub(crate) async fn a_transaction_that_nobody_ends_is_aborted(bootstrap: &str) {
         }
     }
     assert_eq!(seen, ["behind it"]);
-    assert!(producer.commit_transaction().await.is_err());
+    let refused = producer.commit_transaction().await.unwrap_err();
+    assert_eq!(
+        refused.transaction_class(),
+        TransactionErrorClass::Abortable,
+        "{refused}"
+    );
+    producer.abort_transaction().await.unwrap();
+    write(&producer, topic, 1, "in time").await;
+    while let Err(refused) = producer.commit_transaction().await {
+        // On a busy machine this one may last too long, too.
+        assert_eq!(refused.transaction_class(), TransactionErrorClass::Abortable);
+        producer.abort_transaction().await.unwrap();
+        write(&producer, topic, 1, "in time").await;
+    }
+    eventually("the next transaction", || async {
+        let seen = values(bootstrap, topic, 1, IsolationLevel::ReadCommitted).await;
+        (seen == [["behind it", "in time"]]).then_some(())
+    })
+    .await;
     admin.delete_topics(&[topic]).await.unwrap()[0].as_ref().unwrap();
 }
 

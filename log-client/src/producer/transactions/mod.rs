@@ -9,6 +9,9 @@
 mod sending;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -102,11 +105,12 @@ impl TransactionalProducer {
     /// fails, the transaction cannot be committed.
     ///
     /// # Errors
-    /// As [`Producer::send`]; why the transaction has to be aborted, if it has to.
+    /// As [`Producer::send`]: then the transaction has to be aborted, too.
     pub async fn send(&self, record: &ProducerRecord<'_>) -> Result<Delivery> {
         let _open = self.gate.read().await;
         self.transactions.opened()?;
-        self.producer.send(record).await
+        let sent = self.producer.send(record).await;
+        sent.map_err(|error| self.transactions.record_refused(&error))
     }
 
     /// Waits until every record that was sent before is acknowledged or has failed, as [`Producer::flush`] does. Committing does it, too.
@@ -185,6 +189,7 @@ impl TransactionalProducer {
     }
 
     async fn end(&self, end: End) -> Result<()> {
+        let _turn = self.transactions.turn().await;
         let Ending {
             identity,
             protocol,

@@ -8,7 +8,7 @@ use log_core::model::TopicPartition;
 
 use super::state::{Permission, Transactions};
 use crate::coordinator::Coordinator;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::producer::in_order::{Identity, InOrder};
 
 /// The transactions of one producer, as its sender sees them.
@@ -18,7 +18,6 @@ pub(crate) struct Transactional {
     transactions: Arc<Transactions>,
     /// Partitions that the coordinator has yet to be told of.
     to_be_added: BTreeSet<TopicPartition>,
-    is_adding: bool,
 }
 
 impl Transactional {
@@ -27,7 +26,6 @@ impl Transactional {
             coordinator,
             transactions,
             to_be_added: BTreeSet::new(),
-            is_adding: false,
         }
     }
 
@@ -69,28 +67,30 @@ impl Transactional {
         true
     }
 
-    /// Tells the coordinator of the partitions that wait for it, if there are some and no others are being told of.
-    pub(crate) fn begin_adding(
-        &mut self,
-        identity: Option<Identity>,
-    ) -> Option<impl Future<Output = (Vec<TopicPartition>, Result<()>)> + Send + use<>> {
-        let identity = identity.filter(|_| !self.is_adding && !self.to_be_added.is_empty())?;
-        let partitions: Vec<_> = std::mem::take(&mut self.to_be_added).into_iter().collect();
-        let coordinator = self.coordinator.clone();
-        self.is_adding = true;
+    /// Tells the coordinator of the partitions that wait for it, if there are some, and nothing else is asked about the transaction.
+    pub(crate) fn begin_adding(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if self.to_be_added.is_empty() {
+            return None;
+        }
+        let turn = self.transactions.try_turn()?;
+        // Whoever ends the transaction may change it, and waits.
+        let identity = self.transactions.identity()?;
+        let partitions: Vec<_> = std::mem::take(&mut self.to_be_added)
+            .into_iter()
+            // While it was told of these, they were asked for again.
+            .filter(|partition| !self.transactions.has(partition))
+            .collect();
+        if partitions.is_empty() {
+            return None;
+        }
+        let (coordinator, transactions) = (self.coordinator.clone(), Arc::clone(&self.transactions));
         Some(async move {
             let deadline = coordinator.cluster().api_deadline();
-            let result = coordinator.add_partitions(identity, &partitions, deadline).await;
-            (partitions, result)
+            match coordinator.add_partitions(identity, &partitions, deadline).await {
+                Ok(()) => transactions.added(partitions),
+                Err(error) => transactions.adding_failed(error),
+            }
+            drop(turn);
         })
-    }
-
-    /// The coordinator has answered.
-    pub(crate) fn added(&mut self, partitions: Vec<TopicPartition>, result: Result<()>) {
-        self.is_adding = false;
-        match result {
-            Ok(()) => self.transactions.added(partitions),
-            Err(error) => self.transactions.adding_failed(error),
-        }
     }
 }

@@ -11,12 +11,17 @@
 //! | `Failed`: for good | the reason | the reason | the reason | the reason | |
 //!
 //! An end that was not answered may be carried out: it can only be asked for again, and not be decided otherwise.
+//!
+//! By the first protocol partitions are added while records are taken, and what the coordinator answers to that speaks for the
+//! transaction that is open. So the two requests that could meet, the one that adds and the one that ends, take turns.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use log_core::model::TopicPartition;
 use log_core::protocol::ErrorCode;
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::coordinator::{ProducerIdentity, TransactionProtocol};
 use crate::error::{Error, Result, TransactionErrorClass};
@@ -56,7 +61,11 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Transactions {
     state: Mutex<State>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// The right to add partitions, or to end the transaction; the other has to wait.
+pub(crate) type Turn = OwnedMutexGuard<()>;
 
 /// What the sender may do.
 #[derive(Debug, Clone)]
@@ -98,7 +107,18 @@ impl Transactions {
                 is_started: false,
                 has_gaps: false,
             }),
+            turn: Arc::default(),
         }
+    }
+
+    /// Waits for the turn of whoever ends a transaction.
+    pub(crate) async fn turn(&self) -> Turn {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// The turn of whoever adds partitions, unless somebody has it.
+    pub(crate) fn try_turn(&self) -> Option<Turn> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
     }
 
     /// Whether a producer id may be asked for.
@@ -188,7 +208,10 @@ impl Transactions {
         let mut state = self.state.lock();
         match &state.phase {
             Phase::Doomed(error) | Phase::Failed(error) => return Err(error.clone()),
-            Phase::Closing | Phase::Ending(_) => {}
+            Phase::Closing => {}
+            Phase::Ending(decided) if *decided == end => {}
+            // Whoever closes the producer gives records up that somebody else is about to commit.
+            Phase::Ending(_) => return Err(Error::TransactionState("the transaction is ended otherwise")),
             Phase::New | Phase::Ready | Phase::Open => {
                 return Err(Error::TransactionState("no transaction is ending"));
             }
@@ -221,26 +244,35 @@ impl Transactions {
         state.partitions.clear();
     }
 
-    /// A record has failed: what stands in the log is not what the caller meant.
+    /// A record that was taken has failed: what stands in the log is not what the caller meant.
     pub(crate) fn record_failed(&self, error: &Error) {
         let mut state = self.state.lock();
         // What aborting gives up was never numbered.
         if !matches!(error, Error::TransactionAborted) {
             state.has_gaps = true;
         }
-        if matches!(state.phase, Phase::Open | Phase::Closing) {
-            state.phase = match class_of_delivery(error) {
-                TransactionErrorClass::Fenced => Phase::Failed(fenced(error)),
-                TransactionErrorClass::Fatal => Phase::Failed(failed(error)),
-                _ => Phase::Doomed(abortable(error)),
-            };
-        }
+        state.lack_record(error);
+    }
+
+    /// A record was not taken, nor was it numbered. The error as callers are to see it.
+    pub(crate) fn record_refused(&self, error: &Error) -> Error {
+        self.state.lock().lack_record(error)
     }
 
     /// A coordinator has refused: the error as callers are to see it.
     pub(crate) fn refused(&self, error: Error) -> Error {
         let mut state = self.state.lock();
-        match class_of_answer(&error) {
+        let class = match (class_of_answer(&error), error.code(), &state.phase) {
+            // By KIP-890 whoever asks twice is known by the epoch before: so the coordinator has aborted it, by its timeout. Asked
+            // to abort it, it tells who the producer is now.
+            (_, Some(ErrorCode::InvalidTxnState), Phase::Ending(End::Commit))
+            // Perhaps that, perhaps another producer has the transactional id: the end of the transaction shows.
+            | (_, Some(ErrorCode::InvalidProducerEpoch), Phase::Open | Phase::Closing) => {
+                TransactionErrorClass::Abortable
+            }
+            (class, ..) => class,
+        };
+        match class {
             TransactionErrorClass::Retriable => error,
             TransactionErrorClass::Abortable => {
                 let error = abortable(&error);
@@ -313,6 +345,26 @@ impl Transactions {
     }
 }
 
+impl State {
+    /// The open transaction would count without a record that the caller meant to be in it: it must not be committed. The error as
+    /// callers are to see it.
+    fn lack_record(&mut self, error: &Error) -> Error {
+        let (told, is_final) = match class_of_delivery(error) {
+            TransactionErrorClass::Fenced => (fenced(error), true),
+            TransactionErrorClass::Fatal => (failed(error), true),
+            TransactionErrorClass::Abortable | TransactionErrorClass::Retriable => (abortable(error), false),
+        };
+        if matches!(self.phase, Phase::Open | Phase::Closing) {
+            self.phase = if is_final {
+                Phase::Failed(told.clone())
+            } else {
+                Phase::Doomed(told.clone())
+            };
+        }
+        told
+    }
+}
+
 fn abortable(error: &Error) -> Error {
     Error::TransactionAbortable {
         cause: Box::new(error.clone()),
@@ -334,6 +386,9 @@ fn failed(error: &Error) -> Error {
 /// What the failure of a record means for its transaction. A leader that minds the epoch may only be behind: the end of the
 /// transaction shows.
 fn class_of_delivery(error: &Error) -> TransactionErrorClass {
+    if matches!(error, Error::Closed(_)) {
+        return TransactionErrorClass::Fatal;
+    }
     match error.code() {
         Some(ErrorCode::ProducerFenced) => TransactionErrorClass::Fenced,
         Some(
@@ -375,155 +430,4 @@ fn class_of_answer(error: &Error) -> TransactionErrorClass {
 }
 
 #[cfg(test)]
-mod tests {
-    use log_core::model::{ProducerEpoch, ProducerId};
-    use log_core::protocol::ApiKey;
-
-    use super::*;
-
-    fn identity(epoch: i16) -> ProducerIdentity {
-        ProducerIdentity {
-            id: ProducerId::new(7),
-            epoch: ProducerEpoch::new(epoch),
-        }
-    }
-
-    fn answer(code: ErrorCode) -> Error {
-        Error::broker(ApiKey::EndTxn, code, "t", None)
-    }
-
-    fn open(protocol: TransactionProtocol) -> Transactions {
-        let transactions = Transactions::new();
-        transactions.initialized(identity(0), protocol);
-        transactions.begin().unwrap();
-        transactions
-    }
-
-    fn class<T: std::fmt::Debug>(result: Result<T>) -> TransactionErrorClass {
-        result.unwrap_err().transaction_class()
-    }
-
-    #[test]
-    fn calls_that_do_not_fit_are_refused_and_change_nothing() {
-        let transactions = Transactions::new();
-        assert!(transactions.begin().is_err() && transactions.opened().is_err());
-        transactions.initialized(identity(0), TransactionProtocol::V2);
-        assert!(transactions.opened().is_err() && transactions.close().is_err());
-        assert!(transactions.give_up().is_err());
-        transactions.begin().unwrap();
-        assert!(transactions.begin().is_err());
-        assert_eq!(transactions.opened().unwrap().identity, identity(0));
-        assert!(transactions.close().unwrap());
-        assert!(transactions.opened().is_err(), "no record slips in");
-    }
-
-    #[test]
-    fn an_end_that_was_not_answered_cannot_be_decided_otherwise() {
-        let transactions = open(TransactionProtocol::V2);
-        transactions.started();
-        transactions.close().unwrap();
-        assert!(transactions.ending(End::Commit).unwrap().is_started);
-        let error = transactions.refused(answer(ErrorCode::RequestTimedOut));
-        assert_eq!(error.transaction_class(), TransactionErrorClass::Retriable);
-        assert!(transactions.give_up().is_err());
-        assert!(
-            !transactions.close().unwrap(),
-            "only the coordinator is asked again"
-        );
-        transactions.ending(End::Commit).unwrap();
-        transactions.renamed(identity(1));
-        transactions.ended();
-        transactions.begin().unwrap();
-        assert_eq!(transactions.opened().unwrap().identity, identity(1));
-
-        transactions.give_up().unwrap();
-        assert!(transactions.close().is_err());
-        transactions.give_up().unwrap();
-    }
-
-    #[test]
-    fn a_failed_record_dooms_its_transaction_and_no_other() {
-        for (protocol, is_started, needs_epoch) in [
-            (TransactionProtocol::V1, true, true),
-            (TransactionProtocol::V1, false, true),
-            // The end of the transaction gives a new epoch by itself, if there was a transaction.
-            (TransactionProtocol::V2, true, false),
-            (TransactionProtocol::V2, false, true),
-        ] {
-            let transactions = open(protocol);
-            if is_started {
-                transactions.started();
-            }
-            transactions.record_failed(&answer(ErrorCode::MessageTooLarge));
-            assert_eq!(class(transactions.opened()), TransactionErrorClass::Abortable);
-            assert_eq!(class(transactions.close()), TransactionErrorClass::Abortable);
-            assert!(matches!(transactions.permission(), Permission::GiveUp(_)));
-            transactions.give_up().unwrap();
-            assert!(matches!(transactions.permission(), Permission::GiveUpUnsent));
-            let ending = transactions.ending(End::Abort).unwrap();
-            assert_eq!(
-                (ending.is_started, ending.needs_epoch),
-                (is_started, needs_epoch),
-                "{protocol:?}"
-            );
-            transactions.ended();
-            transactions.begin().unwrap();
-            transactions.opened().unwrap();
-        }
-    }
-
-    #[test]
-    fn what_is_given_up_unsent_leaves_no_gap() {
-        let transactions = open(TransactionProtocol::V1);
-        transactions.started();
-        transactions.give_up().unwrap();
-        transactions.record_failed(&Error::TransactionAborted);
-        assert!(!transactions.ending(End::Abort).unwrap().needs_epoch);
-    }
-
-    #[test]
-    fn who_is_fenced_stays_so() {
-        for (error, expected) in [
-            (ErrorCode::ProducerFenced, TransactionErrorClass::Fenced),
-            (ErrorCode::InvalidProducerEpoch, TransactionErrorClass::Fenced),
-            (ErrorCode::InvalidTxnState, TransactionErrorClass::Fatal),
-        ] {
-            let transactions = open(TransactionProtocol::V2);
-            transactions.close().unwrap();
-            transactions.ending(End::Commit).unwrap();
-            assert_eq!(transactions.refused(answer(error)).transaction_class(), expected);
-            assert_eq!(class(transactions.begin()), expected);
-            assert_eq!(class(transactions.give_up()), expected);
-        }
-        // A leader that minds the epoch does not decide that.
-        let transactions = open(TransactionProtocol::V2);
-        transactions.record_failed(&answer(ErrorCode::InvalidProducerEpoch));
-        assert_eq!(class(transactions.opened()), TransactionErrorClass::Abortable);
-    }
-
-    #[test]
-    fn a_coordinator_may_demand_that_a_commit_becomes_an_abort() {
-        let transactions = open(TransactionProtocol::V2);
-        transactions.started();
-        transactions.close().unwrap();
-        transactions.ending(End::Commit).unwrap();
-        let error = transactions.refused(answer(ErrorCode::TransactionAbortable));
-        assert_eq!(error.transaction_class(), TransactionErrorClass::Abortable);
-        transactions.give_up().unwrap();
-        assert!(transactions.ending(End::Abort).unwrap().is_started);
-    }
-
-    #[test]
-    fn partitions_are_added_anew_in_each_transaction_of_the_first_protocol() {
-        let transactions = open(TransactionProtocol::V1);
-        let partition = TopicPartition::new("t", 0);
-        assert!(!transactions.has(&partition));
-        transactions.added(vec![partition.clone()]);
-        assert!(transactions.has(&partition));
-        transactions.give_up().unwrap();
-        transactions.ending(End::Abort).unwrap();
-        transactions.ended();
-        assert!(!transactions.has(&partition));
-        assert!(open(TransactionProtocol::V2).has(&partition));
-    }
-}
+mod tests;
