@@ -8,6 +8,8 @@
 //! `STRATALOG_CRASH_ROUNDS` says how often the broker is killed, `STRATALOG_SEED` what is random here (not the scheduling).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -56,7 +58,8 @@ async fn each_record_is_transformed_once_whoever_is_killed() {
         created.unwrap();
     }
 
-    let feed = tokio::spawn(feed(address.clone()));
+    let is_fed = Arc::new(AtomicBool::new(false));
+    let feed = tokio::spawn(feed(address.clone(), Arc::clone(&is_fed)));
     let mut instances: Vec<_> = (0..INSTANCES)
         .map(|number| tokio::spawn(instance(address.clone(), number, rng.u64(..))))
         .collect();
@@ -82,8 +85,9 @@ async fn each_record_is_transformed_once_whoever_is_killed() {
         .unwrap();
     }
 
-    feed.abort();
-    drop(feed.await);
+    // What it has sent is there or will never be: so the input can be counted.
+    is_fed.store(true, Ordering::Relaxed);
+    feed.await.unwrap();
     let mut input = Reader::new(&address, "input").await;
     input.read_all().await;
     let calm = async {
@@ -91,6 +95,7 @@ async fn each_record_is_transformed_once_whoever_is_killed() {
             output.read_for(Duration::from_millis(200)).await;
             for (slot, instance) in instances.iter_mut().enumerate() {
                 if instance.is_finished() {
+                    fell(instance).await;
                     let number = u64::try_from(slot).unwrap();
                     *instance = tokio::spawn(self::instance(address.clone(), number, seed));
                 }
@@ -134,10 +139,13 @@ async fn fell(task: &mut JoinHandle<()>) {
     }
 }
 
-/// Writes numbers for each key, one after the other, until it is ended.
-async fn feed(address: String) {
+/// Writes numbers for each key, one after the other, until that is enough, and waits for what became of them.
+async fn feed(address: String, is_enough: Arc<AtomicBool>) {
     let producer = Producer::new(ProducerConfig::new(&address)).unwrap();
     for number in 0_u64.. {
+        if is_enough.load(Ordering::Relaxed) {
+            break;
+        }
         for key in 0..KEYS {
             let (key, value) = (format!("key-{key}"), number.to_string());
             let record = ProducerRecord::new("input", value.as_bytes()).with_key(key.as_bytes());
@@ -145,6 +153,7 @@ async fn feed(address: String) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    producer.close().await;
 }
 
 /// Copies from the input to the output, until it is ended, or fenced by an older life of itself whose requests came late.
