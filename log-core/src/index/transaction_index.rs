@@ -160,12 +160,17 @@ impl TransactionIndex {
         Ok(transaction.to_bytes())
     }
 
-    /// The transactions that touch offsets from `fetch_offset` to below `upper_bound`.
+    /// The transactions that touch offsets from `fetch_offset` to below `upper_bound`, a range that is not empty.
     #[must_use]
     pub fn collect_aborted(&self, fetch_offset: Offset, upper_bound: Offset) -> AbortedSearch {
+        // A long index is searched for each read. What ended before the range neither touches it nor ends the search: no last
+        // stable offset lies behind the end of its own transaction.
+        let ended_before =
+            (self.transactions).partition_point(|transaction| transaction.last_offset < fetch_offset);
+        let (_, candidates) = self.transactions.split_at(ended_before);
         let mut transactions = Vec::new();
-        for transaction in &self.transactions {
-            if fetch_offset <= transaction.last_offset && transaction.first_offset < upper_bound {
+        for transaction in candidates {
+            if transaction.first_offset < upper_bound {
                 transactions.push(*transaction);
             }
             // Whatever is aborted later began at or behind this last stable offset.

@@ -12,7 +12,7 @@ use crate::log::error::AppendError;
 use crate::log::log::{Log, segment_settings};
 use crate::log::offsets::Place;
 use crate::log::transactions;
-use crate::model::{Offset, TimestampMs};
+use crate::model::{LeaderEpoch, Offset, TimestampMs};
 use crate::producer_state::manager::Verdict;
 use crate::producer_state::verification::TransactionProof;
 use crate::record::batch::BatchHeader;
@@ -61,19 +61,36 @@ impl AppendOutcome {
     }
 }
 
+/// What the next batch is stamped with, and where it goes. Nobody but the writer changes that: it is looked up once for an append.
+#[derive(Debug)]
+struct Tail {
+    active: Arc<Segment>,
+    offset: Offset,
+    epoch: LeaderEpoch,
+}
+
 impl Log {
+    fn tail(&self) -> Tail {
+        Tail {
+            active: Arc::clone(self.shared.segments.read().active()),
+            offset: self.shared.positions.read().log_end().offset,
+            epoch: self.leader_epoch(),
+        }
+    }
+
     /// Appends the batches of clients in their order. Those that follow each other in one segment are written by one call: many small
     /// ones cost hardly more than one large one. An outcome for each; one that is refused does not hold up the others.
     pub fn append(&mut self, batches: &[ValidatedBatch]) -> Vec<Result<AppendOutcome, AppendError>> {
         let mut outcomes = Vec::with_capacity(batches.len());
         let mut rest = batches;
         while let Some(first) = rest.first() {
-            let length = self.run_length(rest);
+            let tail = self.tail();
+            let length = self.run_length(&tail, rest);
             if 1 < length
                 && let Some((run, behind)) = rest.split_at_checked(length)
-                && self.reserve(run).is_ok()
+                && self.reserve(&tail, run).is_ok()
             {
-                self.append_run(run, &mut outcomes);
+                self.append_run(&tail, run, &mut outcomes);
                 rest = behind;
             } else {
                 // Where something stands in the way, each hears for itself what.
@@ -123,33 +140,33 @@ impl Log {
         batch: &ValidatedBatch,
         untold: Untold,
     ) -> Result<AppendOutcome, AppendError> {
-        let base_offset = self.shared.positions().log_end().offset;
-        let header = stamped(batch, base_offset, self)?;
-        self.roll_if_needed(&header)?;
+        let tail = self.tail();
+        let header = stamped(batch, tail.offset, tail.epoch)?;
+        let active = self.roll_if_needed(tail.active, &header)?;
         let outcome = appended(batch, &header);
-        self.write(&[with_stamp(batch, header)], untold)?;
+        self.write(&active, &[with_stamp(batch, header)], untold)?;
         Ok(outcome)
     }
 
     /// How many of the batches, from the first on, go into the active segment as it is. 1 stands for "not several".
-    fn run_length(&self, batches: &[ValidatedBatch]) -> usize {
+    fn run_length(&self, tail: &Tail, batches: &[ValidatedBatch]) -> usize {
         // The first batch of a segment decides when it is to roll.
-        let is_empty = self.shared.segments().active().size() == 0;
+        let is_empty = tail.active.size() == 0;
         if self.latch.is_some() || is_empty || batches.len() < 2 {
             return 1;
         }
-        self.fitting(batches)
+        self.fitting(tail, batches)
     }
 
     /// How many of the batches, from the first on, can be appended without a roll.
-    fn fitting(&self, batches: &[ValidatedBatch]) -> usize {
-        let mut offset = self.shared.positions().log_end().offset;
+    fn fitting(&self, tail: &Tail, batches: &[ValidatedBatch]) -> usize {
+        let mut offset = tail.offset;
         let mut bytes = 0;
         for (count, batch) in batches.iter().enumerate() {
-            let Ok(header) = stamped(batch, offset, self) else {
+            let Ok(header) = stamped(batch, offset, tail.epoch) else {
                 continue; // it will be refused in its turn
             };
-            if self.is_due_to_roll(&header, bytes) {
+            if self.is_due_to_roll(&tail.active, &header, bytes) {
                 return count;
             }
             offset = header.next_offset();
@@ -158,20 +175,25 @@ impl Log {
         batches.len()
     }
 
-    fn reserve(&mut self, run: &[ValidatedBatch]) -> Result<(), FsError> {
+    fn reserve(&mut self, tail: &Tail, run: &[ValidatedBatch]) -> Result<(), FsError> {
         self.is_touched = true;
         let bytes: usize = run.iter().map(|batch| batch.header().size()).sum();
         let bytes = u64::try_from(bytes).expect("usize fits u64");
-        self.shared.segments().active().reserve(bytes)
+        tail.active.reserve(bytes)
     }
 
     /// Appends batches for which there is space in the active segment.
-    fn append_run(&mut self, run: &[ValidatedBatch], outcomes: &mut Vec<Result<AppendOutcome, AppendError>>) {
+    fn append_run(
+        &mut self,
+        tail: &Tail,
+        run: &[ValidatedBatch],
+        outcomes: &mut Vec<Result<AppendOutcome, AppendError>>,
+    ) {
         let first_outcome = outcomes.len();
-        let mut offset = self.shared.positions().log_end().offset;
+        let mut offset = tail.offset;
         let mut batches = Vec::with_capacity(run.len());
         for batch in run {
-            let outcome = self.check_in_run(batch, offset);
+            let outcome = self.check_in_run(batch, offset, tail.epoch);
             outcomes.push(outcome.map(|(outcome, new)| {
                 if let Some(new) = new {
                     offset = new.header.next_offset();
@@ -183,7 +205,7 @@ impl Log {
         if batches.is_empty() {
             return;
         }
-        if self.write(&batches, Untold::Nothing).is_err() {
+        if self.write(&tail.active, &batches, Untold::Nothing).is_err() {
             // A duplicate may be one of a batch that was to be written here.
             for outcome in outcomes.iter_mut().skip(first_outcome) {
                 if let (Ok(_), Err(reason)) = (&outcome, self.check_latch()) {
@@ -199,12 +221,13 @@ impl Log {
         &mut self,
         batch: &'a ValidatedBatch,
         offset: Offset,
+        epoch: LeaderEpoch,
     ) -> Result<(AppendOutcome, Option<StampedBatch<'a>>), AppendError> {
         let verdict = self.producers.check(batch.header(), &TransactionProof::Ongoing)?;
         if let Some(duplicate) = duplicate(verdict) {
             return Ok((duplicate, None));
         }
-        let header = stamped(batch, offset, self)?;
+        let header = stamped(batch, offset, epoch)?;
         self.producers.update(&header);
         Ok((appended(batch, &header), Some(with_stamp(batch, header))))
     }
@@ -212,7 +235,7 @@ impl Log {
     /// Whether appending these batches now will start a new segment, which makes files and takes longer.
     #[must_use]
     pub fn append_will_roll(&self, batches: &[ValidatedBatch]) -> bool {
-        self.fitting(batches) < batches.len()
+        self.fitting(&self.tail(), batches) < batches.len()
     }
 
     /// Ends the active segment and starts a new one at the log end. Does nothing when the active one is empty.
@@ -237,7 +260,12 @@ impl Log {
         Ok(())
     }
 
-    fn roll_if_needed(&mut self, header: &BatchHeader) -> Result<(), AppendError> {
+    /// The segment that the batch goes into: `active`, or a new one.
+    fn roll_if_needed(
+        &mut self,
+        active: Arc<Segment>,
+        header: &BatchHeader,
+    ) -> Result<Arc<Segment>, AppendError> {
         let batch_bytes = u64::try_from(header.size()).expect("usize fits u64");
         if self.config.segment_bytes_max < batch_bytes {
             let segment_bytes_max = self.config.segment_bytes_max;
@@ -246,10 +274,11 @@ impl Log {
                 segment_bytes_max,
             });
         }
-        if self.is_due_to_roll(header, 0) {
-            self.roll()?;
+        if !self.is_due_to_roll(&active, header, 0) {
+            return Ok(active);
         }
-        Ok(())
+        self.roll()?;
+        Ok(Arc::clone(self.shared.segments.read().active()))
     }
 
     /// Whether the batch would not go into the active segment, of which `bytes_before` more will have been written by then.
@@ -261,10 +290,8 @@ impl Log {
     /// | is empty | no |
     /// | begins with a record that is `segment.ms` (less the jitter) older than the new one | yes |
     /// | carries no timestamps and was made that long ago | yes |
-    fn is_due_to_roll(&self, header: &BatchHeader, bytes_before: u64) -> bool {
+    fn is_due_to_roll(&self, active: &Segment, header: &BatchHeader, bytes_before: u64) -> bool {
         let batch_bytes = u64::try_from(header.size()).expect("usize fits u64");
-        let segments = self.shared.segments();
-        let active = segments.active();
         let size = active.size().saturating_add(bytes_before);
         let bytes_max = self.config.segment_bytes_max.min(active.settings().bytes_max);
         if bytes_max < size.saturating_add(batch_bytes) || active.indexes_are_full(header.last_offset()) {
@@ -282,11 +309,14 @@ impl Log {
         self.config.segment_ms.saturating_sub(self.roll_jitter_ms) < age
     }
 
-    fn write(&mut self, batches: &[StampedBatch<'_>], untold: Untold) -> Result<(), AppendError> {
+    fn write(
+        &mut self,
+        active: &Segment,
+        batches: &[StampedBatch<'_>],
+        untold: Untold,
+    ) -> Result<(), AppendError> {
         // Space may be taken even if nothing is written.
         self.is_touched = true;
-        let segments = self.shared.segments();
-        let active = segments.active();
         let open = match active.append(batches) {
             Ok(open) => open,
             Err(SegmentAppendError::NotWritten(error)) if untold != Untold::Nothing => {
@@ -371,11 +401,15 @@ fn with_stamp(batch: &ValidatedBatch, header: BatchHeader) -> StampedBatch<'_> {
 }
 
 /// The header as it will stand on disk.
-fn stamped(batch: &ValidatedBatch, base_offset: Offset, log: &Log) -> Result<BatchHeader, AppendError> {
+fn stamped(
+    batch: &ValidatedBatch,
+    base_offset: Offset,
+    epoch: LeaderEpoch,
+) -> Result<BatchHeader, AppendError> {
     // The log end behind the last record must be an offset too.
     let count = i64::from(batch.header().last_offset_delta).saturating_add(1);
     if base_offset.get().checked_add(count).is_none() {
         return Err(AppendError::OffsetsExhausted(base_offset));
     }
-    Ok(batch.header_at(base_offset, log.leader_epoch()))
+    Ok(batch.header_at(base_offset, epoch))
 }
