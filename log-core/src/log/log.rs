@@ -2,6 +2,7 @@
 //! Owns the fields; the verbs that change them stand in the files beside it (`append`, `flush`, `retention`,
 //! `truncate`, `checkpoint`).
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::LogConfig;
-use crate::fs::{FileSystem, FsError};
+use crate::fs::FileSystem;
 use crate::leader_epoch::LeaderEpochCache;
 use crate::log::error::LatchReason;
 use crate::log::flush::FlushState;
@@ -161,7 +162,7 @@ impl Log {
     }
 
     /// Refuses everything from now on: memory and disk may disagree.
-    pub(crate) fn latch(&mut self, operation: &'static str, error: &FsError) -> LatchReason {
+    pub(crate) fn latch(&mut self, operation: &'static str, error: &impl Display) -> LatchReason {
         let partition = self.partition().clone();
         let reason = LatchReason {
             partition,

@@ -28,7 +28,8 @@ impl Log {
     ///
     /// # Errors
     /// `OffsetOutOfRange` outside of log start and log end, or in a batch that begins before the log start
-    /// (the log would have to start earlier again). A file system error latches the log.
+    /// (the log would have to start earlier again), or what stands there cannot be read, and nothing was cut. Every failure
+    /// of the cut itself latches the log.
     ///
     /// # Panics
     /// While cleaned segments are swapped in.
@@ -48,21 +49,19 @@ impl Log {
         if offset == offsets.log_end {
             return Ok(offset);
         }
-        match self.cut(offset) {
-            Ok(end) => Ok(end),
-            Err(LogError::Storage(error)) => Err(self.latch("truncate", &error).into()),
-            Err(error) => Err(error),
+        let place = self.place_to_cut(offset)?;
+        match self.cut(place) {
+            Ok(()) => Ok(place.offset),
+            Err(error) => Err(self.latch("truncate", &error).into()),
         }
     }
 
-    fn cut(&mut self, offset: Offset) -> Result<Offset, LogError> {
+    /// The beginning of the batch that holds `offset`.
+    fn place_to_cut(&self, offset: Offset) -> Result<Place, LogError> {
         let segments = self.shared.segments();
-        let (mut kept, dropped): (Vec<_>, Vec<_>) = segments
+        let last = segments
             .iter()
-            .cloned()
-            .partition(|segment| segment.base_offset() <= offset);
-        let last = kept
-            .pop()
+            .rfind(|segment| segment.base_offset() <= offset)
             .expect("the log start lies in a segment, and the offset not before it");
         let place = last
             .find(offset, last.size(), Patience::MayBlock)
@@ -84,13 +83,25 @@ impl Log {
         if end < low {
             return Err(LogError::OffsetOutOfRange { offset, low, high });
         }
-
-        // What is about to be removed must not be missed, should it fail half way and the log be opened again.
-        let place = Place {
+        Ok(Place {
             offset: end,
             segment: last.base_offset(),
             position,
+        })
+    }
+
+    /// From its first step on, memory and disk may disagree.
+    fn cut(&mut self, place: Place) -> Result<(), LogError> {
+        let segments = self.shared.segments();
+        let (mut kept, dropped): (Vec<_>, Vec<_>) = segments
+            .iter()
+            .cloned()
+            .partition(|segment| segment.base_offset() < place.segment);
+        let [last, dropped @ ..] = dropped.as_slice() else {
+            unreachable!("the place was found in a segment");
         };
+
+        // What is about to be removed must not be missed, should it fail half way and the log be opened again.
         self.flush = FlushState::new(place);
         // Newest first: a crash in between leaves a shorter log, never one with a hole.
         for segment in dropped.iter().rev() {
@@ -104,10 +115,10 @@ impl Log {
             }
         }
         let path = segment_file(&self.directory, last.base_offset(), FileKind::Log);
-        rewrite_prefix(self.context.file_system.as_ref(), &path, position)?;
+        rewrite_prefix(self.context.file_system.as_ref(), &path, place.position)?;
 
         let loader = Loader::new(&self.context, &self.directory, &self.config);
-        let active = Arc::new(loader.resume_at(last.base_offset(), position, end)?);
+        let active = Arc::new(loader.resume_at(place.segment, place.position, place.offset)?);
         kept.push(Arc::clone(&active));
         let segments = Segments::new(kept);
         self.producers = loader.replay_to_end_of(&active, &[], &segments)?;
@@ -115,15 +126,15 @@ impl Log {
             // What was cut may have been seen: what follows is of another epoch.
             let next = self.leader_epoch().next();
             let mut epochs = self.shared.epochs.write();
-            epochs.truncate_from_end(end);
-            epochs.assign(next, end);
+            epochs.truncate_from_end(place.offset);
+            epochs.assign(next, place.offset);
             store_epochs(&self.context, &self.directory, &epochs)?;
         }
         *self.shared.segments.write() = segments;
         let first_unstable = self.producers.first_unstable_offset();
         self.shared.positions.write().cut(place, first_unstable);
         self.is_touched = true;
-        Ok(end)
+        Ok(())
     }
 }
 

@@ -144,23 +144,6 @@ impl ProducerStateEntry {
             *place = Some(*batch);
         }
     }
-
-    /// Remembers a batch of the present epoch that was appended before the last one, if there is room behind
-    /// what is remembered already.
-    pub fn add_earlier_batch(&mut self, batch: BatchMetadata) {
-        let is_known = self.batches().any(|known| known.last_offset == batch.last_offset);
-        let is_earlier = self
-            .last_batch()
-            .is_some_and(|last| batch.last_offset < last.last_offset);
-        let Some(oldest) = self.batches.first_mut().filter(|_| is_earlier && !is_known) else {
-            return;
-        };
-        if oldest.is_none_or(|oldest| oldest.last_offset < batch.last_offset) {
-            *oldest = Some(batch);
-            self.batches
-                .sort_by_key(|batch| batch.map(|batch| batch.last_offset));
-        }
-    }
 }
 
 impl Default for ProducerStateEntry {

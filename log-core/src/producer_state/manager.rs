@@ -103,15 +103,6 @@ pub struct LastRecord {
     pub producer_epoch: ProducerEpoch,
 }
 
-/// What became of the state when the log was cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truncation {
-    /// It still describes the log.
-    Kept,
-    /// It is gone: load the last snapshot behind the log's start and at or before its end, and replay from there.
-    Cleared,
-}
-
 /// The producers of one partition.
 #[derive(Debug, Clone)]
 pub struct ProducerStateManager {
@@ -148,8 +139,8 @@ impl ProducerStateManager {
         }
     }
 
-    /// The state that a snapshot of this end offset holds. When the snapshot is not complete, go on with
-    /// [`Self::backfill`] before the replay.
+    /// The state that a snapshot of this end offset holds. One that is not complete knows only the last batch of each
+    /// producer, and would not recognise a retry of those before.
     #[must_use]
     pub fn from_snapshot(snapshot: Snapshot) -> Self {
         let mut manager = Self::new(snapshot.end_offset);
@@ -293,7 +284,8 @@ impl ProducerStateManager {
     }
 
     /// The open transactions with their producers, by first offset.
-    pub fn ongoing_transactions(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
+    #[cfg(test)]
+    pub(super) fn ongoing_transactions(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
         self.ongoing
             .iter()
             .map(|(&first_offset, &producer_id)| (first_offset, producer_id))
@@ -304,18 +296,6 @@ impl ProducerStateManager {
         if !self.completed.is_empty() {
             self.completed
                 .retain(|_, last_offset| high_watermark <= *last_offset);
-        }
-    }
-
-    /// Adds a batch from before an incomplete snapshot, in any order, so that duplicates of it are known: a snapshot
-    /// of Kafka's holds only each producer's last batch.
-    pub fn backfill(&mut self, header: &BatchHeader) {
-        if header.attributes.is_control() {
-            return;
-        }
-        let entry = self.producers.get_mut(&header.producer_id);
-        if let Some(entry) = entry.filter(|entry| entry.producer_epoch == header.producer_epoch) {
-            entry.add_earlier_batch(BatchMetadata::of(header));
         }
     }
 
@@ -336,32 +316,6 @@ impl ProducerStateManager {
             entry.transaction_first_offset.is_some() || now.saturating_since(idle_since) < expiration_ms
         });
         count_before.saturating_sub(self.producers.len())
-    }
-
-    /// The log was cut to `start_offset..end_offset`.
-    pub fn truncate(&mut self, start_offset: Offset, end_offset: Offset) -> Truncation {
-        if end_offset == self.map_end_offset {
-            self.advance_start(start_offset);
-            Truncation::Kept
-        } else {
-            self.clear(start_offset);
-            Truncation::Cleared
-        }
-    }
-
-    /// The log now starts at `start_offset`. Producers whose batches are gone stay known.
-    pub fn advance_start(&mut self, start_offset: Offset) {
-        self.advance_high_watermark(start_offset);
-        self.map_end_offset = self.map_end_offset.max(start_offset);
-    }
-
-    /// Forgets everything; the log begins anew at `start_offset`.
-    pub fn clear(&mut self, start_offset: Offset) {
-        self.producers.clear();
-        self.ongoing.clear();
-        self.completed.clear();
-        self.verifications.clear();
-        self.map_end_offset = start_offset;
     }
 
     /// The offset behind the last batch that was taken in.

@@ -113,9 +113,4 @@ impl Verifications {
         self.states
             .retain(|_, state| now.saturating_since(state.since) < expiration_ms);
     }
-
-    /// Forgets all.
-    pub(super) fn clear(&mut self) {
-        self.states.clear();
-    }
 }

@@ -368,6 +368,24 @@ fn a_log_whose_truncation_failed_can_be_opened_again() {
     }
 }
 
+/// A cut that met damage behind its first step went on as if nothing had happened, with files that it had removed.
+#[test]
+fn a_truncation_that_meets_damage_latches_the_log() {
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, small_config());
+    for index in 0..30 {
+        append(&mut log, &format!("{index:0100}"));
+    }
+    log.flush().unwrap();
+    let file = path("00000000000000000000.log");
+    let mut damaged = files.read(&file, 1 << 20).unwrap();
+    damaged[16] = 9; // the magic of the first batch
+    files.replace(&file, &damaged).unwrap();
+    let error = manager.truncate(&mut log, Offset::new(20)).unwrap_err();
+    assert!(log.latch_reason().is_some(), "{error}");
+    assert!(error.to_string().contains("magic"), "{error}");
+}
+
 /// The records were deleted, and their files removed, while a reader was on its way to them.
 #[test]
 fn a_reader_whose_records_are_deleted_under_it_is_told_so() {

@@ -8,7 +8,7 @@ mod verification;
 use std::collections::BTreeMap;
 
 use super::entry::{BatchMetadata, CompletedTransaction, ProducerStateEntry};
-use super::manager::{ProducerStateError, ProducerStateManager, Truncation, Verdict};
+use super::manager::{ProducerStateError, ProducerStateManager, Verdict};
 use super::snapshot::Snapshot;
 use super::verification::{TransactionProof, TransactionalBatch};
 use crate::model::{
@@ -407,32 +407,6 @@ fn a_clock_that_was_ahead_for_a_while_keeps_no_producer_for_ever() {
     assert_eq!(state.expire(at(4_000_000_000_000), 1000), 0);
     assert_eq!(state.expire(at(1_700_000_000_000), 1000), 0);
     assert_eq!(state.expire(at(1_700_000_001_000), 1000), 1);
-}
-
-#[test]
-fn truncation_keeps_the_state_only_of_the_same_end() {
-    let headers = [transactional(batch(7, 0, 0, 0, 10)), batch(8, 0, 0, 10, 10)];
-    let mut state = manager(&headers);
-    assert_eq!(state.truncate(Offset::new(15), Offset::new(20)), Truncation::Kept);
-    assert_eq!(state.producer_count(), 2);
-    assert_eq!(
-        state.truncate(Offset::new(5), Offset::new(19)),
-        Truncation::Cleared
-    );
-    assert_eq!(
-        (state.producer_count(), state.map_end_offset()),
-        (0, Offset::new(5))
-    );
-    assert_eq!(state.first_unstable_offset(), None);
-
-    let mut state = manager(&headers);
-    state.advance_start(Offset::new(30));
-    assert_eq!(
-        (state.producer_count(), state.map_end_offset()),
-        (2, Offset::new(30))
-    );
-    state.advance_start(Offset::new(25));
-    assert_eq!(state.map_end_offset(), Offset::new(30));
 }
 
 #[test]

@@ -129,51 +129,17 @@ fn a_snapshot_of_ours_gives_back_the_whole_state() {
 }
 
 #[test]
-fn a_snapshot_of_kafkas_has_the_last_batches_and_the_log_gives_the_others() {
+fn a_snapshot_of_kafkas_has_the_last_batches_only() {
     let kafkas = file_of(&GOLDEN_CONTENTS[..TRAILER_AT]);
     let snapshot = parse(&kafkas).unwrap();
     assert!(!snapshot.is_complete);
-    let mut loaded = ProducerStateManager::from_snapshot(snapshot);
+    let loaded = ProducerStateManager::from_snapshot(snapshot);
     let (earlier, last) = (
         transactional(batch(0x0102, 3, i32::MAX, 0x10, 2)),
         transactional(batch(0x0102, 3, 1, 0x12, 3)),
     );
     assert_eq!(check(&loaded, &last), Ok(duplicate(0x12, 0x14)));
     assert!(check(&loaded, &earlier).is_err());
-
-    let unrelated = [
-        batch(0x0102, 2, 0, 1, 3),
-        batch(9, 0, 0, 4, 2),
-        control(5, 1, 0x15),
-        last,
-    ];
-    for header in unrelated {
-        loaded.backfill(&header);
-    }
-    assert_same(
-        &loaded,
-        &ProducerStateManager::from_snapshot(parse(&kafkas).unwrap()),
-    );
-    loaded.backfill(&earlier);
-    assert_same(&loaded, &state());
-}
-
-#[test]
-fn backfilling_keeps_the_five_latest_in_any_order() {
-    let headers: Vec<_> = (0..9).map(|n| batch(7, 0, n, i64::from(n), 1)).collect();
-    let expected = manager(&headers);
-    for order in [
-        [0, 1, 2, 3, 4, 5, 6, 7],
-        [7, 6, 5, 4, 3, 2, 1, 0],
-        [3, 0, 7, 5, 1, 6, 2, 4],
-    ] {
-        let mut state = manager(&headers[8..]);
-        for slot in order {
-            state.backfill(&headers[slot]);
-            state.backfill(&headers[slot]);
-        }
-        assert_same(&state, &expected);
-    }
 }
 
 #[test]
