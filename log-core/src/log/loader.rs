@@ -14,6 +14,8 @@
 //! | index missing, damaged, or at odds with the log | made again from the log | it is a hint |
 //! | aborted transactions before the snapshot | taken from the index | it was stored before the snapshot |
 //! | aborted transactions behind it | found by the replay | the index may tell of markers that did not survive |
+//! | index of aborted transactions missing, and a snapshot behind it or the segment trusted | taken for none | a file only where one was aborted; telling a lost one from that would take a look at every record. `log verify` takes it, and calls it damage |
+//! | marker or order of batches broken, where a replay looks | [`Damage`] | a transaction would stay open, or end otherwise |
 //! | index entry at or behind the recovery point | ignored | it may have reached the disk before its records |
 //! | batch behind the recovery point, in order, checksum right | kept, and synced before anybody sees it | it may have been acknowledged |
 //! | zeros behind the last good batch | cut quietly | prepared space |
@@ -26,7 +28,7 @@
 //! | segments behind a cut | removed, newest first, and reported | they follow on records that are not there |
 //! | anything but good batches before the recovery point | [`Damage`], nothing is touched | it was on the disk once: losing it silently is not ours to decide |
 //! | log ends before the recovery point | [`Damage`] | the same |
-//! | log ends before the durable log start | started anew there | everything visible had been deleted |
+//! | log ends before the durable log start | started anew there, with what its producers did last | everything visible had been deleted |
 //! | producer snapshot behind the log end | removed | it speaks of records that did not survive |
 //! | producer snapshot damaged, or without the last five batches | an older one, and more replay | retries must still be recognised |
 //! | leader epochs behind the log end | dropped | the same |
@@ -137,7 +139,7 @@ pub fn load(
         ..LoadReport::default()
     };
     let mut found = loader.tidy()?;
-    let below = loader.take_below(&mut found, hints.log_start);
+    let mut below = loader.take_below(&mut found, hints.log_start);
     let marked = failed_sync::read(context.file_system.as_ref(), directory)?;
     let rewrite_from = hints.rewrite_from.into_iter().chain(marked).min();
     let hints = LoadHints {
@@ -156,7 +158,8 @@ pub fn load(
         .first()
         .map_or(hints.log_start, |segment| segment.base_offset());
     if segments.is_empty() || end_offset < hints.log_start {
-        loader.remove_segments(&segments)?;
+        // What its producers did last is kept, and then it goes with the others below the log start.
+        below.append(&mut segments);
         segments = vec![Arc::new(Segment::create(
             loader.settings.clone(),
             hints.log_start,
@@ -516,13 +519,6 @@ impl<'a> Loader<'a> {
             first_timestamp,
             true,
         ))
-    }
-
-    fn remove_segments(&self, segments: &[Arc<Segment>]) -> Result<(), FsError> {
-        segments
-            .iter()
-            .rev()
-            .try_for_each(|segment| self.remove_files(segment.base_offset()))
     }
 
     fn remove_files(&self, base: Offset) -> Result<(), FsError> {

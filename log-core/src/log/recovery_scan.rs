@@ -223,7 +223,9 @@ impl Progress {
 /// A walk's error as damage of the file it walked.
 pub(crate) fn damage(file: PathBuf, error: &ScanError, offset: Offset, recovery_point: Offset) -> LogError {
     let position = match error {
-        ScanError::Malformed { position, .. } | ScanError::Incomplete { position, .. } => *position,
+        ScanError::Malformed { position, .. }
+        | ScanError::Incomplete { position, .. }
+        | ScanError::Misplaced { position, .. } => *position,
         ScanError::Storage(_) => FilePosition::ZERO,
     };
     LogError::Damaged(Damage {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::fs::FsError;
-use crate::model::FilePosition;
+use crate::model::{FilePosition, Offset};
 use crate::record::batch::{BatchError, BatchHeader, HEADER_LENGTH};
 use crate::segment::view::View;
 
@@ -34,6 +34,20 @@ pub enum ScanError {
         needed: u64,
         /// How many bytes there are.
         available: u64,
+    },
+    /// The offsets of the batch at `position` are not those that have their place there. No checksum guards them.
+    #[error(
+        "at {position}: the batch has base offset {found}, where offsets from {from} to below {to} have their place"
+    )]
+    Misplaced {
+        /// Where the batch begins.
+        position: FilePosition,
+        /// Its base offset.
+        found: Offset,
+        /// The offset behind the batch before it.
+        from: Offset,
+        /// The offset behind the segment.
+        to: Offset,
     },
 }
 

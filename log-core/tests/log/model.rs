@@ -142,7 +142,10 @@ fn step(world: &mut World, random: &mut fastrand::Rng) {
                 1 => CrashMode::All,
                 _ => CrashMode::Random { seed: random.u64(..) },
             };
-            if world.config.durable || mode == CrashMode::All {
+            // Where a log start outlived the records behind it, only the log knows what its producers did last: `regressions`
+            // looks at that.
+            let is_known = world.attempted_log_start <= world.acknowledged_end;
+            if world.config.durable || mode == CrashMode::All || is_known {
                 let image = world.files.crash(mode);
                 world.recover_on(image);
             }

@@ -386,6 +386,45 @@ fn a_truncation_that_meets_damage_latches_the_log() {
     assert!(error.to_string().contains("magic"), "{error}");
 }
 
+/// A power cut took records of a relaxed log that had been deleted already: the log began anew behind them, and had forgotten
+/// what its producers had done in those that were on the disk, or knew it as of the last checkpoint.
+#[test]
+fn a_log_that_begins_anew_at_its_log_start_knows_its_producers() {
+    let files = MemFileSystem::new();
+    let config = LogConfig {
+        durable: false,
+        ..small_config()
+    };
+    let by_producer = |sequence| BatchOptions {
+        producer: BatchProducer {
+            id: ProducerId::new(1),
+            epoch: ProducerEpoch::new(0),
+            base_sequence: Sequence::new(sequence),
+        },
+        ..BatchOptions::default()
+    };
+    let (manager, mut log) = create(&files, config.clone());
+    let send = |log: &mut Log, sequence: i32| {
+        let batch = built(b"value", TIME.get(), by_producer(sequence));
+        log.append_one(&batch)
+    };
+    send(&mut log, 0).unwrap();
+    log.flush().unwrap();
+    log.checkpoint_state().unwrap().run().unwrap();
+    send(&mut log, 1).unwrap();
+    log.flush().unwrap();
+    append(&mut log, "not on the disk");
+    let start = log.advance_log_start(Offset::new(3)).unwrap();
+    manager.write_log_starts(&[entry(start)]).unwrap();
+
+    let (_manager, mut log) = load(&files.crash(CrashMode::SyncedOnly), config);
+    assert_eq!(log.offsets().log_start, Offset::new(3));
+    assert_eq!(log.offsets().log_end, Offset::new(3));
+    let again = send(&mut log, 1).unwrap();
+    assert!(matches!(again, AppendOutcome::Duplicate { .. }), "{again:?}");
+    send(&mut log, 2).unwrap();
+}
+
 /// The records were deleted, and their files removed, while a reader was on its way to them.
 #[test]
 fn a_reader_whose_records_are_deleted_under_it_is_told_so() {

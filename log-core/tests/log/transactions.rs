@@ -423,3 +423,57 @@ fn a_checkpoint_behind_a_roll_loses_no_aborted_transaction() {
         world.recover_on(image);
     }
 }
+
+/// Below the recovery point nobody had verified a marker: a rotten one left its transaction open or ended it otherwise, and one of
+/// a lower offset took the whole broker down at every start.
+#[test]
+fn a_rotten_marker_below_the_recovery_point_is_damage() {
+    use std::path::{Path, PathBuf};
+
+    use log_core::fs::FileSystem as _;
+    use log_core::fs::mem::crash::CrashMode;
+    use log_core::log::LogError;
+    use log_core::log_manager::LogManager;
+
+    use crate::support::{TOPIC_ID, context, partition, small_config};
+
+    let mut world = World::new(small_config());
+    let producer = ProducerId::new(10);
+    for _ in 0..3 {
+        world.append_in_transaction(producer, 1).unwrap();
+        world.end_transaction(producer, true).unwrap();
+    }
+    world.flush().unwrap();
+    world.log().roll().unwrap();
+    world.append_in_transaction(producer, 1).unwrap();
+    world.flush().unwrap();
+    world.seal().unwrap();
+    world.checkpoint().unwrap();
+    let directory = Path::new("/data/events-3");
+    let segment = directory.join("00000000000000000000.log");
+    let sound = world.files.read(&segment, 1 << 20).unwrap();
+    let sizes: Vec<usize> = batches(&sound)
+        .map(|batch| batch.unwrap().header().size())
+        .collect();
+    let marker: usize = sizes[..3].iter().sum();
+    // No checksum guards the leader epoch, and no transaction depends on it.
+    let leader_epoch = 12..16;
+    for at in (0..sizes[3]).filter(|at| !leader_epoch.contains(at)) {
+        let image = world.files.crash(CrashMode::All);
+        for entry in image.list(directory).unwrap() {
+            // Snapshots are hints, and without them all is replayed.
+            if entry.name.ends_with(".snapshot") {
+                image.remove_file(&directory.join(&entry.name)).unwrap();
+            }
+        }
+        let mut rotten = sound.clone();
+        rotten[marker + at] ^= 1;
+        image.replace(&segment, &rotten).unwrap();
+        let (manager, _) = LogManager::open(context(&image, &world.clock), PathBuf::from("/data")).unwrap();
+        let outcome = manager.load(&partition(), TOPIC_ID, small_config());
+        assert!(
+            matches!(outcome, Err(LogError::Damaged(_))),
+            "byte {at} of the marker: {outcome:?}"
+        );
+    }
+}
