@@ -4,6 +4,9 @@
 //!
 //! Whatever happens, no record is appended twice, and those that were acknowledged stand in the log in the
 //! order in which they were sent, at the offsets that were named.
+//!
+//! A third of the runs are in transactions, of either protocol: a failure dooms the one that is open, some are aborted without one,
+//! and the next one goes on with the identity that the end of the one before gives.
 
 use std::collections::HashSet;
 
@@ -11,15 +14,21 @@ use futures_util::FutureExt as _;
 use log_core::model::{LeaderEpoch, TopicId};
 use log_core::protocol::ApiKey;
 
-use super::super::accumulator::Parts;
+use super::super::accumulator::{Parts, TopicQueues};
 use super::super::books::Books;
 use super::super::delivery::Delivery;
+use super::super::transactions::{End, Permission, Transactions};
 use super::*;
+use crate::coordinator::TransactionProtocol;
 use crate::metadata::{PartitionMetadata, TopicMetadata};
 use crate::testing::fake_broker::FakePartition;
 
 struct Simulation {
     random: fastrand::Rng,
+    transactions: Option<Arc<Transactions>>,
+    topic: Arc<TopicQueues>,
+    /// How many records the caller has not sent yet.
+    unsent: usize,
     accumulator: Accumulator,
     partition: InOrder,
     policy: Policy,
@@ -36,6 +45,18 @@ struct Simulation {
     deliveries: Vec<(String, Delivery)>,
 }
 
+fn send(accumulator: &Accumulator, topic: &TopicQueues, number: usize) -> (String, Delivery) {
+    let value = number.to_string();
+    let parts = Parts {
+        timestamp: TimestampMs::new(0),
+        key: None,
+        value: Some(value.as_bytes()),
+        headers: &[],
+    };
+    let delivery = accumulator.append(topic, None, &parts, parts.size_max()).unwrap();
+    (value, delivery)
+}
+
 fn error(code: ErrorCode) -> Answer {
     Answer::Failed(Error::broker(ApiKey::Produce, code, "t-0", None))
 }
@@ -44,14 +65,25 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let options = BatchOptions::default();
+        let current = Identity {
+            id: ProducerId::new(1),
+            epoch: ProducerEpoch::new(0),
+        };
+        let transactions = (random.u8(..3) == 0).then(|| {
+            let transactions = Arc::new(Transactions::new());
+            let protocols = [TransactionProtocol::V1, TransactionProtocol::V2];
+            transactions.initialized(current, protocols[random.usize(..2)]);
+            transactions.begin().unwrap();
+            transactions
+        });
         let accumulator = Accumulator::new(
             random.usize(1..300),
             Duration::ZERO,
             options,
-            Books::new(1 << 20, None),
+            Books::new(1 << 20, transactions.clone()),
         );
         let policy = Policy {
-            is_transactional: false,
+            is_transactional: transactions.is_some(),
             is_idempotent: true,
             in_flight_max: random.usize(1..=5),
             delivery_timeout: Duration::from_secs(if random.bool() { 1000 } else { 2 }),
@@ -75,31 +107,18 @@ impl Simulation {
             }],
         };
         let topic = accumulator.update(&Arc::new(metadata));
-        let mut deliveries = Vec::new();
-        for number in 0..random.usize(1..80) {
-            let value = number.to_string();
-            let parts = Parts {
-                timestamp: TimestampMs::new(0),
-                key: None,
-                value: Some(value.as_bytes()),
-                headers: &[],
-            };
-            let delivery = accumulator
-                .append(&topic, None, &parts, parts.size_max())
-                .unwrap();
-            deliveries.push((value, delivery));
-        }
+        let deliveries = vec![send(&accumulator, &topic, 0)];
         let queue = accumulator.take_fresh().remove(0);
-        Self {
+        let mut simulation = Self {
             fault_percent: random.u8(..60),
+            unsent: random.usize(..80),
             random,
+            transactions,
+            topic,
             accumulator,
             partition: InOrder::new(queue),
             policy,
-            current: Identity {
-                id: ProducerId::new(1),
-                epoch: ProducerEpoch::new(0),
-            },
+            current,
             now: Instant::now(),
             broker: FakePartition::default(),
             wire: VecDeque::new(),
@@ -107,7 +126,53 @@ impl Simulation {
             ghosts: VecDeque::new(),
             is_calm: false,
             deliveries,
+        };
+        simulation.send_some();
+        simulation
+    }
+
+    /// The caller sends what it has, or a part of it in this transaction.
+    fn send_some(&mut self) {
+        let count = match self.transactions {
+            Some(_) => self.random.usize(..=self.unsent),
+            None => self.unsent,
+        };
+        for _ in 0..count {
+            let number = self.deliveries.len();
+            self.deliveries.push(send(&self.accumulator, &self.topic, number));
         }
+        self.unsent -= count;
+    }
+
+    /// Follows what has become of the transaction. If all its records are settled it ends, and the next one begins.
+    fn follow(&mut self, is_settled: bool) {
+        let Some(transactions) = self.transactions.clone() else {
+            return;
+        };
+        match transactions.permission() {
+            Permission::Send => {}
+            Permission::GiveUp(error) => self.partition.fail_all(&error),
+            Permission::GiveUpUnsent => self.partition.fail_unsent(&Error::TransactionAborted),
+        }
+        if !is_settled {
+            return;
+        }
+        // A failure may have come just now.
+        let end = match transactions.close() {
+            Ok(_) => End::Commit,
+            Err(_) => End::Abort,
+        };
+        if end == End::Abort {
+            transactions.give_up().unwrap();
+        }
+        let ending = transactions.ending(end).unwrap();
+        if ending.needs_epoch || (ending.is_started && ending.protocol == TransactionProtocol::V2) {
+            self.current.epoch = ProducerEpoch::new(self.current.epoch.get() + 1);
+            transactions.renamed(self.current);
+        }
+        transactions.ended();
+        transactions.begin().unwrap();
+        self.send_some();
     }
 
     fn run(&mut self) {
@@ -118,9 +183,11 @@ impl Simulation {
             match self.random.u8(..10) {
                 0..4 => {
                     let wish = self.client_sends();
-                    if is_over && wish == Wish::Nothing {
+                    let is_settled = is_over && wish == Wish::Nothing;
+                    if is_settled && self.unsent == 0 && !self.is_doomed() {
                         return;
                     }
+                    self.follow(is_settled);
                 }
                 4..7 => self.broker_reads(),
                 7 | 8 => self.answer_arrives(),
@@ -128,6 +195,11 @@ impl Simulation {
                 _ => self.trouble(),
             }
         }
+    }
+
+    fn is_doomed(&self) -> bool {
+        let transactions = self.transactions.as_ref();
+        transactions.is_some_and(|transactions| transactions.opened().is_err())
     }
 
     fn client_sends(&mut self) -> Wish {
@@ -139,6 +211,9 @@ impl Simulation {
             Wish::Send => {
                 let batch = self.partition.take(&self.policy, Some(self.current));
                 self.wire.extend(batch);
+                if let Some(transactions) = &self.transactions {
+                    transactions.started();
+                }
             }
             Wish::NewId(_) => self.current.id = ProducerId::new(self.current.id.get() + 1),
             Wish::At(at) => self.now = at,
@@ -211,6 +286,12 @@ impl Simulation {
                 }
             }
             4 => self.ghosts.clear(),
+            // The caller changes its mind.
+            6 if self.random.u8(..4) == 0 => {
+                if let Some(transactions) = &self.transactions {
+                    transactions.give_up().ok();
+                }
+            }
             // The right to write is taken away for a moment: what waits fails, what is on its way does not know.
             5 if self.random.u8(..4) == 0 => {
                 let code = ErrorCode::TopicAuthorizationFailed;

@@ -24,8 +24,10 @@ use crate::config::TransactionalConfig;
 use crate::coordinator::{CommittedOffset, Coordinator, GroupMember, TransactionProtocol};
 use crate::error::{Error, Result};
 pub(crate) use sending::Transactional;
-pub(crate) use state::Transactions;
-use state::{End, Ending, Opened};
+#[cfg(test)]
+pub(crate) use state::Permission;
+pub(crate) use state::{End, Transactions};
+use state::{Ending, Opened};
 
 /// Sends records in transactions, one after the other.
 ///
