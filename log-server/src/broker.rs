@@ -40,7 +40,7 @@ use crate::monitor::{Monitor, Parts, desk::DeskThread};
 use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner, SettingsSource};
 use crate::partition::flusher::Flusher;
 use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
-use crate::partition::offset_query::BLOCKING_MAX;
+use crate::partition::offset_query::BLOCKING_THREADS_MAX;
 use crate::partition::partition::Partition;
 use crate::partition::registry::{LoadSummary, PartitionRegistry};
 use crate::partition::reserve::SpaceReserve;
@@ -49,12 +49,6 @@ use crate::ready_file;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::system::{SystemClock, SystemFacts, raise_file_limit};
 
-/// Threads for work that waits for a disk: cold reads, look-ups by time, deletions. More would not make a disk faster.
-const BLOCKING_THREADS_MAX: usize = 128;
-const _: () = assert!(
-    BLOCKING_MAX < BLOCKING_THREADS_MAX,
-    "some are left for who hands tasks on"
-);
 /// What is kept back of the stop's time for closing the logs, after the fronts had the rest.
 const CLOSE_SHARE: u32 = 2;
 

@@ -85,10 +85,11 @@ impl Partition {
     }
 }
 
-/// How much of such work goes on at a time; the rest waits for its turn. Fewer than the runtime has threads for it: from the same ones
-/// comes the thread that takes a connection thread's other tasks over when that has to wait (`off_runtime`), and while none comes,
-/// nobody is served.
-pub(crate) const BLOCKING_MAX: usize = 96;
+/// The runtime's threads for work that waits for a disk: cold reads, look-ups by time, deletions. More would not make a disk faster.
+pub(crate) const BLOCKING_THREADS_MAX: usize = 128;
+/// How much of such work goes on at a time; the rest waits for its turn. Some threads are left: from the same ones comes the one that
+/// takes a connection thread's other tasks over when that has to wait (`off_runtime`), and while none comes, nobody is served.
+pub(crate) const BLOCKING_MAX: usize = BLOCKING_THREADS_MAX - 32;
 
 static BLOCKING: Semaphore = Semaphore::const_new(BLOCKING_MAX);
 
