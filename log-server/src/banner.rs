@@ -65,11 +65,11 @@ impl fmt::Display for Banner {
             cluster_id,
             ..
         } = self;
-        let reachable = reachable(*kafka);
-        let server = if reachable.to_string() == "127.0.0.1:9092" {
+        let bootstrap = reachable(*kafka);
+        let server = if bootstrap.to_string() == "127.0.0.1:9092" {
             String::new()
         } else {
-            format!(" --bootstrap {reachable}")
+            format!(" --bootstrap {bootstrap}")
         };
         writeln!(formatter)?;
         writeln!(
@@ -79,7 +79,8 @@ impl fmt::Display for Banner {
         )?;
         writeln!(formatter)?;
         writeln!(formatter, "    Kafka    {kafka}")?;
-        writeln!(formatter, "    HTTP     http://{http}/healthz")?;
+        writeln!(formatter, "    HTTP     {http}")?;
+        writeln!(formatter, "    Console  http://{}/", reachable(*http))?;
         writeln!(
             formatter,
             "    Data     {} ({})",
@@ -160,6 +161,15 @@ mod tests {
         );
         let text = banner("[::]:9092").to_string();
         assert!(text.contains("--bootstrap [::1]:9092"), "{text}");
+    }
+
+    #[test]
+    fn the_console_is_named_by_an_address_that_a_browser_takes() {
+        let mut banner = banner("127.0.0.1:9092");
+        banner.http = "[::]:8080".parse().unwrap();
+        let text = banner.to_string();
+        assert!(text.contains("HTTP     [::]:8080\n"), "{text}");
+        assert!(text.contains("Console  http://[::1]:8080/\n"), "{text}");
     }
 
     #[test]

@@ -19,7 +19,6 @@ use log_core::fs::os::OsFileSystem;
 use log_core::fs::{FsError, FsErrorKind};
 use log_core::log::LogContext;
 use log_core::log_manager::{LogManager, LogManagerError};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::banner::Banner;
@@ -29,14 +28,13 @@ use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
 use crate::http::services::Services as HttpServices;
 use crate::http::{self, health::HealthSource};
-use crate::kafka::listener::{KafkaListener, ListenerSettings};
-use crate::kafka::request_context::Endpoint;
 use crate::kafka::services::{Coordinators, Services};
 use crate::metadata::controller::{Controller, remove_leftovers};
 use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning};
 use crate::metadata::topic_name;
 use crate::metrics::http_front::HttpMetrics;
-use crate::monitor::{Monitor, Parts, desk::DeskThread};
+use crate::monitor::desk::DeskThread;
+use crate::monitor::{Monitor, Parts};
 use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner, SettingsSource};
 use crate::partition::flusher::Flusher;
 use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
@@ -45,6 +43,7 @@ use crate::partition::partition::Partition;
 use crate::partition::registry::{LoadSummary, PartitionRegistry};
 use crate::partition::reserve::SpaceReserve;
 use crate::partition_directory::{RegistryDirectory, topic_specs};
+use crate::ports::{self, ListenError};
 use crate::ready_file;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::system::{SystemClock, SystemFacts, raise_file_limit};
@@ -56,17 +55,8 @@ const CLOSE_SHARE: u32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({key}): {source}; {advice}")]
-    Listen {
-        /// The setting that names it.
-        key: &'static str,
-        /// The address.
-        address: String,
-        /// The system's word.
-        source: io::Error,
-        /// What to do.
-        advice: String,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {data_dir}: {source}; {advice}", data_dir = data_dir.display())]
     DataDirectory {
@@ -177,9 +167,9 @@ impl Broker {
         started: Instant,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let http = bind("http-listen", &config.http_listen).await?;
+        let http = ports::bind_http(&config).await?;
         let http_address = http.local_addr()?;
-        let kafka = bind_kafka(&config, http_address).await?;
+        let kafka = ports::bind_kafka(&config, http_address).await?;
         let kafka_address = kafka.local_address()?;
 
         let for_storage = Arc::clone(&config);
@@ -235,10 +225,7 @@ impl Broker {
             Arc::clone(&coordinators.groups),
             Arc::clone(&storage.manager),
             sources,
-            config
-                .kafka_advertise
-                .clone()
-                .unwrap_or_else(|| kafka_address.to_string()),
+            ports::kafka_endpoint(&config, kafka_address),
             shutdown.signal(),
         );
         let http = tokio::spawn(http::serve(http, http_services));
@@ -510,62 +497,6 @@ fn data_directory_advice(error: &LogManagerError) -> String {
             path.display()
         ),
     }
-}
-
-async fn bind_kafka(config: &BrokerConfig, http: SocketAddr) -> Result<KafkaListener, StartError> {
-    const KEY: &str = "kafka-listen";
-    let address = resolve(KEY, &config.kafka_listen).await?;
-    let advertised = config.kafka_advertise.as_deref().and_then(endpoint);
-    let settings = ListenerSettings::from_config(config, advertised, Some(http.to_string()));
-    KafkaListener::bind(address, settings)
-        .await
-        .map_err(|source| listen_error(KEY, &config.kafka_listen, source))
-}
-
-async fn bind(key: &'static str, text: &str) -> Result<TcpListener, StartError> {
-    let address = resolve(key, text).await?;
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| listen_error(key, text, source))
-}
-
-async fn resolve(key: &'static str, text: &str) -> Result<SocketAddr, StartError> {
-    let mut addresses = tokio::net::lookup_host(text)
-        .await
-        .map_err(|source| listen_error(key, text, source))?;
-    addresses
-        .next()
-        .ok_or_else(|| listen_error(key, text, io::ErrorKind::NotFound.into()))
-}
-
-fn listen_error(key: &'static str, address: &str, source: io::Error) -> StartError {
-    let advice = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!(
-                "another program listens there, perhaps a broker: stop it, or choose another with --{key}"
-            )
-        }
-        io::ErrorKind::PermissionDenied => format!("choose a port above 1023 with --{key}"),
-        io::ErrorKind::AddrNotAvailable => {
-            format!("the address is not one of this machine's: choose another with --{key}")
-        }
-        _ => format!("choose another with --{key}"),
-    };
-    StartError::Listen {
-        key,
-        address: address.to_owned(),
-        source,
-        advice,
-    }
-}
-
-/// Host and port of a checked address.
-fn endpoint(text: &str) -> Option<Endpoint> {
-    let (host, port) = text.rsplit_once(':')?;
-    Some(Endpoint {
-        host: host.trim_start_matches('[').trim_end_matches(']').into(),
-        port: port.parse().ok()?,
-    })
 }
 
 fn log_summary(summary: &LoadSummary, was_clean: bool, took: Duration) {

@@ -39,6 +39,7 @@ pub mod monitor;
 pub mod offline;
 pub mod partition;
 pub mod partition_directory;
+pub mod ports;
 pub mod ready_file;
 pub mod shutdown;
 pub mod system;

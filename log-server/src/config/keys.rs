@@ -287,6 +287,8 @@ broker_keys! {
     Limits {
         /// Connections at once; one more is closed at once. Kafka has no limit by default.
         max_connections: usize = "max.connections", Int, Rule::AtLeast(1), Some("10000");
+        /// Connections at once from one address; one more is closed at once.
+        max_connections_per_ip: usize = "max.connections.per.ip", Int, Rule::AtLeast(1), Some("2147483647");
         /// A connection that asks for nothing for so long is closed.
         connections_max_idle: Duration = "connections.max.idle.ms", Long, Rule::AtLeast(1), Some("600000");
         /// A connection whose request is not complete so long after its first byte is closed.

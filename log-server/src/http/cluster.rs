@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::HOST;
+use axum::http::uri::Authority;
 use serde::Serialize;
 
-use crate::http::services::Services;
+use crate::http::services::{KafkaEndpoint, Services};
 use crate::metadata::topic_name::METADATA_TOPIC;
 use crate::partition::offset_query::blocking;
 
@@ -30,7 +33,10 @@ struct BrokerRow {
 }
 
 /// `GET /v1/cluster`.
-pub(crate) async fn describe(State(services): State<Arc<Services>>) -> Json<ClusterDocument> {
+pub(crate) async fn describe(
+    State(services): State<Arc<Services>>,
+    headers: HeaderMap,
+) -> Json<ClusterDocument> {
     let image = services.controller.image();
     let of_users = || {
         image
@@ -39,20 +45,31 @@ pub(crate) async fn describe(State(services): State<Arc<Services>>) -> Json<Clus
     };
     let counts = services.groups.run_all(|shard, _| shard.group_count()).await;
     let node_id = services.config.node_id;
-    let (host, port) = services.kafka_endpoint.rsplit_once(':').unwrap_or_default();
     Json(ClusterDocument {
         cluster_id: image.cluster_id().to_string(),
         version: env!("CARGO_PKG_VERSION"),
         brokers: vec![BrokerRow {
             node_id,
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: port.parse().unwrap_or_default(),
+            host: host_for(&services.kafka_endpoint, &headers),
+            port: services.kafka_endpoint.port,
         }],
         controller_id: node_id,
         topics: of_users().count(),
         partitions: of_users().map(|topic| i64::from(topic.partition_count)).sum(),
         groups: counts.into_iter().flatten().sum(),
     })
+}
+
+/// The host that Kafka clients are told: without one of its own that by which this request came, as the Kafka front tells the address through
+/// which a client came.
+fn host_for(endpoint: &KafkaEndpoint, headers: &HeaderMap) -> String {
+    let reached = || {
+        let authority: Authority = headers.get(HOST)?.to_str().ok()?.parse().ok()?;
+        let host = authority.host();
+        Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+    };
+    let host = endpoint.host.clone().or_else(reached);
+    host.unwrap_or_else(|| "localhost".to_owned())
 }
 
 #[derive(Debug, Serialize)]
@@ -93,4 +110,29 @@ pub(crate) async fn log_directories(State(services): State<Arc<Services>>) -> Js
             size_bytes,
         }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(own: Option<&str>, asked: Option<&str>, expected: &str) {
+        let endpoint = KafkaEndpoint {
+            host: own.map(str::to_owned),
+            port: 9092,
+        };
+        let headers = asked.map(|host| (HOST, host.parse().unwrap()));
+        let host = host_for(&endpoint, &headers.into_iter().collect());
+        assert_eq!(host, expected, "{own:?} {asked:?}");
+    }
+
+    #[test]
+    fn a_broker_that_listens_everywhere_is_where_it_was_reached() {
+        check(Some("kafka.example"), Some("10.0.0.7:8080"), "kafka.example");
+        check(None, Some("10.0.0.7:8080"), "10.0.0.7");
+        check(None, Some("broker"), "broker");
+        check(None, Some("[fd00::7]:8080"), "fd00::7");
+        check(None, Some("not a host"), "localhost");
+        check(None, None, "localhost");
+    }
 }

@@ -46,6 +46,16 @@ pub(crate) struct ReadingMeans {
     pub(crate) shutdown: ShutdownSignal,
 }
 
+/// Where Kafka clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaEndpoint {
+    /// A name, or an address without brackets. Nothing where the broker listens on all its addresses and says none: a client knows best
+    /// which one it reaches.
+    pub host: Option<String>,
+    /// The port.
+    pub port: u16,
+}
+
 /// The services of the HTTP front.
 pub struct Services {
     /// The broker's settings as it was started.
@@ -61,7 +71,7 @@ pub struct Services {
     /// What the front shows of the broker, and counts.
     pub(crate) sources: Sources,
     /// Where Kafka clients connect.
-    pub(crate) kafka_endpoint: String,
+    pub(crate) kafka_endpoint: KafkaEndpoint,
     /// The time of day.
     pub(crate) clock: Arc<dyn Clock>,
     /// Says when streams end.
@@ -87,7 +97,7 @@ impl Services {
         groups: Arc<GroupCoordinator>,
         log_manager: Arc<LogManager>,
         sources: Sources,
-        kafka_endpoint: String,
+        kafka_endpoint: KafkaEndpoint,
         shutdown: ShutdownSignal,
     ) -> Self {
         let config = Arc::clone(controller.config());

@@ -79,6 +79,7 @@ impl ListenerSettings {
             // -1 is "no limit".
             request_memory_bytes: u64::try_from(config.queued_max_request_bytes).unwrap_or(u64::MAX),
             connections_max: config.max_connections,
+            connections_per_address_max: config.max_connections_per_ip,
             in_flight_per_connection_max: config.connection_requests_max,
             idle_timeout: config.connections_max_idle,
             frame_timeout: config.request_receive_timeout,
@@ -402,11 +403,13 @@ mod tests {
 
     #[test]
     fn connections_are_counted_in_all_and_by_address() {
-        let counts = Arc::new(ConnectionCounts::new(&ListenerSettings {
-            connections_max: 3,
-            connections_per_address_max: 2,
-            ..ListenerSettings::default()
-        }));
+        let config = BrokerConfig {
+            max_connections: 3,
+            max_connections_per_ip: 2,
+            ..BrokerConfig::default()
+        };
+        let settings = ListenerSettings::from_config(&config, None, None);
+        let counts = Arc::new(ConnectionCounts::new(&settings));
         let [here, there] = [[127, 0, 0, 1], [127, 0, 0, 2]].map(IpAddr::from);
         let first = counts.admit(here).unwrap();
         let _second = counts.admit(here).unwrap();

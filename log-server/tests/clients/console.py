@@ -21,6 +21,8 @@ import toolbox
 
 TOPIC = "console.orders"
 GROUP = "console-billing"
+ODD_TOPIC = "console.odd"
+ODD_TIME = 9 * 10**18
 # The second half of the records is from a day on which nothing else happened.
 DAY_MS = 24 * 3600 * 1000
 RECORDS = 40
@@ -215,6 +217,23 @@ class Run:
         self.page.see("data-dir", "td.name")
         self.page.see("free", ".disk")
 
+    def survives_odd_records(self):
+        # The record's author chose a time that no date has, and a value that would be a hundred megabytes if each level were indented.
+        configs = {"message.timestamp.after.max.ms": str(2**63 - 1)}
+        self.api("POST", "topics", {"name": ODD_TOPIC, "partitions": 1, "configs": configs})
+        value = "[" * 10_000 + "]" * 10_000
+        self.api("POST", f"topics/{ODD_TOPIC}/records", {"records": [{"value": value, "timestamp": ODD_TIME}]})
+        self.page.open(f"{self.url}/#/topics/{ODD_TOPIC}/records")
+        self.page.see(str(ODD_TIME), ".records")
+        self.page.click("tr.link td.when")
+        self.page.see(str(ODD_TIME), ".detail")
+        self.page.see("…", ".detail pre")
+        shown = self.page.run("document.querySelector('.detail pre').textContent.length")
+        if 10_000_000 < shown:
+            raise AssertionError(f"{shown} characters are shown of {len(value)}")
+        self.page.press("Escape")
+        self.page.until("document.querySelector('.detail') === null")
+
     def deletes_a_topic(self):
         self.page.open(f"{self.url}/#/topics/{TOPIC}")
         # All that the page asks about the topic is answered: what comes after its end would be refused, and the browser would say so.
@@ -241,6 +260,7 @@ class Run:
             ("resets a group after a dry run", self.resets_a_group),
             ("changes a setting", self.changes_a_setting),
             ("shows the broker", self.shows_the_broker),
+            ("survives odd records", self.survives_odd_records),
         ]:
             self.step(what, work)
 

@@ -399,6 +399,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "shutdown",
             ],
         ),
+        row("ports", &["config", "http", "kafka", "kafka::listener"]),
         // The wiring: it may name everything, and only the command that starts a broker names it.
         row(
             "broker",
@@ -408,12 +409,12 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "coordinator",
                 "http",
                 "kafka",
-                "kafka::listener",
                 "metadata",
                 "metrics",
                 "monitor",
                 "partition",
                 "partition_directory",
+                "ports",
                 "ready_file",
                 "shutdown",
                 "system",

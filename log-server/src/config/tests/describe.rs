@@ -137,6 +137,7 @@ fn shared_broker_keys_are_kafka_s() {
     let static_here = [
         "log.cleaner.threads",
         "max.connections",
+        "max.connections.per.ip",
         "num.recovery.threads.per.data.dir",
     ];
     let kafka: Vec<KafkaRow> = serde_json::from_str(KAFKA_BROKER_ROWS).unwrap();
