@@ -12,6 +12,7 @@ use super::batch_filter::{
     BatchFilter, DECOMPRESSED_BYTES_MAX, FilterError, RecordCounts, Verdict, control_batch,
 };
 use super::group::groups;
+use super::hold::SegmentHold;
 use super::offset_map::OffsetMap;
 use super::output::{Output, Written};
 use super::transactions::CleanedTransactions;
@@ -46,6 +47,8 @@ pub struct LogToClean {
     pub aborted: Vec<AbortedTransaction>,
     /// The time of the cleaning.
     pub now: TimestampMs,
+    /// Keeps the segments in the log.
+    pub hold: SegmentHold,
 }
 
 /// What a cleaning read and wrote.
@@ -299,7 +302,8 @@ fn verified<'a>(segment: &Segment, position: FilePosition, bytes: &'a [u8]) -> R
         .map_err(|source| scan_error(segment, ScanError::Malformed { position, source }))
 }
 
-fn scan_error(segment: &Segment, error: ScanError) -> CleanError {
+/// A failed walk over a segment.
+pub(crate) fn scan_error(segment: &Segment, error: ScanError) -> CleanError {
     match error {
         ScanError::Storage(error) => CleanError::Storage(error),
         error => CleanError::Damaged {

@@ -3,11 +3,14 @@
 //! behind it a recovery takes a gap between batches for the end of the log.
 
 use std::cmp::Ordering;
-use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::CleanError;
+use super::clean::scan_error;
+use super::hold::SegmentHold;
 use crate::config::LogConfig;
 use crate::model::{Offset, TimestampMs};
-use crate::segment::scan::ScanError;
+use crate::segment::segment::Segment;
 use crate::segment::segments::Segments;
 
 /// A log as it stood at one moment.
@@ -21,16 +24,8 @@ pub struct LogView {
     pub log_end: Offset,
     /// Everything below is decided, and on the disk in sealed segments.
     pub settled_end: Offset,
-}
-
-/// A segment of which it cannot be told how dirty it is.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}: {source}", file = file.display())]
-pub struct DirtError {
-    /// Its log.
-    pub file: PathBuf,
-    /// What is wrong.
-    pub source: ScanError,
+    /// Keeps the segments in the log.
+    pub hold: SegmentHold,
 }
 
 /// How dirty a log is.
@@ -40,9 +35,9 @@ pub struct Dirt {
     pub first_dirty: Offset,
     /// The first segment that cannot be cleaned begins here.
     pub first_uncleanable: Offset,
-    /// The bytes of the segments below the first dirty offset.
+    /// The bytes of the segments that begin below the first dirty offset.
     pub clean_bytes: u64,
-    /// The bytes of those between.
+    /// The bytes of those that reach behind it and can be cleaned. As in Kafka, the one that it lies in counts on both sides.
     pub cleanable_bytes: u64,
     /// By how much the oldest of these has waited longer than `max.compaction.lag.ms`.
     pub overdue_ms: i64,
@@ -52,13 +47,13 @@ impl Dirt {
     /// Looks at a log that was cleaned up to `checkpoint`. Blocks: it reads indexes and first batches.
     ///
     /// # Errors
-    /// [`DirtError`].
+    /// The file system's, or a damaged segment.
     pub fn of(
         log: &LogView,
         checkpoint: Option<Offset>,
         config: &LogConfig,
         now: TimestampMs,
-    ) -> Result<Self, DirtError> {
+    ) -> Result<Self, CleanError> {
         // A checkpoint outside of the log speaks of a log that is no more.
         let is_inside = |offset: &Offset| log.log_start <= *offset && *offset <= log.log_end;
         let first_dirty = checkpoint.filter(is_inside).unwrap_or(log.log_start);
@@ -70,12 +65,11 @@ impl Dirt {
             cleanable_bytes: 0,
             overdue_ms: 0,
         };
+        // Without a limit nothing is overdue, and no file need be opened for it.
+        let has_lag_max = config.max_compaction_lag_ms < i64::MAX;
         let mut oldest = None;
         for segment in settled {
-            let broken = |source| DirtError {
-                file: segment.paths().next().unwrap_or_default(),
-                source,
-            };
+            let broken = |error| scan_error(segment, error);
             let is_dirty = first_dirty < segment.next_offset();
             if is_dirty {
                 if 0 < config.min_compaction_lag_ms {
@@ -84,16 +78,17 @@ impl Dirt {
                         break;
                     }
                 }
-                let first = segment.first_batch_timestamp().map_err(broken)?;
-                if TimestampMs::new(0) < first {
-                    oldest = oldest.into_iter().chain([first]).min();
+                if has_lag_max {
+                    let first = segment.first_batch_timestamp().map_err(broken)?;
+                    if TimestampMs::new(0) < first {
+                        oldest = oldest.into_iter().chain([first]).min();
+                    }
                 }
+                dirt.cleanable_bytes = dirt.cleanable_bytes.saturating_add(segment.size());
             }
             dirt.first_uncleanable = segment.next_offset();
             if segment.base_offset() < first_dirty {
                 dirt.clean_bytes = dirt.clean_bytes.saturating_add(segment.size());
-            } else {
-                dirt.cleanable_bytes = dirt.cleanable_bytes.saturating_add(segment.size());
             }
         }
         let waited = oldest.map_or(0, |oldest| now.saturating_since(oldest));
@@ -129,12 +124,8 @@ impl Dirt {
 const MILLION: u128 = 1_000_000;
 
 /// The sealed segments below the settled end, oldest first.
-fn settled_segments(
-    log: &LogView,
-) -> impl Iterator<Item = &std::sync::Arc<crate::segment::segment::Segment>> {
+fn settled_segments(log: &LogView) -> impl Iterator<Item = &Arc<Segment>> {
     let sealed = log.segments.count().saturating_sub(1);
-    let is_settled = |segment: &&std::sync::Arc<crate::segment::segment::Segment>| {
-        segment.next_offset() <= log.settled_end
-    };
+    let is_settled = |segment: &&Arc<Segment>| segment.next_offset() <= log.settled_end;
     log.segments.iter().take(sealed).take_while(is_settled)
 }

@@ -6,6 +6,7 @@
 //! | `offset_map.rs` | [`OffsetMap`]: the last offset of each key, in bounded memory |
 //! | `clean.rs` | [`Cleaning`]: one cleaning, from the map to the last new segment |
 //! | `group.rs` | which segments become one |
+//! | `hold.rs` | [`SegmentHold`]: no segment leaves the log while it is read |
 //! | `batch_filter.rs` | what stays of a batch |
 //! | `transactions.rs` | what has to be known of transactions for that |
 //! | `output.rs` | the files of a new segment |
@@ -16,14 +17,17 @@ mod batch_filter;
 mod clean;
 mod dirt;
 mod group;
+mod hold;
 mod offset_map;
 mod output;
 mod transactions;
 
 use std::path::PathBuf;
 
+pub(crate) use clean::scan_error;
 pub use clean::{CleanedGroup, CleanerStats, Cleaning, LogToClean};
-pub use dirt::{Dirt, DirtError, LogView};
+pub use dirt::{Dirt, LogView};
+pub use hold::SegmentHold;
 pub use offset_map::OffsetMap;
 
 use crate::fs::FsError;

@@ -13,10 +13,11 @@ use bytes::Bytes;
 use super::{CleanError, Pace};
 use crate::config::LogConfig;
 use crate::fs::{File, FileSystem, FsError};
+use crate::index::error::PushError;
 use crate::index::transaction_index::{AbortedTransaction, TransactionIndex};
 use crate::model::{FilePosition, Offset};
 use crate::record::batch::BatchHeader;
-use crate::segment::file_name::FileKind;
+use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::swap::cleaned_file;
 use crate::segment::view::View;
@@ -147,8 +148,7 @@ impl<'a> Output<'a> {
         if had_aborted || !aborted.is_empty() {
             let mut index = TransactionIndex::new(self.base_offset);
             for transaction in aborted {
-                // Markers come in the order of their offsets.
-                index.append(*transaction).ok();
+                index.append(*transaction).map_err(|error| self.damaged(&error))?;
             }
             self.write_small(FileKind::TransactionIndex, &index.to_bytes())?;
         }
@@ -196,6 +196,15 @@ impl<'a> Output<'a> {
         self.waiting.clear();
         self.waiting_bytes = 0;
         Ok(())
+    }
+
+    /// Markers come in the order of their offsets. What does not was wrong in an old index; were it left out, readers would
+    /// take aborted records for committed ones.
+    fn damaged(&self, error: &PushError) -> CleanError {
+        CleanError::Damaged {
+            file: segment_file(self.directory, self.base_offset, FileKind::TransactionIndex),
+            cause: error.to_string(),
+        }
     }
 
     fn file(&mut self) -> Result<Arc<dyn File>, FsError> {

@@ -104,6 +104,7 @@ impl Bench {
             last_records: self.last_records.clone(),
             aborted: self.aborted.clone(),
             now: self.now,
+            hold: SegmentHold::default(),
         };
         Cleaning::begin(log, OffsetMap::new(1 << 12, 900), 256, &mut Freely)
     }
@@ -482,4 +483,29 @@ fn an_emptied_batch_has_no_time_in_the_index() {
     assert_eq!(header(&after[1]).max_timestamp, TimestampMs::new(10_001));
     let largest = bench.segments[0].max_timestamp().unwrap();
     assert_eq!(largest, (TimestampMs::new(10_000), Offset::ZERO));
+}
+
+/// An entry that the new index refused was left out, and readers would have taken aborted records for committed ones.
+#[test]
+fn aborted_transactions_that_are_out_of_order_are_damage() {
+    let mut bench = Bench::new();
+    let aborted = |first: i64, last: i64| AbortedTransaction {
+        producer_id: P,
+        first_offset: Offset::new(first),
+        last_offset: Offset::new(last),
+        last_stable_offset: Offset::new(last),
+    };
+    // Of a damaged index: the first marker stands at 1.
+    bench.aborted = vec![aborted(0, 9), aborted(2, 3)];
+    bench.segment(&[
+        batch(transactional(0, 0), &[(0, Some("a"), Some("aborted"))]),
+        marker(1, TransactionOutcome::Abort),
+        batch(transactional(2, 1), &[(2, Some("b"), Some("aborted"))]),
+        marker(3, TransactionOutcome::Abort),
+    ]);
+    let error = bench.begin().unwrap().next_group(&mut Freely).unwrap_err();
+    assert!(
+        matches!(&error, CleanError::Damaged { file, .. } if file.ends_with("00000000000000000000.txnindex")),
+        "{error}"
+    );
 }

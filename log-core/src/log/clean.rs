@@ -1,41 +1,68 @@
 //! Compaction as the log sees it: what may be cleaned, and how a cleaned segment takes the place of others.
 //!
-//! The cleaning itself (`cleaner`) runs without a lock on a view of the log. The swap is begun and finished under it, and run
-//! without it; while it runs, no segment leaves the log in another way. Readers go on with the segments they have: those
-//! keep their files open.
+//! The cleaning itself (`cleaner`) runs without a lock on a view of the log. A swap is begun and finished under it, and run
+//! without it. From the first look to the last swap, no segment leaves the log in another way. Readers go on with the
+//! segments they have: those keep their files open.
 //!
 //! Nothing is swapped that the recovery point on the disk does not cover: behind it, a recovery would take the gap that a
 //! cleaning leaves for the end of the log.
 
 use std::sync::Arc;
 
-use crate::cleaner::{CleanedGroup, Dirt, LogToClean, LogView};
-use crate::fs::{FsError, FsErrorKind, FsOperation};
-use crate::log::error::{LatchReason, ReadError};
+use crate::cleaner::{CleanError, CleanedGroup, Dirt, LogToClean, LogView, scan_error};
+use crate::fs::FsError;
+use crate::log::error::ReadError;
 use crate::log::log::{Log, segment_settings};
 use crate::log::transactions::aborted_below;
 use crate::model::Offset;
-use crate::segment::scan::ScanError;
 use crate::segment::segment::Segment;
+use crate::segment::segments::Segments;
 use crate::segment::swap::Swap;
+
+/// A cleaning that is about to begin.
+#[derive(Debug)]
+#[must_use = "while it is there, no segment leaves the log"]
+pub struct CleaningTask {
+    log: LogToClean,
+    /// All of the log: an abort marker may stand behind what is cleaned.
+    segments: Segments,
+    end: Offset,
+}
+
+impl CleaningTask {
+    /// Finds the aborted transactions. Blocks, because it reads their indexes; needs no lock. What is appended meanwhile
+    /// changes nothing: below the last stable offset each transaction is decided.
+    ///
+    /// # Errors
+    /// The file system's, or a damaged log.
+    pub fn run(self) -> Result<LogToClean, ReadError> {
+        let aborted = aborted_below(&self.segments, self.end)?;
+        Ok(LogToClean { aborted, ..self.log })
+    }
+}
 
 /// A swap that has begun. [`SwapTask::run`] blocks and needs no lock.
 #[derive(Debug)]
 #[must_use = "a swap that has begun must be run and finished"]
 pub struct SwapTask {
     swap: Swap,
-    old: Vec<Arc<Segment>>,
-    size: u64,
-    has_aborted: bool,
+    group: CleanedGroup,
 }
 
 /// A swap whose files are in place.
 #[derive(Debug)]
 #[must_use = "readers find the new segment when the swap is finished"]
-pub struct SwapDone {
-    old: Vec<Arc<Segment>>,
-    size: u64,
-    has_aborted: bool,
+pub struct SwapDone(CleanedGroup);
+
+/// A swap that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// Before the first file was touched: the log is what it was.
+    #[error(transparent)]
+    NotBegun(CleanError),
+    /// Nobody knows which files are there.
+    #[error(transparent)]
+    Unknown(FsError),
 }
 
 impl SwapTask {
@@ -43,16 +70,17 @@ impl SwapTask {
     ///
     /// # Errors
     /// The first failure; it must be given to [`Log::finish_swap`] all the same.
-    pub fn run(self) -> Result<SwapDone, FsError> {
-        for segment in &self.old {
-            segment.pin().map_err(|error| of_scan(segment, error))?;
+    pub fn run(self) -> Result<SwapDone, SwapError> {
+        let old = &self.group.old;
+        let pin = |segment: &Arc<Segment>| segment.pin().map_err(|error| scan_error(segment, error));
+        if let Err(error) = old.iter().try_for_each(pin) {
+            for segment in old {
+                segment.unpin();
+            }
+            return Err(SwapError::NotBegun(error));
         }
-        self.swap.run()?;
-        Ok(SwapDone {
-            old: self.old,
-            size: self.size,
-            has_aborted: self.has_aborted,
-        })
+        self.swap.run().map_err(SwapError::Unknown)?;
+        Ok(SwapDone(self.group))
     }
 }
 
@@ -66,26 +94,28 @@ impl Log {
             log_start: offsets.log_start,
             log_end: offsets.log_end,
             settled_end: offsets.last_stable.min(self.recovery_point()).min(recovery_point),
+            hold: self.hold.clone(),
         }
     }
 
-    /// What a cleaning needs to know, as far as `dirt` says that it may go. Blocks: it reads transaction indexes.
-    ///
-    /// # Errors
-    /// The file system's, or a damaged index.
-    pub fn to_clean(&self, dirt: &Dirt) -> Result<LogToClean, ReadError> {
+    /// What a cleaning needs to know, as far as `dirt` says that it may go. Until it ends, no segment leaves the log but by
+    /// its swaps.
+    pub fn begin_cleaning(&self, dirt: &Dirt) -> CleaningTask {
         let segments = self.shared.segments();
-        let is_cleanable = |segment: &&Arc<Segment>| segment.next_offset() <= dirt.first_uncleanable;
-        Ok(LogToClean {
+        let end = dirt.first_uncleanable;
+        let is_cleanable = |segment: &&Arc<Segment>| segment.next_offset() <= end;
+        let log = LogToClean {
             file_system: Arc::clone(&self.context.file_system),
             directory: Arc::clone(&self.directory),
             config: self.config.clone(),
             first_dirty: dirt.first_dirty,
             last_records: self.producers.last_records(),
-            aborted: aborted_below(&segments, dirt.first_uncleanable)?,
+            aborted: Vec::new(),
             segments: segments.iter().take_while(is_cleanable).cloned().collect(),
             now: self.context.clock.now(),
-        })
+            hold: self.hold.clone(),
+        };
+        CleaningTask { log, segments, end }
     }
 
     /// Begins to put the cleaned segment in its place; `None` when the log has changed where it would stand, so that the
@@ -107,52 +137,39 @@ impl Log {
                 base_offset: first.base_offset(),
                 others: others.iter().map(|segment| segment.base_offset()).collect(),
             },
-            size: cleaned.size,
-            has_aborted: cleaned.has_aborted,
-            old: cleaned.old,
+            group: cleaned,
         })
     }
 
-    /// Ends a swap: from now on readers find the new segment. A failed one latches the log, because nobody knows which
-    /// files are there; opening it again finds out.
+    /// Ends a swap: from now on readers find the new segment. One that failed half way latches the log, because nobody
+    /// knows which files are there; opening it again finds out.
     ///
     /// # Errors
-    /// `Latched` when the swap failed.
+    /// Why the swap failed.
     ///
     /// # Panics
     /// When no swap was begun.
-    pub fn finish_swap(&mut self, result: Result<SwapDone, FsError>) -> Result<(), LatchReason> {
+    pub fn finish_swap(&mut self, result: Result<SwapDone, SwapError>) -> Result<(), SwapError> {
         assert!(self.is_swapping, "finish a swap that did not begin");
         self.is_swapping = false;
-        let done = result.map_err(|error| self.latch("swap in cleaned segments", &error))?;
-        let (Some(first), Some(last)) = (done.old.first(), done.old.last()) else {
+        if let Err(SwapError::Unknown(error)) = &result {
+            self.latch("swap in cleaned segments", error);
+        }
+        let SwapDone(group) = result?;
+        let (Some(first), Some(last)) = (group.old.first(), group.old.last()) else {
             return Ok(());
         };
-        let settings = segment_settings(&self.context, &self.directory, &self.config);
         let new = Segment::sealed(
-            settings,
+            segment_settings(&self.context, &self.directory, &self.config),
             first.base_offset(),
-            done.size,
+            group.size,
             last.next_offset(),
-            done.has_aborted,
+            group.has_aborted,
         );
         let mut slot = self.shared.segments.write();
         *slot = slot
-            .replacing(&done.old, Arc::new(new))
+            .replacing(&group.old, Arc::new(new))
             .expect("while a swap runs, no segment leaves the log");
         Ok(())
-    }
-}
-
-/// A failed walk over a segment as a failure of its file.
-fn of_scan(segment: &Segment, error: ScanError) -> FsError {
-    match error {
-        ScanError::Storage(error) => error,
-        error => FsError {
-            operation: FsOperation::Read,
-            path: segment.paths().next().unwrap_or_default(),
-            kind: FsErrorKind::Other,
-            source: std::io::Error::other(error),
-        },
     }
 }

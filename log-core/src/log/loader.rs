@@ -43,6 +43,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
+use crate::cleaner::SegmentHold;
 use crate::config::LogConfig;
 use crate::fs::{File, FsError, FsErrorKind, FsOperation};
 use crate::log::error::{Damage, LogError};
@@ -232,6 +233,7 @@ pub fn load(
         segment_created: context.clock.now(),
         roll_jitter_ms: roll_jitter(partition, &config),
         is_swapping: false,
+        hold: SegmentHold::default(),
         is_touched: !hints.clean,
         config,
     };
@@ -253,7 +255,7 @@ impl<'a> Loader<'a> {
     /// Ends the swaps of cleaned segments that were interrupted, and returns how many.
     fn end_swaps(&self, recovery_point: Offset) -> Result<usize, LogError> {
         match recover(self.context.file_system.as_ref(), &self.directory) {
-            Ok(recovered) => Ok(recovered.completed),
+            Ok(count) => Ok(count),
             Err(RecoverError::Storage(error)) => Err(error.into()),
             Err(RecoverError::Damaged {
                 file,

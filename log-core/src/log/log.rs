@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::cleaner::SegmentHold;
 use crate::clock::Clock;
 use crate::config::LogConfig;
 use crate::fs::FileSystem;
@@ -72,6 +73,8 @@ pub struct Log {
     pub(crate) roll_jitter_ms: i64,
     /// Whether cleaned segments are being swapped in: until that ends, no segment leaves the log in another way.
     pub(crate) is_swapping: bool,
+    /// Its clones are with those who read segments without the lock.
+    pub(crate) hold: SegmentHold,
     /// Whether the files differ from what an orderly stop leaves: else there is nothing to store at the next.
     pub(crate) is_touched: bool,
 }

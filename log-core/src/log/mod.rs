@@ -37,7 +37,7 @@ mod transactions;
 pub mod truncate;
 
 pub use append::{AppendOrigin, AppendOutcome};
-pub use clean::{SwapDone, SwapTask};
+pub use clean::{CleaningTask, SwapDone, SwapError, SwapTask};
 pub use error::{AppendError, Damage, LatchReason, LogError, ReadError};
 pub use flush::{FlushDone, FlushTask, PrepareTask, SealTask, WriteOutTask};
 pub use loader::{LoadHints, LoadReport};

@@ -127,14 +127,19 @@ impl Log {
     /// Takes the segments wholly below `durable_log_start` out of the log; the task removes their files.
     ///
     /// Segments that are not sealed yet stay until a later call: the producers' state at their end is not
-    /// stored, and their retries must still be recognised. While cleaned segments are swapped in, all stay.
+    /// stored, and their retries must still be recognised. While the log is being cleaned, all stay.
     pub fn reclaim(&mut self, durable_log_start: Offset) -> ReclaimTask {
         let start = durable_log_start.min(self.offsets().log_start);
         let start = self
             .flush
             .oldest_unsealed()
             .map_or(start, |unsealed| unsealed.min(start));
-        let start = if self.is_swapping { Offset::ZERO } else { start };
+        // A cleaning reads them by their names for as long as it takes; else retention would end each long one.
+        let start = if self.is_swapping || !self.hold.is_alone() {
+            Offset::ZERO
+        } else {
+            start
+        };
         let mut slot = self.shared.segments.write();
         let (below, kept) = slot.split_below(start);
         *slot = kept;

@@ -502,6 +502,11 @@ impl Segment {
         }
     }
 
+    /// Takes back a [`Self::pin`] behind which no file was touched: what lies idle may be closed again.
+    pub fn unpin(&self) {
+        self.is_pinned.store(false, Ordering::Release);
+    }
+
     /// The largest timestamp of the first batch, read if need be. Blocks.
     ///
     /// # Errors

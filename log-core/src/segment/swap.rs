@@ -69,26 +69,20 @@ impl Swap {
     /// The file system's. Which files are there is then for [`recover`] to find out.
     pub fn run(&self) -> Result<(), FsError> {
         let (files, directory) = (self.file_system.as_ref(), &*self.directory);
+        // Where one is missing, somebody else is at work in this directory: the old segments must stay.
         let becomes_swap = |kind| {
             let from = cleaned_file(directory, self.base_offset, kind);
-            let to = with_suffix(directory, self.base_offset, kind, SWAP);
-            rename_if_there(files, &from, &to)
+            files.rename(&from, &with_suffix(directory, self.base_offset, kind, SWAP))
         };
-        INDEXES.into_iter().try_for_each(becomes_swap)?;
+        becomes_swap(FileKind::OffsetIndex)?;
+        becomes_swap(FileKind::TimeIndex)?;
+        // Few segments have aborted transactions.
+        if_there(becomes_swap(FileKind::TransactionIndex))?;
         files.sync_directory(directory)?;
         becomes_swap(FileKind::Log)?;
         files.sync_directory(directory)?;
         complete(files, directory, self.base_offset, &self.others)
     }
-}
-
-/// What a directory held of interrupted swaps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Swaps that were completed.
-    pub completed: usize,
-    /// Swaps and cleanings that had not come so far, and were dropped.
-    pub dropped: usize,
 }
 
 /// A swap that cannot be completed.
@@ -109,15 +103,15 @@ pub enum RecoverError {
     },
 }
 
-/// Completes the swaps that a crash interrupted, and drops those that it had not really begun. Blocks.
+/// Completes the swaps that a crash interrupted, and returns how many; drops those that had not really begun. Blocks.
 ///
 /// # Errors
 /// See [`RecoverError`].
-pub fn recover(file_system: &dyn FileSystem, directory: &Path) -> Result<Recovered, RecoverError> {
+pub fn recover(file_system: &dyn FileSystem, directory: &Path) -> Result<usize, RecoverError> {
     let entries = file_system.list(directory)?;
     let (cleaned, swaps) = (suffixed(&entries, CLEANED), suffixed(&entries, SWAP));
     if cleaned.is_empty() && swaps.is_empty() {
-        return Ok(Recovered::default());
+        return Ok(0);
     }
     let first_cleaned = cleaned.keys().next().copied();
     let is_ready = |base: &Offset, kinds: &Vec<FileKind>| {
@@ -140,10 +134,7 @@ pub fn recover(file_system: &dyn FileSystem, directory: &Path) -> Result<Recover
         others.dedup();
         complete(file_system, directory, *base, &others)?;
     }
-    Ok(Recovered {
-        completed: ends.len(),
-        dropped: unready.len().max(cleaned.len()),
-    })
+    Ok(ends.len())
 }
 
 /// Steps 3 and 4.
@@ -155,14 +146,17 @@ fn complete(
 ) -> Result<(), FsError> {
     for other in others {
         for kind in INDEXES.into_iter().chain([FileKind::Log]) {
-            remove_if_there(file_system, &segment_file(directory, *other, kind))?;
+            if_there(file_system.remove_file(&segment_file(directory, *other, kind)))?;
         }
     }
     let takes_its_place = |kind| {
         let from = with_suffix(directory, base_offset, kind, SWAP);
-        rename_if_there(file_system, &from, &segment_file(directory, base_offset, kind))
+        file_system.rename(&from, &segment_file(directory, base_offset, kind))
     };
-    INDEXES.into_iter().try_for_each(takes_its_place)?;
+    // Before a crash, some may have been renamed already.
+    INDEXES
+        .into_iter()
+        .try_for_each(|kind| if_there(takes_its_place(kind)))?;
     file_system.sync_directory(directory)?;
     takes_its_place(FileKind::Log)?;
     file_system.sync_directory(directory)
@@ -224,7 +218,7 @@ fn drop_files(
     for logs in [true, false] {
         for (base, kinds) in files {
             for kind in kinds.iter().filter(|kind| is_log(kind) == logs) {
-                remove_if_there(file_system, &with_suffix(directory, *base, *kind, suffix))?;
+                if_there(file_system.remove_file(&with_suffix(directory, *base, *kind, suffix)))?;
             }
         }
         file_system.sync_directory(directory)?;
@@ -238,15 +232,9 @@ fn with_suffix(directory: &Path, base_offset: Offset, kind: FileKind, suffix: &s
     name.into()
 }
 
-fn rename_if_there(file_system: &dyn FileSystem, from: &Path, to: &Path) -> Result<(), FsError> {
-    match file_system.rename(from, to) {
-        Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
-fn remove_if_there(file_system: &dyn FileSystem, path: &Path) -> Result<(), FsError> {
-    match file_system.remove_file(path) {
+/// What was done to a file that need not be there.
+fn if_there(result: Result<(), FsError>) -> Result<(), FsError> {
+    match result {
         Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
         result => result,
     }

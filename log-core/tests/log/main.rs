@@ -15,6 +15,7 @@
 mod compaction;
 mod crash;
 mod hooked;
+mod keyed;
 mod model;
 mod regressions;
 mod runs;

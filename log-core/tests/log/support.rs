@@ -16,6 +16,7 @@ use log_core::fs::mem::MemFileSystem;
 use log_core::log::{AppendOutcome, Log, LogContext, LogError, ReadBound, ReadError, ReadRequest};
 use log_core::log_manager::{CheckpointEntry, LogManager};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition};
+use log_core::producer_state::verification::TransactionalBatch;
 use log_core::record::batch::batches;
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use log_core::record::compression::Compression;
@@ -152,18 +153,18 @@ impl World {
         (records, batch)
     }
 
-    /// A batch of a transaction, by a producer of this epoch at this sequence.
+    /// A batch of a transaction, which says this of itself.
     pub(crate) fn build_of_transaction(
         &mut self,
         count: usize,
-        (id, epoch, sequence): (ProducerId, i16, i32),
+        batch: &TransactionalBatch,
     ) -> (Vec<ModelRecord>, ValidatedBatch) {
         let records = self.make_records(count, 24);
         let options = BatchOptions {
             producer: BatchProducer {
-                id,
-                epoch: ProducerEpoch::new(epoch),
-                base_sequence: Sequence::new(sequence),
+                id: batch.producer_id,
+                epoch: batch.producer_epoch,
+                base_sequence: batch.base_sequence,
             },
             transactional: true,
             ..BatchOptions::default()

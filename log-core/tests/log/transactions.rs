@@ -10,7 +10,7 @@ use log_core::index::transaction_index::AbortedTransaction;
 use log_core::log::{AppendOrigin, ReadBound, ReadRequest};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TransactionVersion};
 use log_core::producer_state::verification::{TransactionProof, TransactionalBatch};
-use log_core::record::batch::batches;
+use log_core::record::batch::{Batch, batches};
 use log_core::record::control::{EndTransactionMarker, TransactionEnd, TransactionOutcome};
 use log_core::segment::segment::Patience;
 
@@ -70,6 +70,75 @@ impl Transactions {
         self.events.split_off(&end);
     }
 
+    /// What a producer's next batch says of itself.
+    pub(crate) fn next_batch(&self, producer: ProducerId) -> TransactionalBatch {
+        let (epoch, sequence) = self.next(producer);
+        TransactionalBatch {
+            producer_id: producer,
+            producer_epoch: ProducerEpoch::new(epoch),
+            base_sequence: Sequence::new(sequence),
+            version: version(producer),
+        }
+    }
+
+    /// That batch, of `count` records, stands at `base`.
+    pub(crate) fn note_batch(&mut self, base: i64, batch: &TransactionalBatch, count: usize) {
+        let event = Event::Data {
+            producer: batch.producer_id,
+            epoch: batch.producer_epoch.get(),
+            last_sequence: batch.base_sequence.get() + count as i32 - 1,
+            last_offset: base + count as i64 - 1,
+        };
+        self.events.insert(base, event);
+    }
+
+    /// The marker that ends a producer's transaction, or one more where it has none open.
+    pub(crate) fn next_marker(&self, producer: ProducerId, is_abort: bool) -> TransactionEnd {
+        let (epoch, _) = self.next(producer);
+        let epoch = match version(producer) {
+            TransactionVersion::V2 if self.is_open(producer) => epoch + 1,
+            _ => epoch,
+        };
+        let outcome = if is_abort {
+            TransactionOutcome::Abort
+        } else {
+            TransactionOutcome::Commit
+        };
+        TransactionEnd {
+            producer_id: producer,
+            producer_epoch: ProducerEpoch::new(epoch),
+            version: version(producer),
+            marker: EndTransactionMarker {
+                outcome,
+                coordinator_epoch: 0,
+            },
+        }
+    }
+
+    /// That marker stands at `base`.
+    pub(crate) fn note_marker(&mut self, base: i64, end: &TransactionEnd) {
+        let event = Event::Marker {
+            producer: end.producer_id,
+            epoch: end.producer_epoch.get(),
+            is_abort: end.marker.outcome == TransactionOutcome::Abort,
+        };
+        self.events.insert(base, event);
+    }
+
+    pub(crate) fn is_open(&self, producer: ProducerId) -> bool {
+        self.replay().0.contains_key(&producer)
+    }
+
+    /// Behind the last batch or marker.
+    pub(crate) fn end(&self) -> i64 {
+        self.events
+            .last_key_value()
+            .map_or(0, |(offset, event)| match event {
+                Event::Data { last_offset, .. } => last_offset + 1,
+                Event::Marker { .. } => offset + 1,
+            })
+    }
+
     /// The epoch and sequence of a producer's next batch.
     fn next(&self, producer: ProducerId) -> (i16, i32) {
         let mut next = (0, 0);
@@ -112,7 +181,7 @@ impl Transactions {
     }
 
     /// Where the last stable offset must be.
-    fn last_stable(&self, log_start: i64, high_watermark: i64) -> i64 {
+    pub(crate) fn last_stable(&self, log_start: i64, high_watermark: i64) -> i64 {
         let (open, ended) = self.replay();
         let undecided = ended
             .iter()
@@ -126,7 +195,7 @@ impl Transactions {
     }
 
     /// The offsets whose records an aborted transaction wrote, and those of markers.
-    fn dropped(&self) -> BTreeSet<i64> {
+    pub(crate) fn dropped(&self) -> BTreeSet<i64> {
         let (_, ended) = self.replay();
         let mut dropped = BTreeSet::new();
         for (&offset, event) in &self.events {
@@ -155,19 +224,11 @@ impl Transactions {
 impl World {
     /// Appends a batch to a producer's transaction, which begins with it if it has none open.
     pub(crate) fn append_in_transaction(&mut self, producer: ProducerId, count: usize) -> Result<(), String> {
-        let (epoch, sequence) = self.transactions.next(producer);
-        let wanted = TransactionalBatch {
-            producer_id: producer,
-            producer_epoch: ProducerEpoch::new(epoch),
-            base_sequence: Sequence::new(sequence),
-            version: version(producer),
-        };
-        let is_open = self.transactions.replay().0.contains_key(&producer);
-        let (records, batch) = self.build_of_transaction(count, (producer, epoch, sequence));
+        let wanted = self.transactions.next_batch(producer);
+        let is_open = self.transactions.is_open(producer);
+        let (records, batch) = self.build_of_transaction(count, &wanted);
         let base = self.end();
-        self.deed(format!(
-            "append {count} at {base} in a transaction of {producer:?} {epoch}/{sequence}"
-        ));
+        self.deed(format!("append {count} at {base} in a transaction: {wanted:?}"));
         let story = self.story();
         let proof = match self.log().start_verification(&wanted) {
             Ok(proof) => proof,
@@ -183,13 +244,7 @@ impl World {
         }
         let end = base + count as i64;
         self.boundaries.push(end);
-        let event = Event::Data {
-            producer,
-            epoch,
-            last_sequence: sequence + count as i32 - 1,
-            last_offset: end - 1,
-        };
-        self.transactions.events.insert(base, event);
+        self.transactions.note_batch(base, &wanted, count);
         self.log()
             .append_proved(&batch, AppendOrigin::Client, &proof)
             .map(|_| ())
@@ -198,30 +253,9 @@ impl World {
 
     /// Writes the marker that ends a producer's transaction, or one more where it has none open.
     pub(crate) fn end_transaction(&mut self, producer: ProducerId, is_abort: bool) -> Result<(), String> {
-        let (epoch, _) = self.transactions.next(producer);
-        let is_open = self.transactions.replay().0.contains_key(&producer);
-        let epoch = match version(producer) {
-            TransactionVersion::V2 if is_open => epoch + 1,
-            _ => epoch,
-        };
+        let end = self.transactions.next_marker(producer, is_abort);
         let base = self.end();
-        self.deed(format!(
-            "end the transaction of {producer:?} {epoch} at {base}, abort: {is_abort}"
-        ));
-        let outcome = if is_abort {
-            TransactionOutcome::Abort
-        } else {
-            TransactionOutcome::Commit
-        };
-        let end = TransactionEnd {
-            producer_id: producer,
-            producer_epoch: ProducerEpoch::new(epoch),
-            version: version(producer),
-            marker: EndTransactionMarker {
-                outcome,
-                coordinator_epoch: 0,
-            },
-        };
+        self.deed(format!("at {base}: {end:?}"));
         let now = log_core::clock::Clock::now(self.clock.as_ref());
         let record = ModelRecord {
             timestamp: now.get(),
@@ -229,12 +263,7 @@ impl World {
         };
         self.records.insert(base, record);
         self.boundaries.push(base + 1);
-        let event = Event::Marker {
-            producer,
-            epoch,
-            is_abort,
-        };
-        self.transactions.events.insert(base, event);
+        self.transactions.note_marker(base, &end);
         let marker = end.to_batch(now, self.config.timestamp_type);
         self.log()
             .append_marker(&marker)
@@ -268,7 +297,11 @@ impl World {
                     patience: Patience::MayBlock,
                 })
                 .unwrap_or_else(|error| panic!("read at {next}: {error}\n{story}"));
-            let end = take_committed(&slice.records, &slice.aborted, next, &mut found);
+            let end = for_each_committed(&slice.records, &slice.aborted, |batch| {
+                let offsets = batch.header().base_offset.get()..=batch.header().last_offset().get();
+                found.extend(offsets.filter(|offset| next <= *offset));
+            });
+            let end = end.map_or(next, Offset::get);
             assert!(
                 next < end && end <= last_stable,
                 "{next}..{end} of {last_stable}\n{story}"
@@ -290,18 +323,18 @@ impl World {
 }
 
 /// Reads as Kafka's consumer does: aborted transactions begin at their first offsets and end with their markers.
-fn take_committed(
+/// Calls `take` with each batch that is left, and returns where the last batch ends.
+pub(crate) fn for_each_committed(
     records: &[u8],
     aborted: &[AbortedTransaction],
-    from: i64,
-    found: &mut BTreeSet<i64>,
-) -> i64 {
+    mut take: impl FnMut(&Batch<'_>),
+) -> Option<Offset> {
     let mut waiting: BTreeSet<(Offset, ProducerId)> = aborted
         .iter()
         .map(|one| (one.first_offset, one.producer_id))
         .collect();
     let mut active = BTreeSet::new();
-    let mut next = from;
+    let mut end = None;
     for batch in batches(records) {
         let Ok(batch) = batch else { break };
         let header = *batch.header();
@@ -311,7 +344,7 @@ fn take_committed(
             waiting.remove(&first);
             active.insert(first.1);
         }
-        next = header.next_offset().get();
+        end = Some(header.next_offset());
         if header.attributes.is_control() {
             let marker = EndTransactionMarker::in_batch(batch.bytes());
             if marker.is_some_and(|marker| marker.outcome == TransactionOutcome::Abort) {
@@ -322,10 +355,9 @@ fn take_committed(
         if header.attributes.is_transactional() && active.contains(&header.producer_id) {
             continue;
         }
-        let offsets = header.base_offset.get()..=header.last_offset().get();
-        found.extend(offsets.filter(|offset| from <= *offset));
+        take(&batch);
     }
-    next
+    end
 }
 
 /// An index that was damaged or lost behind the recovery's back is made again from the log when it is needed.

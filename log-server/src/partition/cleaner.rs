@@ -5,7 +5,7 @@
 //! | a topic is not compacted, or keeps itself short | left alone |
 //! | a topic stops being compacted, is deleted or reopened, or the broker stops | its cleaning ends, what was swapped in stays |
 //! | a batch cannot be read | the partition is *uncleanable*: told once, counted, left alone until a restart |
-//! | the disk fails, or is full | told, and tried again after the back-off |
+//! | the disk fails, or is full, or files are short | told, and tried again after the back-off |
 //!
 //! Driven by `LogCleaner::clean_dirtiest`, which a test calls without a thread.
 
@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log_core::cleaner::{CleanError, CleanerStats, Cleaning, Dirt, OffsetMap, Pace, Stopped};
+use log_core::fs::FsError;
 use log_core::log::ReadError;
 use log_core::log_manager::{CheckpointEntry, LogManager};
 use log_core::model::{Offset, TopicId, TopicPartition};
 use parking_lot::{Condvar, Mutex};
 
+use crate::partition::cleaning::Started;
 use crate::partition::housekeeping::Rounds;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
@@ -72,8 +74,9 @@ pub struct LogCleaner {
     /// Topics that keep themselves short.
     exempt: &'static [&'static str],
     throttle: IoThrottle,
-    /// Partitions that a thread is at, by life.
-    in_progress: Mutex<BTreeSet<(TopicPartition, TopicId)>>,
+    /// Partitions that a thread is at, by name: files have no other, and a cleaning may outlive its topic.
+    in_progress: Mutex<BTreeSet<TopicPartition>>,
+    /// By life: what is wrong goes with the files.
     uncleanable: Mutex<BTreeMap<(TopicPartition, TopicId), String>>,
     done: Mutex<CleanerReport>,
     is_stopping: AtomicBool,
@@ -174,7 +177,7 @@ impl LogCleaner {
     pub(crate) fn clean_all(&self) {
         let mut failed = BTreeSet::new();
         while !self.is_stopping() {
-            match self.clean_dirtiest(&failed) {
+            match self.clean_dirtiest(&mut failed) {
                 None | Some(Tried::Ended) => return,
                 Some(Tried::Cleaned) => {}
                 Some(Tried::Failed(partition)) => {
@@ -195,15 +198,19 @@ impl LogCleaner {
     }
 
     /// Cleans the log of which the largest share is dirty. `None` when there is none to clean.
-    fn clean_dirtiest(&self, except: &BTreeSet<TopicPartition>) -> Option<Tried> {
+    fn clean_dirtiest(&self, except: &mut BTreeSet<TopicPartition>) -> Option<Tried> {
         let (partition, dirt, _turn) = self.take_dirtiest(except)?;
         let began = Instant::now();
         let outcome = self.clean(&partition, &dirt);
         Some(self.note(&partition, outcome, began.elapsed()))
     }
 
-    /// Takes the dirtiest log, so that no other thread does. Those that were deleted are forgotten on the way.
-    fn take_dirtiest(&self, except: &BTreeSet<TopicPartition>) -> Option<(Arc<Partition>, Dirt, Turn<'_>)> {
+    /// Takes the dirtiest log, so that no other thread does. Those that were deleted are forgotten on the way, and those
+    /// whose files cannot be read at present are left for later.
+    pub(super) fn take_dirtiest(
+        &self,
+        except: &mut BTreeSet<TopicPartition>,
+    ) -> Option<(Arc<Partition>, Dirt, Turn<'_>)> {
         let mut in_progress = self.in_progress.lock();
         let mut dirtiest: Option<(Arc<Partition>, Dirt)> = None;
         let mut lives = BTreeSet::new();
@@ -212,13 +219,17 @@ impl LogCleaner {
             lives.insert(life.clone());
             let is_left = self.exempt.contains(&&*partition.name().topic)
                 || except.contains(partition.name())
-                || in_progress.contains(&life)
+                || in_progress.contains(partition.name())
                 || self.uncleanable.lock().contains_key(&life);
             if is_left {
                 return;
             }
             match partition.dirt(self.manager.cleaned_to(partition.name())) {
                 None => {}
+                Some(Err(CleanError::Storage(error))) => {
+                    put_off(partition, &error);
+                    except.insert(partition.name().clone());
+                }
                 Some(Err(error)) => self.give_up(partition, &error.to_string()),
                 Some(Ok(dirt)) => {
                     let is_dirtier = (dirtiest.as_ref()).is_none_or(|(_, most)| most.compare(&dirt).is_lt());
@@ -230,9 +241,9 @@ impl LogCleaner {
         });
         self.uncleanable.lock().retain(|life, _| lives.contains(life));
         let (partition, dirt) = dirtiest?;
-        let life = life_of(&partition);
-        in_progress.insert(life.clone());
-        let turn = Turn { cleaner: self, life };
+        let name = partition.name().clone();
+        in_progress.insert(name.clone());
+        let turn = Turn { cleaner: self, name };
         Some((partition, dirt, turn))
     }
 
@@ -249,6 +260,24 @@ impl LogCleaner {
                 });
             }
         };
+        let generation = started.generation;
+        let cleaned = self.write_anew(partition, started, recovery_point);
+        // Of files that went with their log, any failure may come.
+        cleaned.map_err(|error| {
+            if partition.may_be_cleaned(generation) {
+                error
+            } else {
+                CleanError::Stopped
+            }
+        })
+    }
+
+    fn write_anew(
+        &self,
+        partition: &Arc<Partition>,
+        started: Started,
+        recovery_point: Offset,
+    ) -> Result<CleanerStats, CleanError> {
         let settings = (self.settings)();
         let mut pace = CleanerPace {
             cleaner: self,
@@ -262,9 +291,9 @@ impl LogCleaner {
         let chunk = (settings.io_buffer_bytes / share).max(CHUNK_MIN);
         let mut cleaning = Cleaning::begin(started.log, map, chunk, &mut pace)?;
         while let Some(group) = cleaning.next_group(&mut pace)? {
-            if !partition.swap_in(group, recovery_point) {
+            if let Err(error) = partition.swap_in(group, recovery_point) {
                 cleaning.give_up();
-                return Err(CleanError::Stopped);
+                return Err(error);
             }
         }
         let entry = entry_of(partition, cleaning.end());
@@ -310,9 +339,12 @@ impl LogCleaner {
                 Tried::Cleaned
             }
             Err(CleanError::Stopped) if self.is_stopping() => Tried::Ended,
-            Err(CleanError::Stopped) => Tried::Failed(name.clone()),
+            Err(CleanError::Stopped) => {
+                tracing::info!(partition = %name, "compaction ended early: the log or its settings have changed");
+                Tried::Failed(name.clone())
+            }
             Err(CleanError::Storage(error)) => {
-                tracing::warn!(partition = %name, operation = "compact", %error, "tried again later");
+                put_off(partition, &error);
                 Tried::Failed(name.clone())
             }
             Err(error @ CleanError::Damaged { .. }) => {
@@ -333,6 +365,10 @@ impl LogCleaner {
     }
 }
 
+fn put_off(partition: &Partition, error: &FsError) {
+    tracing::warn!(partition = %partition.name(), operation = "compact", %error, "tried again later");
+}
+
 fn life_of(partition: &Partition) -> (TopicPartition, TopicId) {
     (partition.name().clone(), partition.topic_id())
 }
@@ -347,14 +383,14 @@ fn entry_of(partition: &Partition, offset: Offset) -> CheckpointEntry {
 
 /// A partition that a thread is at; others may have it when this is dropped.
 #[derive(Debug)]
-struct Turn<'a> {
+pub(super) struct Turn<'a> {
     cleaner: &'a LogCleaner,
-    life: (TopicPartition, TopicId),
+    name: TopicPartition,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.cleaner.in_progress.lock().remove(&self.life);
+        self.cleaner.in_progress.lock().remove(&self.name);
     }
 }
 

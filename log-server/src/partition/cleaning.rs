@@ -5,9 +5,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use log_core::cleaner::{CleanedGroup, Dirt, DirtError, LogToClean};
-use log_core::fs::FsError;
-use log_core::log::{ReadError, SwapDone};
+use log_core::cleaner::{CleanError, CleanedGroup, Dirt, LogToClean};
+use log_core::log::{ReadError, SwapDone, SwapError};
 use log_core::model::Offset;
 
 use crate::partition::partition::Partition;
@@ -21,26 +20,32 @@ pub(super) struct Started {
 
 impl Partition {
     /// How dirty the log is; `None` when it is not compacted, or cannot be at present. Blocks.
-    pub(super) fn dirt(&self, cleaned_to: Option<Offset>) -> Option<Result<Dirt, DirtError>> {
+    pub(super) fn dirt(&self, cleaned_to: Option<Offset>) -> Option<Result<Dirt, CleanError>> {
         let config = self.config();
         if !config.cleanup_policy.compact {
             return None;
         }
-        let view = {
+        let (view, generation) = {
             let mut writer = self.writer.lock();
+            let generation = writer.generation();
             let log = writer.log().ok().filter(|log| log.latch_reason().is_none())?;
             // The cleaner brings the recovery point to the disk before it begins.
-            log.cleaner_view(log.recovery_point())
+            (log.cleaner_view(log.recovery_point()), generation)
         };
-        Some(Dirt::of(&view, cleaned_to, &config, self.context.clock.now()))
+        let dirt = Dirt::of(&view, cleaned_to, &config, self.context.clock.now());
+        // Files that went with their topic say nothing.
+        self.may_be_cleaned(generation).then_some(dirt)
     }
 
     /// What a cleaning needs; `None` when there is no log. Blocks.
     pub(super) fn begin_cleaning(&self, dirt: &Dirt) -> Result<Option<Started>, ReadError> {
-        let mut writer = self.writer.lock_slow();
-        let generation = writer.generation();
-        let Ok(log) = writer.log() else { return Ok(None) };
-        let log = log.to_clean(dirt)?;
+        let (task, generation) = {
+            let mut writer = self.writer.lock_slow();
+            let generation = writer.generation();
+            let Ok(log) = writer.log() else { return Ok(None) };
+            (log.begin_cleaning(dirt), generation)
+        };
+        let log = task.run()?;
         Ok(Some(Started { log, generation }))
     }
 
@@ -49,15 +54,16 @@ impl Partition {
         self.config.load().cleanup_policy.compact && self.writer.lock().generation() == generation
     }
 
-    /// Puts a cleaned segment in its place. False when the log has changed there, or the disk failed: then the cleaning is
-    /// over. A panic on the way leaves the log half-way, and nobody uses it again. Blocks.
-    pub(super) fn swap_in(&self, group: CleanedGroup, recovery_point: Offset) -> bool {
+    /// Puts a cleaned segment in its place. After a failure the cleaning is over; a panic on the way leaves the log half-way,
+    /// and nobody uses it again. Blocks.
+    ///
+    /// # Errors
+    /// `Stopped` when the log has changed there, or is gone; otherwise the disk's.
+    pub(super) fn swap_in(&self, group: CleanedGroup, recovery_point: Offset) -> Result<(), CleanError> {
         let task = {
             let mut writer = self.writer.lock_slow();
-            let Ok(log) = writer.log() else { return false };
-            let Some(task) = log.begin_swap(group, recovery_point) else {
-                return false;
-            };
+            let log = writer.log().map_err(|_| CleanError::Stopped)?;
+            let task = log.begin_swap(group, recovery_point).ok_or(CleanError::Stopped)?;
             writer.begin_use();
             task
         };
@@ -66,22 +72,24 @@ impl Partition {
             self.set_aside(
                 "an exchange of cleaned segments panicked; restart the broker to recover the log from what is on the disk",
             );
-            false
+            Err(CleanError::Stopped)
         })
     }
 
-    /// Ends the use that a swap was; true when the segments have their places.
-    fn finish_swap(&self, result: Result<SwapDone, FsError>) -> bool {
+    /// Ends the use that a swap was.
+    fn finish_swap(&self, result: Result<SwapDone, SwapError>) -> Result<(), CleanError> {
         let mut writer = self.writer.lock_slow();
         // Without a log, it was set aside meanwhile, and nobody uses it again.
-        let outcome = writer.log().ok().map(|log| log.finish_swap(result));
-        let follow_up = match outcome {
-            Some(Err(_)) => self.note_latch(&mut writer),
-            Some(Ok(())) | None => FollowUp::default(),
+        let finished = writer.log().ok().map(|log| log.finish_swap(result));
+        let (outcome, follow_up) = match finished {
+            Some(Ok(())) => (Ok(()), FollowUp::default()),
+            Some(Err(SwapError::NotBegun(error))) => (Err(error), FollowUp::default()),
+            Some(Err(SwapError::Unknown(error))) => (Err(error.into()), self.note_latch(&mut writer)),
+            None => (Err(CleanError::Stopped), FollowUp::default()),
         };
         self.writer.end_use(&mut writer);
         drop(writer);
         self.follow_up(follow_up);
-        matches!(outcome, Some(Ok(())))
+        outcome
     }
 }

@@ -1,5 +1,6 @@
 //! The cleaner on partitions: who is cleaned, who is not, and what the disk may do meanwhile.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -27,19 +28,20 @@ fn compacted() -> LogConfig {
     }
 }
 
+const SETTINGS: CleanerSettings = CleanerSettings {
+    threads: 1,
+    dedupe_buffer_bytes: 1 << 20,
+    load_per_mille: 900,
+    io_buffer_bytes: 1 << 16,
+    io_bytes_per_second: None,
+    backoff: Duration::ZERO,
+};
+
 fn cleaner(storage: &Storage) -> Arc<LogCleaner> {
-    let settings = CleanerSettings {
-        threads: 1,
-        dedupe_buffer_bytes: 1 << 20,
-        load_per_mille: 900,
-        io_buffer_bytes: 1 << 16,
-        io_bytes_per_second: None,
-        backoff: Duration::ZERO,
-    };
     LogCleaner::new(
         Arc::clone(&storage.registry),
         Arc::clone(&storage.manager),
-        Box::new(move || settings),
+        Box::new(|| SETTINGS),
         &["tidy"],
     )
 }
@@ -226,6 +228,81 @@ fn a_full_disk_puts_a_cleaning_off() {
     storage.files.set_faults(FaultPlan::new());
     cleaner.clean_all();
     assert!(left(&partition).len() < 6);
+}
+
+/// One descriptor too few at the wrong moment, and a log refused everything, or was not compacted any more until a restart.
+#[test]
+fn a_shortage_of_files_puts_a_cleaning_off_and_nothing_else() {
+    let config = LogConfig {
+        max_compaction_lag_ms: 1 << 40,
+        ..compacted()
+    };
+    let image = {
+        let (storage, _partition) = filled(config.clone());
+        assert!(storage.registry.close_all());
+        storage.manager.mark_clean().unwrap();
+        storage.files
+    };
+    for nth in 1.. {
+        let (storage, partition) =
+            Storage::with_partition(&image.crash(CrashMode::SyncedOnly), config.clone());
+        let cleaner = cleaner(&storage);
+        let fault = FaultPlan::new().fail_once(FaultTarget::Open, nth, FaultKind::OutOfResources);
+        storage.files.set_faults(fault);
+        cleaner.clean_all();
+        storage.files.set_faults(FaultPlan::new());
+        let report = cleaner.report();
+        assert!(report.uncleanable.is_empty(), "the {nth}.: {report:?}");
+        assert!(
+            matches!(&*partition.condition(), Condition::Online(_)),
+            "the {nth}."
+        );
+        if report.cleanings == 1 {
+            assert!(10 < nth, "{nth}");
+            break;
+        }
+        cleaner.clean_all();
+        assert_eq!(cleaner.report().cleanings, 1);
+        assert!(left(&partition).len() < 6);
+    }
+}
+
+/// Without a limit to how long records may wait, nobody asks when they came.
+#[test]
+fn a_look_at_dirt_opens_no_file() {
+    let files = {
+        let (storage, _partition) = filled(compacted());
+        assert!(storage.registry.close_all());
+        storage.manager.mark_clean().unwrap();
+        storage.files
+    };
+    let (storage, partition) = Storage::with_partition(&files, compacted());
+    let fault = FaultPlan::new().fail_from(FaultTarget::Open, 1, FaultKind::OutOfResources);
+    storage.files.set_faults(fault);
+    let dirt = partition.dirt(None).unwrap().unwrap();
+    assert!(dirt.is_due(&compacted()), "{dirt:?}");
+}
+
+/// Files are known by their names: a thread that hung in a topic's former life removed what another wrote for the next.
+#[test]
+fn a_cleaning_that_outlives_its_topic_keeps_the_next_life_waiting() {
+    let (storage, former) = filled(compacted());
+    let cleaner = cleaner(&storage);
+    let taken = cleaner.take_dirtiest(&mut BTreeSet::new()).unwrap();
+    storage.registry.delete(former.topic_id()).unwrap();
+    storage.registry.remove_deleted();
+    storage
+        .registry
+        .create(&topic("events", 2, 1, compacted()))
+        .unwrap();
+    let next = storage.registry.get("events", 0).unwrap();
+    fill(&storage, &next);
+    cleaner.clean_all();
+    assert_eq!(cleaner.report().cleanings, 0);
+    drop(taken);
+    cleaner.clean_all();
+    assert_eq!(cleaner.report().cleanings, 1);
+    assert!(left(&next).len() < 6);
 }
 
 #[test]
