@@ -50,7 +50,7 @@ pub(crate) struct CleanerSettings {
     pub(crate) backoff: Duration,
 }
 
-/// Asked again before each cleaning, so that a change counts from the next one on.
+/// Asked again before each cleaning, so that a change counts from the next one on; for the pace, all the time.
 pub(crate) type SettingsSource = Box<dyn Fn() -> CleanerSettings + Send + Sync>;
 
 /// What the cleaner has done since the start.
@@ -283,7 +283,6 @@ impl LogCleaner {
             cleaner: self,
             partition,
             generation: started.generation,
-            bytes_per_second: settings.io_bytes_per_second,
             unpaid: 0,
         };
         let share = u64::try_from(settings.threads).unwrap_or(1).max(1);
@@ -399,7 +398,6 @@ struct CleanerPace<'a> {
     cleaner: &'a LogCleaner,
     partition: &'a Partition,
     generation: u64,
-    bytes_per_second: Option<u64>,
     /// Bytes that were not waited for yet.
     unpaid: u64,
 }
@@ -412,12 +410,14 @@ impl Pace for CleanerPace<'_> {
         }
         let bytes = std::mem::take(&mut self.unpaid);
         let throttle = &self.cleaner.throttle;
-        let until = throttle.take(bytes, self.bytes_per_second, Instant::now());
+        // Asked again and again: who changes it means the cleaning that is under way.
+        let rate = || (self.cleaner.settings)().io_bytes_per_second;
+        let taken = throttle.take(bytes, rate(), Instant::now());
         loop {
             if self.cleaner.is_stopping() || !self.partition.may_be_cleaned(self.generation) {
                 return Err(Stopped);
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = throttle.time_to(taken, rate(), Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
@@ -430,27 +430,66 @@ impl Pace for CleanerPace<'_> {
     }
 }
 
-/// Keeps all threads together below so many bytes per second.
+/// Keeps all threads together below so many bytes per second, whatever that is at the moment.
 #[derive(Debug, Default)]
 struct IoThrottle {
-    /// When everything that was taken so far may have been read and written.
-    paid_until: Mutex<Option<Instant>>,
+    account: Mutex<IoAccount>,
+}
+
+/// Bytes are paid with time.
+#[derive(Debug, Default)]
+struct IoAccount {
+    /// Bytes since the start.
+    taken: u64,
+    /// How many of them are paid.
+    paid: u64,
+    /// Up to when time was spent on that.
+    settled: Option<Instant>,
 }
 
 impl IoThrottle {
-    /// Takes so many bytes at `now`; the caller goes on at the moment that is returned.
-    fn take(&self, bytes: u64, bytes_per_second: Option<u64>, now: Instant) -> Instant {
-        let Some(rate) = bytes_per_second else {
-            return now;
-        };
-        let micros = u128::from(bytes) * 1_000_000 / u128::from(rate.max(1));
-        let takes = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
-        let mut paid_until = self.paid_until.lock();
-        // What was not used up is not saved: a pause must not be followed by a burst.
-        let until = paid_until.map_or(now, |until| until.max(now)) + takes;
-        *paid_until = Some(until);
-        until
+    /// Takes so many bytes at `now`. The caller goes on when everything up to the count that is returned is paid.
+    fn take(&self, bytes: u64, rate: Option<u64>, now: Instant) -> u64 {
+        let mut account = self.account.lock();
+        account.settle(rate, now);
+        account.taken = account.taken.saturating_add(bytes);
+        account.taken
     }
+
+    /// How long it takes until everything up to `taken` is paid, if the rate stays.
+    fn time_to(&self, taken: u64, rate: Option<u64>, now: Instant) -> Duration {
+        let mut account = self.account.lock();
+        account.settle(rate, now);
+        let left = taken.saturating_sub(account.paid);
+        rate.map_or(Duration::ZERO, |rate| time_of(left, rate))
+    }
+}
+
+impl IoAccount {
+    /// Pays with the time since the last look, at the rate of today.
+    fn settle(&mut self, rate: Option<u64>, now: Instant) {
+        let since = self.settled.map_or(now, |settled| settled.min(now));
+        let due = self.taken.saturating_sub(self.paid);
+        let affordable = rate.map_or(due, |rate| bytes_in(now.saturating_duration_since(since), rate));
+        self.paid = self.paid.saturating_add(affordable.min(due));
+        self.settled = match rate {
+            // The rest of a byte's time is kept.
+            Some(rate) if affordable < due => since.checked_add(time_of(affordable, rate)),
+            // A pause is not saved: it must not be followed by a burst.
+            _ => Some(now),
+        };
+    }
+}
+
+const MICROS: u128 = 1_000_000;
+
+fn bytes_in(time: Duration, rate: u64) -> u64 {
+    u64::try_from(time.as_micros().saturating_mul(u128::from(rate)) / MICROS).unwrap_or(u64::MAX)
+}
+
+fn time_of(bytes: u64, rate: u64) -> Duration {
+    let micros = (u128::from(bytes) * MICROS).div_ceil(u128::from(rate.max(1)));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -461,11 +500,35 @@ mod tests {
     fn the_throttle_spreads_bytes_over_time() {
         let throttle = IoThrottle::default();
         let start = Instant::now();
-        let slow = |bytes, now| throttle.take(bytes, Some(1000), now);
-        assert_eq!(slow(500, start), start + Duration::from_millis(500));
-        assert_eq!(slow(250, start), start + Duration::from_millis(750));
-        let later = start + Duration::from_secs(9);
-        assert_eq!(slow(1000, later), later + Duration::from_secs(1));
-        assert_eq!(throttle.take(u64::MAX, None, start), start);
+        let at = |ms| start + Duration::from_millis(ms);
+        let (rate, ms) = (Some(1000), Duration::from_millis);
+        let first = throttle.take(500, rate, start);
+        let second = throttle.take(250, rate, start);
+        assert_eq!(throttle.time_to(first, rate, start), ms(500));
+        assert_eq!(throttle.time_to(second, rate, start), ms(750));
+        assert_eq!(throttle.time_to(first, rate, at(500)), ms(0));
+        assert_eq!(throttle.time_to(second, rate, at(500)), ms(250));
+        let third = throttle.take(1000, rate, at(9000));
+        assert_eq!(
+            throttle.time_to(third, rate, at(9000)),
+            ms(1000),
+            "no burst after a pause"
+        );
+        let looks = (9000..9999).find(|now| throttle.time_to(third, rate, at(*now)).is_zero());
+        assert_eq!(looks, None, "looking often pays nothing");
+        assert_eq!(throttle.time_to(third, rate, at(10_000)), ms(0));
+    }
+
+    /// Bytes that were taken at a low rate held a cleaning up for days after the rate was raised.
+    #[test]
+    fn another_rate_counts_for_what_was_taken_before() {
+        let throttle = IoThrottle::default();
+        let start = Instant::now();
+        let taken = throttle.take(1_000_000, Some(1), start);
+        let left = |rate, now| throttle.time_to(taken, rate, start + Duration::from_secs(now));
+        assert_eq!(left(Some(1), 1).as_secs(), 999_999);
+        assert_eq!(left(Some(1_000_000), 1), Duration::from_micros(999_999));
+        assert_eq!(left(Some(1000), 1).as_secs(), 999);
+        assert_eq!(left(None, 1), Duration::ZERO);
     }
 }

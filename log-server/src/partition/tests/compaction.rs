@@ -1,6 +1,7 @@
 //! The cleaner on partitions: who is cleaned, who is not, and what the disk may do meanwhile.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use log_core::fs::mem::crash::CrashMode;
 use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 
 use super::*;
-use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner};
+use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner, SettingsSource};
 use crate::partition::partition::Condition;
 
 /// Longer than any healthy run.
@@ -38,10 +39,14 @@ const SETTINGS: CleanerSettings = CleanerSettings {
 };
 
 fn cleaner(storage: &Storage) -> Arc<LogCleaner> {
+    cleaner_with(storage, Box::new(|| SETTINGS))
+}
+
+fn cleaner_with(storage: &Storage, settings: SettingsSource) -> Arc<LogCleaner> {
     LogCleaner::new(
         Arc::clone(&storage.registry),
         Arc::clone(&storage.manager),
-        Box::new(|| SETTINGS),
+        settings,
         &["tidy"],
     )
 }
@@ -303,6 +308,29 @@ fn a_cleaning_that_outlives_its_topic_keeps_the_next_life_waiting() {
     cleaner.clean_all();
     assert_eq!(cleaner.report().cleanings, 1);
     assert!(left(&next).len() < 6);
+}
+
+/// At a byte a second, the cleaning for which the limit was raised would have gone on waiting for days.
+#[test]
+fn a_changed_limit_counts_for_the_cleaning_under_way() {
+    let config = LogConfig {
+        segment_bytes_max: 50_000,
+        ..compacted()
+    };
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), config);
+    let large = "v".repeat(40_000);
+    for number in 0..20 {
+        append(&partition, &[&format!("{large}-{number}")], Acks::Leader);
+        storage.work();
+    }
+    let asked = AtomicUsize::new(0);
+    let settings = move || CleanerSettings {
+        io_bytes_per_second: (asked.fetch_add(1, Ordering::Relaxed) < 4).then_some(1),
+        ..SETTINGS
+    };
+    let cleaner = cleaner_with(&storage, Box::new(settings));
+    cleaner.clean_all();
+    assert_eq!(cleaner.report().cleanings, 1);
 }
 
 #[test]
