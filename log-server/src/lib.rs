@@ -30,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod coordinator;
+mod entity_tag;
 pub mod http;
 pub mod kafka;
 pub mod logging;

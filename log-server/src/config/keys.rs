@@ -314,6 +314,8 @@ broker_keys! {
         /// `/etc/hosts`. Where the port listens on a loopback address, or this is set, requests to other names are refused, so that no web page can
         /// reach the broker under a name of its own.
         http_hosts: Vec<String> = "http-hosts", List, Rule::Any, Some("");
+        /// Other sites whose web pages may use the API (CORS), such as `https://app.example`. None by default: whoever may ask may do everything.
+        http_cors_origins: Vec<String> = "http-cors-origins", List, Rule::Origins, Some("");
         /// Connections at once; one more is told so and closed.
         http_max_connections: usize = "http-max-connections", Int, Rule::AtLeast(1), Some("4096");
         /// The largest body that is read whole, and the longest line of a stream. A stream may have any number of lines.

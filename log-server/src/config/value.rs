@@ -76,6 +76,8 @@ pub enum Rule {
     ListOf(&'static [&'static str]),
     /// `partition:broker` pairs, or `*` for all.
     ReplicaList,
+    /// Origins of web pages: scheme and host, with a port if it is not the scheme's own.
+    Origins,
     /// `host:port`; port 0 lets the system choose.
     Address,
 }
@@ -92,6 +94,7 @@ impl fmt::Display for Rule {
             Self::OneOf(words) => formatter.write_str(&words.join(", ")),
             Self::ListOf(words) => write!(formatter, "any of {}", words.join(", ")),
             Self::ReplicaList => formatter.write_str("partition:broker pairs or *"),
+            Self::Origins => formatter.write_str("origins such as https://app.example"),
             Self::Address => formatter.write_str("host:port"),
         }
     }
@@ -255,6 +258,10 @@ fn list(rule: Rule, text: &str) -> Result<String, String> {
         Rule::ReplicaList if text != "*" && !parts.iter().all(|part| is_replica(part)) => {
             Err("expected partition:broker,partition:broker,… or *".to_owned())
         }
+        Rule::Origins => match parts.iter().find(|part| !is_origin(part)) {
+            Some(part) => Err(format!("{part:?} is no origin such as https://app.example")),
+            None => Ok(parts.join(",")),
+        },
         _ => Ok(parts.join(",")),
     }
 }
@@ -267,6 +274,18 @@ pub fn split_list(text: &str) -> Vec<&str> {
     } else {
         text.split(',').map(str::trim).collect()
     }
+}
+
+/// As browsers spell it: in lower case, and nothing behind the host and port.
+fn is_origin(text: &str) -> bool {
+    let host = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    host.is_some_and(|host| {
+        let is_fit =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:[]".contains(&byte);
+        !host.is_empty() && host.bytes().all(is_fit)
+    })
 }
 
 fn is_replica(text: &str) -> bool {
@@ -296,6 +315,12 @@ mod tests {
             (Kind::List, policies, "compact , delete,compact", "compact,delete"),
             (Kind::List, policies, " ", ""),
             (Kind::List, Rule::ReplicaList, "0:1, 1:1", "0:1,1:1"),
+            (
+                Kind::List,
+                Rule::Origins,
+                "https://a.example, http://localhost:3000",
+                "https://a.example,http://localhost:3000",
+            ),
             (Kind::String, Rule::OneOf(&["a", "b"]), " b ", "b"),
             (Kind::String, Rule::Address, "[::1]:9092", "[::1]:9092"),
             (Kind::String, Rule::Address, "localhost:0", "localhost:0"),

@@ -12,6 +12,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use crate::entity_tag::EntityTag;
+
 /// What a page of the console may do.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -61,14 +63,7 @@ const ASSETS: &[Asset] = assets! {
 };
 
 /// What a browser that has a file is to compare with: all files together, because one of an older program does not fit the others.
-static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let mut hash = crc32fast::Hasher::new();
-    for asset in ASSETS {
-        hash.update(asset.bytes);
-    }
-    let tag = format!("\"{}-{:08x}\"", env!("CARGO_PKG_VERSION"), hash.finalize());
-    HeaderValue::try_from(tag).expect("digits and letters")
-});
+static TAG: LazyLock<EntityTag> = LazyLock::new(|| EntityTag::of(ASSETS.iter().map(|asset| asset.bytes)));
 
 /// The routes of the console.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
@@ -86,7 +81,7 @@ fn answer(path: &str, asked: &HeaderMap) -> Response {
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type(path))),
-        (header::ETAG, TAG.clone()),
+        (header::ETAG, TAG.value()),
         // "Ask whether it is still so": a browser must not put files of two releases together.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
@@ -96,7 +91,7 @@ fn answer(path: &str, asked: &HeaderMap) -> Response {
         ),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    if asked.get(header::IF_NONE_MATCH) == Some(&*TAG) {
+    if TAG.is_known(asked) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     (headers, asset.bytes).into_response()

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use crate::http::encoding::{Encoding, Unpacking};
 use crate::http::memory::Held;
 use crate::http::object::Object;
 use crate::http::problem::{Code, Problem};
@@ -21,31 +22,50 @@ const EXPANSION: usize = 2;
 /// A document that says what is to be done and has no records. One that names all partitions of a broker has a tenth of it.
 const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 
-/// The pieces of a body, as they come.
-#[derive(Debug)]
+/// The pieces of a body, as they come, and as they were before they were compressed.
 pub(crate) struct BodyReader {
-    stream: BodyDataStream,
+    source: Source,
     silence_max: Duration,
 }
 
+enum Source {
+    Plain(BodyDataStream),
+    Packed(Unpacking),
+}
+
 impl BodyReader {
-    pub(crate) fn new(services: &Services, body: Body) -> Self {
-        Self {
-            stream: body.into_data_stream(),
+    pub(crate) fn new(services: &Services, headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        let stream = body.into_data_stream();
+        let source = match Encoding::of(headers)? {
+            None => Source::Plain(stream),
+            Some(encoding) => Source::Packed(Unpacking::new(encoding, stream, &services.memory)?),
+        };
+        Ok(Self {
+            source,
             silence_max: services.config.http_read_timeout,
-        }
+        })
     }
 
     /// The next piece, or `None` at the end. A call that is given up loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        match timeout(self.silence_max, self.stream.next()).await {
-            Ok(None) => Ok(None),
-            Ok(Some(Ok(piece))) => Ok(Some(piece)),
-            Ok(Some(Err(error))) => Err(Problem::invalid(format!("the body ended early: {error}"))),
+        match timeout(self.silence_max, self.source.next()).await {
+            Ok(piece) => piece.transpose(),
             Err(_) => {
                 let text = format!("nothing came for {} ms", self.silence_max.as_millis());
                 Err(Problem::new(Code::TimedOutReading, text))
             }
+        }
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
+        match self {
+            Self::Plain(stream) => {
+                let piece = stream.next().await?;
+                Some(piece.map_err(|error| Problem::invalid(format!("the body ended early: {error}"))))
+            }
+            Self::Packed(unpacking) => unpacking.next().await,
         }
     }
 }
@@ -96,7 +116,7 @@ async fn read_up_to(
     }
     let mut held = Held::default();
     let mut bytes = Vec::new();
-    let mut reader = BodyReader::new(services, body);
+    let mut reader = BodyReader::new(services, headers, body)?;
     while let Some(piece) = reader.next().await? {
         if limit - bytes.len() < piece.len() {
             return Err(too_large());

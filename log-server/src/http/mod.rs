@@ -7,8 +7,11 @@
 //! |---|---|
 //! | `body` | bodies of requests: size, silence, memory |
 //! | `cluster` | the broker and its data directory |
+//! | `compression` | answers that are sent compressed |
 //! | `configs` | settings, shown and changed |
+//! | `cors` | pages of other sites that may ask |
 //! | `cursor` | a place in a partition from which records are read on |
+//! | `encoding` | bodies of requests that come compressed |
 //! | `error` | errors become problems |
 //! | `fetch` | records from an offset or a time on |
 //! | `follow` | records as they come |
@@ -36,8 +39,11 @@
 
 pub(crate) mod body;
 mod cluster;
+mod compression;
 mod configs;
+mod cors;
 pub(crate) mod cursor;
+mod encoding;
 mod error;
 mod fetch;
 mod follow;
@@ -79,11 +85,12 @@ use sites::Sites;
 pub async fn serve(listener: TcpListener, services: Services) -> io::Result<()> {
     let (config, shutdown) = (Arc::clone(&services.config), services.shutdown.clone());
     let front = Arc::clone(&services.sources.front);
+    let memory = services.memory.clone();
     let router = routes::watching(&services.sources)
         .merge(console::routes())
         .merge(routes::api(Arc::new(services)));
     let sites = Sites::new(&config, listener.local_addr()?);
-    let router = routes::complete(router, &front, sites);
+    let router = routes::complete(router, &front, sites, memory);
     server::serve(listener, router, front, config, shutdown).await
 }
 

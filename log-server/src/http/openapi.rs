@@ -1,14 +1,30 @@
 //! `GET /openapi.json`: the API as tools read it. The document is a file beside this one; a test holds it to the routes, and another to the
 //! codes of problems.
 
-use axum::http::header::CONTENT_TYPE;
+use std::sync::LazyLock;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+
+use crate::entity_tag::EntityTag;
 
 const DOCUMENT: &str = include_str!("openapi.json");
 
-/// The document.
-pub(crate) async fn document() -> Response {
-    ([(CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
+static TAG: LazyLock<EntityTag> = LazyLock::new(|| EntityTag::of([DOCUMENT.as_bytes()]));
+
+/// The document, unless the client has it.
+pub(crate) async fn document(asked: HeaderMap) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (ETAG, TAG.value()),
+        // "Ask whether it is still so": another program may stand at this address tomorrow.
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    if TAG.is_known(&asked) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, DOCUMENT).into_response()
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ use super::services::{Services, Sources};
 use super::sites::Sites;
 use super::stats::MetricsSource;
 use super::{
-    cluster, configs, fetch, follow, group_offsets, groups, health, openapi, partitions, produce, sites,
-    stats, timing, topic_offsets, topics,
+    cluster, compression, configs, cors, fetch, follow, group_offsets, groups, health, openapi, partitions,
+    produce, sites, stats, timing, topic_offsets, topics,
 };
+use crate::http::memory::BodyMemory;
 use crate::http::problem::{Code, Problem};
 use crate::metrics::http_front::HttpMetrics;
 
@@ -112,11 +113,17 @@ pub(super) fn watching(sources: &Sources) -> Router {
         .merge(router(metrics_routes(), Arc::clone(&sources.metrics)))
 }
 
-/// Routes, with what stands around all of them.
-pub(super) fn complete(routes: Router, front: &Arc<HttpMetrics>, sites: Sites) -> Router {
-    routes
+/// Routes, with what stands around all of them. A request goes through it from the last line up.
+pub(super) fn complete(routes: Router, front: &Arc<HttpMetrics>, sites: Sites, memory: BodyMemory) -> Router {
+    let mut routes = routes
         .fallback(not_found)
-        .layer(from_fn(refuse_in_our_words))
+        .layer(from_fn_with_state(memory, compression::pay))
+        .layer(compression::layer())
+        .layer(from_fn(refuse_in_our_words));
+    if !sites.origins().is_empty() {
+        routes = routes.layer(cors::layer(sites.origins()));
+    }
+    routes
         .layer(from_fn_with_state(Arc::new(sites), sites::refuse_foreign))
         .layer(from_fn_with_state(Arc::clone(front), timing::time))
 }

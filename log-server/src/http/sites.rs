@@ -8,7 +8,7 @@
 //! | the request | is answered if |
 //! |---|---|
 //! | names a `Host`, and the port listens on the loopback address or `http-hosts` is set | that is `localhost`, an IP address, or one of `http-hosts` |
-//! | has an `Origin` | it is the host that is asked, or one of `http-hosts` |
+//! | has an `Origin` | it is the host that is asked, one of `http-hosts`, or one of `http-cors-origins` |
 //! | has neither | always: no browser asks like that |
 //!
 //! What is answered is never taken for a script or a style (`nosniff`), and no other site's page may show it.
@@ -34,6 +34,8 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 pub(super) struct Sites {
     /// The broker's other names, with a port or for any.
     names: Vec<String>,
+    /// Other sites whose pages may ask.
+    origins: Vec<String>,
     checks_host: bool,
 }
 
@@ -41,8 +43,13 @@ impl Sites {
     pub(super) fn new(config: &BrokerConfig, listener: SocketAddr) -> Self {
         Self {
             names: config.http_hosts.clone(),
+            origins: config.http_cors_origins.clone(),
             checks_host: listener.ip().is_loopback() || !config.http_hosts.is_empty(),
         }
+    }
+
+    pub(super) fn origins(&self) -> &[String] {
+        &self.origins
     }
 
     /// Why a request is not answered.
@@ -67,10 +74,14 @@ impl Sites {
         let is_same = |site: &[u8]| asked.is_some_and(|asked| site.eq_ignore_ascii_case(asked));
         let is_known =
             site.is_some_and(|site| is_same(site) || authority(site).is_some_and(|host| self.is_ours(&host)));
-        if is_known {
+        let is_allowed = |allowed: &String| allowed.as_bytes() == origin;
+        if is_known || self.origins.iter().any(is_allowed) {
             return None;
         }
-        let text = format!("pages of {:?} may not ask this broker", shown(origin));
+        let text = format!(
+            "pages of {:?} may not ask this broker: http-cors-origins lists those that may",
+            shown(origin)
+        );
         Some(Problem::new(Code::ForeignSite, text))
     }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::health::{Health, HealthSource, PartitionCounts, Readiness, ShardStates, Status};
+use super::memory::BodyMemory;
 use super::services::Sources;
 use super::stats::MetricsSource;
 use super::stats::{LagHistory, Lags, Stats};
@@ -133,7 +134,12 @@ async fn health_is_served_and_the_rest_is_refused() {
     let front = Arc::clone(&sources.front);
     let config = Arc::new(BrokerConfig::default());
     let sites = Sites::new(&config, address);
-    let router = routes::complete(routes::watching(&sources), &front, sites);
+    let router = routes::complete(
+        routes::watching(&sources),
+        &front,
+        sites,
+        BodyMemory::new(1 << 20),
+    );
     let server = server::serve(listener, router, Arc::clone(&front), config, shutdown.signal());
     let server = tokio::spawn(server);
 

@@ -1,14 +1,16 @@
-//! The examples of docs/HTTP.md, run by a shell as they stand there, one after the other, against a fresh broker; only the address is another.
+//! The examples of docs/HTTP.md, and those of the README that speak HTTP, run by a shell as they stand there, one after the other, against a fresh broker; only the address is another.
 //!
 //! A block of `sh` is an example; a block of `json` or `text` right behind it is its answer. What differs from run to run (times, sizes, ids) is
 //! compared by its type alone.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use log_server::config::keys::BrokerConfig;
 use serde_json::Value;
 
+use crate::client::create_topic;
 use crate::{config, start};
 
 const ADDRESS: &str = "API=http://localhost:8080/v1";
@@ -146,6 +148,72 @@ async fn the_examples_of_the_page_are_true() {
             Some((_, expected)) => assert_eq!(lasting(expected), lasting(&found), "{place}"),
         }
     }
+    broker.stop().await;
+}
+
+/// A line that follows has no end: it must say something, and is ended then.
+fn run_follower(address: SocketAddr, line: &str, write: &str) {
+    let script = format!("API=http://{address}/v1\nexec {line}");
+    let mut follower = Command::new("bash")
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bash runs the examples");
+    let output = BufReader::new(follower.stdout.take().unwrap());
+    let said = std::thread::spawn(move || output.lines().any(|line| line.unwrap().starts_with("data: ")));
+    // It follows from the moment on at which the broker heard of it.
+    while !said.is_finished() {
+        run(address, write);
+    }
+    assert!(said.join().unwrap(), "{line} said nothing");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lines_of_the_readme_do_what_they_say() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(config(directory.path())).await;
+    let address = broker.http_address();
+    create_topic(address, "greetings", 1).await;
+    let events = directory.path().join("events.ndjson");
+    std::fs::write(&events, "{\"value\": 1}\n{\"value\": 2}\n").unwrap();
+    let examples = examples(&page);
+    let script = &examples
+        .iter()
+        .find(|example| example.script.starts_with("API="))
+        .unwrap()
+        .script;
+    assert!(script.starts_with("API=http://127.0.0.1:8080/v1\n"));
+    let lines: Vec<String> = script.lines().skip(1).map(str::to_owned).collect();
+    assert_eq!(lines.len(), 5, "the README has other lines now");
+    let at_home = format!("cd {}", directory.path().display());
+    let answers = tokio::task::spawn_blocking(move || {
+        let mut answers = Vec::new();
+        for line in &lines {
+            if line.starts_with("curl -N ") {
+                run_follower(address, line, lines.first().unwrap());
+            } else {
+                answers.push(run(address, &format!("{at_home}\n{line}")));
+            }
+        }
+        answers
+    })
+    .await
+    .unwrap();
+    let documents: Vec<Value> = answers.iter().flat_map(|answer| documents(answer)).collect();
+    assert_eq!(documents[0]["records"][0]["partition"], 0);
+    assert_eq!(
+        documents[1]["records"][0]["value_json"],
+        serde_json::json!({"hello": "world"})
+    );
+    assert_eq!(documents[2]["records"][0]["key"], "ada");
+    assert_eq!(
+        (&documents[3]["done"], &documents[3]["records"]),
+        (&Value::from(true), &Value::from(2))
+    );
     broker.stop().await;
 }
 

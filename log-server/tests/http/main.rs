@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`client`] | speaks HTTP by hand, so that nothing is repaired on the way |
 //! | [`document`] | the examples of docs/HTTP.md are true |
+//! | [`encodings`] | bodies come and go compressed, allowed sites may ask, known documents are not sent again |
 //! | [`follow`] | followers miss nothing and get nothing twice |
 //! | [`groups`] | groups are shown, reset and deleted |
 //! | [`hostile`] | what is not a request is refused clearly, and costs little |
@@ -21,6 +22,7 @@
 
 mod client;
 mod document;
+mod encodings;
 mod follow;
 mod groups;
 mod hostile;

@@ -301,13 +301,15 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         row("ready_file", &[]),
         row("banner", &["logging"]),
         // Files for browsers; they know the API by its addresses alone.
-        row("console", &[]),
+        row("console", &["entity_tag"]),
+        row("entity_tag", &[]),
         row(
             "http",
             &[
                 "config",
                 "console",
                 "coordinator",
+                "entity_tag",
                 "metadata",
                 "metrics",
                 "partition",

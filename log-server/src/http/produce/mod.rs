@@ -153,7 +153,7 @@ pub(crate) async fn produce(
             target.write_json(body).await
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            stream::write(target, parameters.on_error, body).await
+            stream::write(target, parameters.on_error, &headers, body).await
         }
         _ if is_raw => {
             let body = read_whole(&services, &headers, body).await?;

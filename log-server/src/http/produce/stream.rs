@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes};
@@ -48,12 +49,13 @@ const OUTPUT_MAX: usize = 64;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Writes the lines of a body.
-pub(super) async fn write(target: Target, on_error: OnError, body: Body) -> Answer {
+pub(super) async fn write(target: Target, on_error: OnError, headers: &HeaderMap, body: Body) -> Answer {
     if target.key.is_some() {
         let text = "a stream needs no Idempotency-Key: its answer says how many lines need not come again";
         return Err(Problem::invalid(text));
     }
-    let mut lines = Lines::new(target, on_error, body);
+    let reader = BodyReader::new(&target.services, headers, body)?;
+    let mut lines = Lines::new(target, on_error, reader);
     // Until something was appended, a refusal can still be the answer's status.
     while !lines.has_appended && lines.ended.is_none() && lines.output.is_empty() {
         lines.step().await;
@@ -125,10 +127,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(target: Target, on_error: OnError, body: Body) -> Self {
+    fn new(target: Target, on_error: OnError, reader: BodyReader) -> Self {
         let window = Batches::new(&target.services, &target.topic);
         Self {
-            reader: BodyReader::new(&target.services, body),
+            reader,
             shutdown: target.services.shutdown.clone(),
             target,
             on_error,

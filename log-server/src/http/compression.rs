@@ -1,0 +1,70 @@
+//! Answers that are sent compressed, to clients that accept gzip or zstd.
+//!
+//! Only text whose length is known, and which is long enough to gain by it: streams would have to be flushed record by record, and would
+//! keep an encoder for as long as they last. An encoder pays for its memory as bodies do; where there is none, the answer is sent as it is.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use axum::http::{Extensions, HeaderMap, StatusCode, Version};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::StreamExt;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::Predicate;
+
+use crate::http::memory::{BodyMemory, Held};
+
+/// Below it the head is as long as what is saved.
+const BYTES_LEAST: u64 = 1024;
+/// What an encoder takes at the fastest level, of zstd, which takes more.
+const ENCODER_BYTES: usize = 1 << 20;
+
+/// On an answer that has paid for an encoder.
+#[derive(Debug, Clone, Copy)]
+struct HasPaid;
+
+/// Compresses what [`pay`] has marked.
+pub(super) fn layer() -> CompressionLayer<impl Predicate> {
+    let has_paid = |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
+        extensions.get::<HasPaid>().is_some()
+    };
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(has_paid)
+}
+
+/// Pays for the encoder of an answer that is to be compressed. It stands inside of the layer, so that nothing is paid while the answer is waited for.
+pub(super) async fn pay(State(memory): State<BodyMemory>, request: Request, next: Next) -> Response {
+    let accepts = request.headers().contains_key(ACCEPT_ENCODING);
+    let response = next.run(request).await;
+    if !accepts || !is_worth_it(&response) {
+        return response;
+    }
+    let mut held = Held::default();
+    if memory.grow(&mut held, ENCODER_BYTES).is_err() {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    parts.extensions.insert(HasPaid);
+    // The encoder keeps the body until its own last byte is out.
+    let body = body.into_data_stream().map(move |piece| {
+        let _paid = &held;
+        piece
+    });
+    Response::from_parts(parts, Body::from_stream(body))
+}
+
+fn is_worth_it(response: &Response) -> bool {
+    let length = axum::body::HttpBody::size_hint(response.body()).exact();
+    let kind = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    BYTES_LEAST <= length.unwrap_or(0) && kind.is_some_and(is_text)
+}
+
+fn is_text(kind: &str) -> bool {
+    kind.starts_with("text/") || kind.contains("json") || kind.contains("svg")
+}
