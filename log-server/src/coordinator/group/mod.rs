@@ -6,6 +6,7 @@ pub mod admin;
 pub mod classic;
 pub mod consumer;
 pub mod context;
+mod embedded;
 pub mod error;
 pub mod group;
 pub mod offsets;

@@ -3,7 +3,7 @@
 //! One deadline for each key; setting it again moves it. Deadlines are on the steady clock: whoever sets the time of day neither
 //! ends sessions nor makes them last.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
@@ -51,7 +51,35 @@ pub struct TimerKey {
 pub struct Timers {
     deadlines: HashMap<TimerKey, SteadyMs>,
     order: BTreeSet<(SteadyMs, TimerKey)>,
-    pending_joins: usize,
+    pending_joins: Arrivals,
+}
+
+/// Keys in the order in which they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Arrivals {
+    by_number: BTreeMap<u64, TimerKey>,
+    numbers: HashMap<TimerKey, u64>,
+    last: u64,
+}
+
+impl Arrivals {
+    fn add(&mut self, key: TimerKey) {
+        self.last += 1;
+        self.numbers.insert(key.clone(), self.last);
+        self.by_number.insert(self.last, key);
+    }
+
+    fn remove(&mut self, key: &TimerKey) {
+        if let Some(number) = self.numbers.remove(key) {
+            self.by_number.remove(&number);
+        }
+    }
+
+    fn pop_first(&mut self) -> Option<TimerKey> {
+        let (_, key) = self.by_number.pop_first()?;
+        self.numbers.remove(&key);
+        Some(key)
+    }
 }
 
 impl Timers {
@@ -60,7 +88,7 @@ impl Timers {
         if let Some(before) = self.deadlines.insert(key.clone(), deadline) {
             self.order.remove(&(before, key.clone()));
         } else if key.kind == TimerKind::ClassicPendingJoin {
-            self.pending_joins += 1;
+            self.pending_joins.add(key.clone());
         }
         self.order.insert((deadline, key));
     }
@@ -69,7 +97,7 @@ impl Timers {
     pub fn cancel(&mut self, key: &TimerKey) {
         if let Some(before) = self.deadlines.remove(key) {
             self.order.remove(&(before, key.clone()));
-            self.uncount(key);
+            self.pending_joins.remove(key);
         }
     }
 
@@ -93,27 +121,28 @@ impl Timers {
         }
         let (_, key) = self.order.pop_first()?;
         self.deadlines.remove(&key);
-        self.uncount(&key);
+        self.pending_joins.remove(&key);
         Some(key)
-    }
-
-    fn uncount(&mut self, key: &TimerKey) {
-        if key.kind == TimerKind::ClassicPendingJoin {
-            self.pending_joins -= 1;
-        }
     }
 
     /// How many ids are out whose owners have not joined with them, over all groups: each has a deadline.
     #[must_use]
     pub fn pending_joins(&self) -> usize {
-        self.pending_joins
+        self.pending_joins.by_number.len()
+    }
+
+    /// The id that has been out for longest is due now, and does not count as out any longer.
+    pub fn end_oldest_pending_join(&mut self, now: SteadyMs) {
+        if let Some(oldest) = self.pending_joins.pop_first() {
+            self.set(oldest, now);
+        }
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.deadlines.clear();
         self.order.clear();
-        self.pending_joins = 0;
+        self.pending_joins = Arrivals::default();
     }
 }
 
@@ -150,5 +179,27 @@ mod tests {
         timers.cancel(&key("a"));
         assert_eq!((timers.next(), timers.deadline(&key("a"))), (None, None));
         assert_eq!(timers.pop_due(SteadyMs::new(30)), None);
+    }
+
+    #[test]
+    fn the_oldest_id_makes_room_whatever_its_deadline() {
+        let pending = |member: &str| TimerKey {
+            member: member.into(),
+            kind: TimerKind::ClassicPendingJoin,
+            ..key("g")
+        };
+        let mut timers = Timers::default();
+        timers.set(pending("patient"), SteadyMs::new(1_800));
+        timers.set(pending("gone"), SteadyMs::new(45));
+        timers.set(pending("new"), SteadyMs::new(45));
+        timers.cancel(&pending("gone"));
+        timers.end_oldest_pending_join(SteadyMs::new(7));
+        assert_eq!(timers.pending_joins(), 1);
+        assert_eq!(timers.pop_due(SteadyMs::new(7)), Some(pending("patient")));
+        assert_eq!(timers.pop_due(SteadyMs::new(7)), None);
+        timers.end_oldest_pending_join(SteadyMs::new(8));
+        timers.end_oldest_pending_join(SteadyMs::new(8));
+        assert_eq!(timers.pop_due(SteadyMs::new(8)), Some(pending("new")));
+        assert_eq!((timers.pending_joins(), timers.next()), (0, None));
     }
 }

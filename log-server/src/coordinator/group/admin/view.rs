@@ -3,14 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::coordinator::group::consumer::embedded::read_assignment;
 use crate::coordinator::group::context::Context;
+use crate::coordinator::group::embedded::{CONSUMER, read_assignment};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::shard::GroupShard;
-
-/// The protocol type whose assignments the broker can read.
-const CONSUMER: &str = "consumer";
 
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq)]

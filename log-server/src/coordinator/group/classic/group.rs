@@ -18,8 +18,8 @@ use log_core::model::TimestampMs;
 
 use crate::coordinator::group::classic::member::{ClassicMember, Protocols};
 use crate::coordinator::group::classic::reply::{Joined, JoinedMember};
-use crate::coordinator::group::classic::subscription::{self, CONSUMER};
 use crate::coordinator::group::context::Ticket;
+use crate::coordinator::group::embedded::{CONSUMER, add_topics};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::{CommitKind, Committer};
 use crate::coordinator::group::record::{ClassicGroupValue, GroupRecord};
@@ -185,7 +185,7 @@ impl ClassicGroup {
         self.state == ClassicState::Stable && self.leader.is_none()
     }
 
-    pub(super) fn is_leader(&self, member_id: &str) -> bool {
+    pub(in crate::coordinator::group) fn is_leader(&self, member_id: &str) -> bool {
         self.leader.as_deref() == Some(member_id)
     }
 
@@ -373,7 +373,7 @@ impl ClassicGroup {
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
             let metadata = member.protocols.metadata(self.protocol.as_deref()?)?;
-            subscription::add_topics(metadata, &mut topics)?;
+            add_topics(metadata, &mut topics)?;
         }
         Some(topics)
     }
@@ -393,7 +393,7 @@ impl ClassicGroup {
         self.protocol_type.as_deref().unwrap_or_default()
     }
 
-    /// Whether it has no members, and none on their way in.
+    /// Whether it has no members; ids that were given out do not count.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.state == ClassicState::Empty

@@ -31,7 +31,7 @@ use crate::coordinator::group::timers::TimerKind;
 
 /// So many ids of a shard's groups may be out whose owners have not joined: more than honest groups have at a time, for an id is redeemed at once, and
 /// few enough to be remembered. A limit for each group would be none, for an id can begin a group. Kafka has no such limit, and counts them
-/// in none of its others. Who is one too many is told to try again: ids that nobody redeems expire with the session timeout.
+/// in none of its others. When there is one too many, the oldest expires: with it whoever asks for ids and leaves them loses its own first.
 const PENDING_JOINS_MAX: usize = 10_000;
 
 /// A member's wish to join.
@@ -196,14 +196,10 @@ impl Work<'_, '_> {
         let before = request.instance_id.as_ref();
         match before.and_then(|instance_id| self.group.static_members.get(instance_id).cloned()) {
             Some(old_id) => self.replace_static_member(&old_id, id, request, ticket),
-            None if request.id_required
-                && request.instance_id.is_none()
-                && PENDING_JOINS_MAX <= self.timers.pending_joins() =>
-            {
-                let text = "too many members were given ids and have not joined with them";
-                self.refuse_join(ticket, "", GroupError::NotAvailable(text.to_owned()));
-            }
             None if request.id_required && request.instance_id.is_none() => {
+                if PENDING_JOINS_MAX <= self.timers.pending_joins() {
+                    self.timers.end_oldest_pending_join(self.context.steady);
+                }
                 self.group.pending_joins.insert(Arc::clone(&id));
                 self.set_timer(
                     &id,

@@ -10,7 +10,6 @@ mod migration;
 mod rebalance;
 mod replay;
 pub mod reply;
-mod subscription;
 pub mod sync;
 #[cfg(test)]
 mod tests;

@@ -16,16 +16,16 @@ use crate::coordinator::group::classic::leave::LeavingMember;
 use crate::coordinator::group::classic::reply::{JoinRefused, Joined, Reply, Synced};
 use crate::coordinator::group::classic::sync::SyncRequest;
 use crate::coordinator::group::consumer::assignment::Assignment;
-use crate::coordinator::group::consumer::embedded::{Subscription, read_subscription};
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::heartbeat::{check_not_full, replace_member, step};
 use crate::coordinator::group::consumer::member::{Member, new_member};
 use crate::coordinator::group::consumer::migration::{
-    CONSUMER, downgrade, embedded_assignment, in_order, is_to_downgrade, places,
+    downgrade, embedded_assignment, in_order, is_to_downgrade, places,
 };
 use crate::coordinator::group::consumer::target::may_assign;
 use crate::coordinator::group::consumer::timers;
 use crate::coordinator::group::context::{Context, Ticket};
+use crate::coordinator::group::embedded::{CONSUMER, Subscription, read_subscription};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::record::{ClassicMemberMetadata, ConsumerMemberValue, MemberState};

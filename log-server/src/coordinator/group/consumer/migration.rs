@@ -15,13 +15,14 @@ use crate::coordinator::group::classic::group::{ClassicGroup, select_protocol};
 use crate::coordinator::group::classic::member::{ClassicMember, Protocols};
 use crate::coordinator::group::classic::reply::{JoinRefused, Reply};
 use crate::coordinator::group::consumer::assignment::{Assignment, OwnedPartitions};
-use crate::coordinator::group::consumer::embedded::{
-    EmbeddedAssignment, NamedPartitions, Subscription, read_assignment, read_subscription, write_assignment,
-};
 use crate::coordinator::group::consumer::group::{ConsumerGroup, FIRST_EPOCH};
 use crate::coordinator::group::consumer::member::Current;
 use crate::coordinator::group::consumer::timers;
 use crate::coordinator::group::context::{Context, Topics};
+use crate::coordinator::group::embedded::{
+    CONSUMER, EmbeddedAssignment, NamedPartitions, Subscription, read_assignment, read_subscription,
+    write_assignment,
+};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::{
     ClassicGroupValue, ClassicMemberMetadata, ClassicMemberValue, ConsumerGroupValue, ConsumerMemberValue,
@@ -29,9 +30,6 @@ use crate::coordinator::group::record::{
 };
 use crate::coordinator::group::settings::MigrationPolicy;
 use crate::coordinator::group::timers::Timers;
-
-/// The protocol type of groups that can change.
-pub(super) const CONSUMER: &str = "consumer";
 
 /// Makes a KIP-848 group of a classic one with members: the records, and the group as they make it. The classic group is left
 /// alone, for the member that wants this may yet be refused; when it is not, [`end_waiting`] follows.

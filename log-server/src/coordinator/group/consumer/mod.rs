@@ -9,7 +9,6 @@ pub mod assignment;
 pub mod assignor;
 mod classic_member;
 pub mod describe;
-pub(in crate::coordinator::group) mod embedded;
 pub mod group;
 pub mod heartbeat;
 mod leave;

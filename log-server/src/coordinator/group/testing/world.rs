@@ -2,7 +2,7 @@
 //!
 //! A test says what happens and when; nothing happens by itself. [`World::advance`] is time.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
@@ -305,13 +305,48 @@ impl World {
     }
 
     fn append(&mut self, stamp: Stamp, records: Vec<GroupRecord>) {
+        let newer = match stamp {
+            Stamp::Plain => records.iter().map(key).collect(),
+            Stamp::Marker(producer, TransactionOutcome::Commit) => self.undecided(producer),
+            Stamp::InTransaction(_) | Stamp::Marker(..) => Vec::new(),
+        };
         if let Some(tidying) = &mut self.tidying {
-            tidying.rewritten.extend(records.iter().map(key));
+            tidying.rewritten.extend(newer);
         }
         self.log.push(records.clone());
         self.stamps.push(stamp);
         self.written.push(records.clone());
         self.history.push((self.end(), stamp, records));
+    }
+
+    /// The keys that a producer's open transaction has written.
+    fn undecided(&self, producer: ProducerId) -> Vec<Vec<u8>> {
+        let entries = self.log.iter().zip(&self.stamps).rev();
+        entries
+            .take_while(|(_, stamp)| !matches!(stamp, Stamp::Marker(by, _) if *by == producer))
+            .filter(|(_, stamp)| **stamp == Stamp::InTransaction(producer))
+            .flat_map(|(records, _)| records.iter().map(key))
+            .collect()
+    }
+
+    /// How the transaction of each entry of the log ended; entries without one count at once.
+    fn outcomes(&self) -> Vec<Option<TransactionOutcome>> {
+        let mut next: HashMap<ProducerId, TransactionOutcome> = HashMap::new();
+        let mut outcomes: Vec<_> = self
+            .stamps
+            .iter()
+            .rev()
+            .map(|stamp| match stamp {
+                Stamp::Plain => Some(TransactionOutcome::Commit),
+                Stamp::InTransaction(producer) => next.get(producer).copied(),
+                Stamp::Marker(producer, outcome) => {
+                    next.insert(*producer, *outcome);
+                    Some(*outcome)
+                }
+            })
+            .collect();
+        outcomes.reverse();
+        outcomes
     }
 
     /// The disk has all of the log; answers that waited for it leave.
@@ -399,15 +434,20 @@ impl World {
         self.shadow_length = self.history.len();
     }
 
-    /// One step of a tidying: it begins, some of what counts is written again, or it ends, and what was before it is gone. Not for logs
-    /// with transactions.
+    /// One step of a tidying: it begins, some of what counts is written again, or it ends, and what was before it is gone. It waits for
+    /// transactions.
     pub(crate) fn tidy(&mut self, count: usize) {
+        let outcomes: Option<Vec<_>> = self.outcomes().into_iter().collect();
+        let Some(outcomes) = outcomes else { return };
         let Some(tidying) = &mut self.tidying else {
+            let entries = self.log.iter().zip(&outcomes);
+            let decided = entries.filter(|(_, outcome)| **outcome == TransactionOutcome::Commit);
+            let records: Vec<_> = decided.flat_map(|(records, _)| records).collect();
             let mut last: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-            for (at, record) in self.log.iter().flatten().enumerate() {
+            for (at, record) in records.iter().enumerate() {
                 last.insert(key(record), at);
             }
-            let records = self.log.iter().flatten().enumerate();
+            let records = records.into_iter().enumerate();
             let counts = |at: usize, record: &GroupRecord| {
                 last.get(&key(record)) == Some(&at) && !is_tombstone(record)
             };

@@ -264,51 +264,68 @@ fn names_of_any_length_are_written_or_refused() {
     }
 }
 
+/// Asks for an id that is to be redeemed.
+fn get_id(scene: &mut Scene, request: &JoinRequest) -> Arc<str> {
+    let refused = scene.join(request).unwrap_err();
+    assert_eq!(refused.error, GroupError::MemberIdRequired);
+    refused.member_id
+}
+
 #[test]
 fn ids_that_nobody_redeems_are_few_and_expire() {
     let mut scene = Scene::new();
     let mut request = joining("");
     request.id_required = true;
-    let id = scene.join(&request).unwrap_err().member_id;
-    let mut refused = GroupError::MemberIdRequired;
-    let mut count = 0;
-    while refused == GroupError::MemberIdRequired {
-        count += 1;
-        refused = scene.join(&request).unwrap_err().error;
+    let (first, second) = (get_id(&mut scene, &request), get_id(&mut scene, &request));
+    for _ in 0..9_999 {
+        get_id(&mut scene, &request);
     }
-    assert_eq!(count, 10_000);
-    assert!(matches!(refused, GroupError::NotAvailable(_)), "{refused}");
-    // Who has an id joins with it; the others are forgotten.
-    let ticket = scene.send_join(&JoinRequest {
-        member_id: id,
+    assert_eq!(scene.world.shard.timers.pending_joins(), 10_000);
+    scene.world.advance(0);
+    // The first made room for the last.
+    let again = |member_id| JoinRequest {
+        member_id,
         ..request.clone()
-    });
+    };
+    let refused = scene.join(&again(first)).unwrap_err().error;
+    assert!(matches!(refused, GroupError::UnknownMemberId(_)), "{refused}");
+    // Who has an id joins with it; the others are forgotten.
+    let ticket = scene.send_join(&again(second));
     scene.world.advance(SESSION_MS);
     assert_eq!(scene.joined(ticket).unwrap().generation, 1);
-    assert_eq!(
-        scene.join(&request).unwrap_err().error,
-        GroupError::MemberIdRequired
-    );
+    assert_eq!(scene.world.shard.timers.pending_joins(), 0);
 }
 
 #[test]
-fn ids_that_nobody_redeems_are_counted_over_all_groups() {
+fn who_takes_ids_without_end_keeps_nobody_out_of_another_group() {
     let mut scene = Scene::new();
-    let mut request = JoinRequest {
+    let mut greedy = JoinRequest {
         id_required: true,
+        session_timeout_ms: 1_800_000,
         ..joining("")
     };
     for number in 0..10_000 {
-        request.group = format!("group {number}").into();
-        let refused = scene.join(&request).unwrap_err();
-        assert_eq!(refused.error, GroupError::MemberIdRequired);
+        greedy.group = format!("group {number}").into();
+        get_id(&mut scene, &greedy);
     }
-    request.group = GROUP.into();
-    let refused = scene.join(&request).unwrap_err().error;
-    assert!(matches!(refused, GroupError::NotAvailable(_)), "{refused:?}");
-    assert!(!scene.world.shard.groups.contains_key(GROUP));
-    scene.world.advance(SESSION_MS);
-    assert!(scene.world.shard.groups.is_empty());
-    let refused = scene.join(&request).unwrap_err().error;
-    assert_eq!(refused, GroupError::MemberIdRequired);
+    let modest = JoinRequest {
+        id_required: true,
+        ..joining("")
+    };
+    let id = get_id(&mut scene, &modest);
+    // Its deadline is the first of all, and it is the newest.
+    for _ in 0..9_999 {
+        get_id(&mut scene, &greedy);
+        scene.world.advance(0);
+    }
+    assert_eq!(scene.world.shard.timers.pending_joins(), 10_000);
+    assert_eq!(scene.world.shard.groups.len(), 2);
+    let ticket = scene.send_join(&JoinRequest {
+        member_id: id,
+        ..modest
+    });
+    scene.world.advance(0);
+    assert_eq!(scene.joined(ticket).unwrap().generation, 1);
+    scene.world.advance(1_800_000);
+    assert!(!scene.world.shard.groups.contains_key(&greedy.group));
 }

@@ -4,7 +4,6 @@
 
 mod joining;
 mod leaving;
-mod model;
 mod view;
 mod writing;
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log_core::model::TopicId;
 
-use crate::coordinator::group::consumer::embedded::{read_assignment, read_subscription, write_assignment};
 use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::consumer::member::Member;
+use crate::coordinator::group::embedded::{read_assignment, read_subscription, write_assignment};
 
 /// Partitions by topic.
 pub(in crate::coordinator::group) type Named = Vec<(Arc<str>, Vec<i32>)>;

@@ -1,6 +1,8 @@
 //! Pending offsets as tests outside this module look at them.
 //! Nothing here changes anything.
 
+use std::sync::Arc;
+
 use log_core::model::ProducerId;
 
 use crate::coordinator::group::offsets::pending::{PendingOffsets, Place};
@@ -15,7 +17,7 @@ impl PendingOffsets {
         for (group, topics) in &self.groups {
             for (topic, partitions) in topics {
                 for (partition, producers) in partitions {
-                    let place = || (group.clone(), topic.clone(), *partition);
+                    let place = || (Arc::clone(group), Arc::clone(topic), *partition);
                     let rows = producers.iter();
                     found.extend(rows.map(|(producer, pending)| (pending.at, *producer, place(), pending)));
                 }

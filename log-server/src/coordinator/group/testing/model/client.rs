@@ -10,6 +10,7 @@ use log_core::model::TopicId;
 use crate::coordinator::group::classic::join::JoinRequest;
 use crate::coordinator::group::classic::member::Protocols;
 use crate::coordinator::group::classic::reply::{Joined, JoinedMember};
+use crate::coordinator::group::classic::sync::SyncRequest;
 use crate::coordinator::group::consumer::heartbeat::HeartbeatRequest;
 use crate::coordinator::group::consumer::tests::view;
 use crate::coordinator::group::context::{Ticket, Topics};
@@ -76,6 +77,8 @@ pub(super) struct Client {
     pub(super) rebalance_timeout_ms: i32,
     /// Of a classic client's requests.
     pub(super) version: i16,
+    /// What a classic client speaks, as it likes it best.
+    pub(super) protocols: Vec<&'static str>,
     /// What it reads.
     pub(super) reads: Places,
     /// What it was told to read, and is not there yet (KIP-848).
@@ -147,17 +150,16 @@ impl Client {
     }
 
     /// A classic client's join. `names` knows the topics it reads.
-    pub(super) fn join_request(
-        &mut self,
-        protocols: &[&'static str],
-        names: &BTreeMap<TopicId, &'static str>,
-    ) -> JoinRequest {
+    pub(super) fn join_request(&mut self, names: &BTreeMap<TopicId, &'static str>) -> JoinRequest {
         if self.speaks == Speaks::Eager {
             self.reads.clear();
         }
         self.has_news = false;
         let metadata = self.metadata(names);
-        let offered = protocols.iter().map(|name| ((*name).into(), metadata.clone()));
+        let offered = self
+            .protocols
+            .iter()
+            .map(|name| ((*name).into(), metadata.clone()));
         JoinRequest {
             group: GROUP.into(),
             member_id: Arc::clone(&self.id),
@@ -171,6 +173,23 @@ impl Client {
             reason: String::new(),
             id_required: 4 <= self.version,
             may_skip_assignment: 9 <= self.version,
+        }
+    }
+
+    /// A classic client's sync.
+    pub(super) fn sync_request(
+        &self,
+        generation: i32,
+        assignments: BTreeMap<Arc<str>, Bytes>,
+    ) -> SyncRequest {
+        SyncRequest {
+            group: GROUP.into(),
+            member_id: Arc::clone(&self.id),
+            instance_id: self.instance_id.clone(),
+            generation,
+            protocol_type: Some("consumer".into()),
+            protocol: None,
+            assignments,
         }
     }
 

@@ -9,6 +9,7 @@ use super::ledger::{Cause, is_member};
 use super::{Content, Late, Model};
 
 use crate::coordinator::group::context::Topics;
+use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::Group;
 use crate::coordinator::group::offsets::commit::{CommitPartition, CommitRequest, CommitTopic};
 use crate::coordinator::group::offsets::delete::DeleteOffsetsTopic;
@@ -16,13 +17,11 @@ use crate::coordinator::group::offsets::fetch::{FetchOffsetsRequest, FetchOffset
 use crate::coordinator::group::offsets::topic_ref::TopicRef;
 
 impl Model {
-    /// A client commits a partition that it reads, now or later.
-    pub(super) fn commit(&mut self, at: u32) -> Cause {
+    /// A client's commit of a partition that it reads.
+    pub(super) fn commit_request(&mut self, at: u32) -> Option<CommitRequest> {
         let client = &self.clients[&at];
         let reads: Vec<_> = client.reads.iter().copied().collect();
-        let Some((topic_id, partition)) = self.dice.choice(reads) else {
-            return Cause::Nothing;
-        };
+        let (topic_id, partition) = self.dice.choice(reads)?;
         self.next_offset += 1;
         let by_id = client.is_modern() && self.dice.bool();
         let topic = if by_id {
@@ -36,7 +35,7 @@ impl Model {
             leader_epoch: -1,
             metadata: None,
         };
-        let request = CommitRequest {
+        Some(CommitRequest {
             group: GROUP.into(),
             member_id: Arc::clone(&client.id),
             instance_id: client.instance_id.clone(),
@@ -47,9 +46,16 @@ impl Model {
                 topic,
                 partitions: vec![row],
             }],
+        })
+    }
+
+    /// A client commits, now or later.
+    pub(super) fn commit(&mut self, at: u32) -> Cause {
+        let Some(request) = self.commit_request(at) else {
+            return Cause::Nothing;
         };
+        let name = self.clients[&at].name();
         if self.dice.u8(..4) == 0 {
-            let name = client.name();
             self.late.push(Late {
                 client: at,
                 name,
@@ -57,7 +63,7 @@ impl Model {
             });
             return Cause::Nothing;
         }
-        self.send_commit(at, &client.name(), &request)
+        self.send_commit(at, &name, &request)
     }
 
     /// A commit that was long on its way arrives.
@@ -84,7 +90,8 @@ impl Model {
             return Cause::Nothing;
         };
         let facts = facts.unwrap();
-        self.check_committer(request, (facts.id, partition), name);
+        let member = (&request.member_id, request.generation_or_epoch);
+        self.check_committer(member, (facts.id, partition), name);
         let topic = facts.name;
         let content = Content::Committed {
             topic: Arc::clone(&topic),
@@ -100,8 +107,12 @@ impl Model {
     }
 
     /// A commit is taken from a member alone, and not for what somebody else reads by now.
-    fn check_committer(&self, request: &CommitRequest, place: (TopicId, i32), name: &Arc<str>) {
-        let (id, epoch) = (&request.member_id, request.generation_or_epoch);
+    pub(super) fn check_committer(
+        &self,
+        (id, epoch): (&Arc<str>, i32),
+        place: (TopicId, i32),
+        name: &Arc<str>,
+    ) {
         assert!(self.has_member(id), "{id} commits, and is no member");
         match &self.world.shard.groups[GROUP] {
             Group::Classic(group) => {
@@ -190,6 +201,11 @@ impl Model {
         }
         let topic_id = self.world.topics.by_name(name).map(|facts| facts.id);
         for row in &topics[0].partitions {
+            let mut pending = self.world.shard.pending.of_group(GROUP);
+            if pending.any(|place| place == (&name.into(), row.partition)) {
+                assert_eq!(row.committed, Err(GroupError::UnstableOffsetCommit));
+                continue;
+            }
             let stored = self.world.shard.offsets.get(GROUP, name, row.partition);
             let stored = stored.filter(|stored| topic_id.is_none_or(|topic_id| stored.topic_id == topic_id));
             let fetched = row

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
-use log_core::model::TopicId;
+use log_core::model::{ProducerId, TopicId};
+use log_core::record::control::TransactionOutcome;
 
 use super::client::{Client, GROUP, Places};
 use crate::coordinator::group::consumer::member::LEAVE_STATIC_EPOCH;
@@ -26,6 +27,17 @@ pub(super) enum Cause {
         topic: Arc<str>,
         partition: i32,
         offset: i64,
+    },
+    /// A transaction commits an offset, or another one in its place.
+    Pend {
+        producer: ProducerId,
+        topic: Arc<str>,
+        partition: i32,
+    },
+    /// A transaction ends.
+    Decide {
+        producer: ProducerId,
+        outcome: TransactionOutcome,
     },
     DeleteOffsets,
     DeleteGroup,
@@ -79,6 +91,8 @@ fn session_ms(world: &World) -> i64 {
 
 /// A committed offset, and of which topic.
 type Committed = (i64, TopicId);
+/// For what it is committed.
+type Place = (Arc<str>, i32);
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -90,9 +104,11 @@ pub(super) struct Ledger {
     /// By life, epoch and partition: who was told that it is his.
     owners: BTreeMap<(usize, i32, TopicId, i32), Arc<str>>,
     sessions: BTreeMap<Arc<str>, Session>,
-    stored: BTreeMap<(Arc<str>, i32), (Committed, i64)>,
+    stored: BTreeMap<Place, (Committed, i64)>,
+    /// What transactions have yet to decide on.
+    pending: BTreeMap<(ProducerId, Place), Committed>,
     /// What a client knows to be committed.
-    acknowledged: BTreeMap<(Arc<str>, i32), Committed>,
+    acknowledged: BTreeMap<Place, Committed>,
     /// So many commands were refused by the log.
     refusals: u64,
 }
@@ -223,6 +239,15 @@ impl Ledger {
             .collect();
         let has_members = glance(&world.shard).is_some_and(|now| !now.is_empty);
         let has_topic = |topic: &str, id| world.topics.by_name(topic).is_some_and(|facts| facts.id == id);
+        let is_pending = |key: &Place| self.pending.keys().any(|(_, place)| place == key);
+        // Offsets grow from one commit to the next, so that the larger is the one whose record stands last.
+        let decided = |key: &Place| match cause {
+            Cause::Decide {
+                producer,
+                outcome: TransactionOutcome::Commit,
+            } => self.pending.get(&(*producer, key.clone())),
+            _ => None,
+        };
         for (key, (committed, at)) in &self.stored {
             if now.get(key).is_some_and(|(now, _)| now == committed) {
                 continue;
@@ -234,16 +259,20 @@ impl Ledger {
                     partition: at,
                     ..
                 } => topic == of && partition == at,
+                Cause::Decide { .. } => decided(key).is_some_and(|new| {
+                    committed.0 < new.0 && now.get(key).is_some_and(|(now, _)| now == new)
+                }),
                 Cause::DeleteOffsets | Cause::DeleteGroup => !now.contains_key(key),
                 Cause::DeleteTopic => !now.contains_key(key) && !has_topic(topic, committed.1),
                 Cause::Time => {
                     let is_there = has_topic(topic, committed.1);
                     let is_old =
                         world.clock_was_set() || world.settings.offsets_retention_ms <= world.now.get() - at;
-                    !now.contains_key(key) && (!is_there || is_old && !has_members)
+                    let may_expire = is_old && !has_members && !is_pending(key);
+                    !now.contains_key(key) && (!is_there || may_expire)
                 }
                 Cause::Crash => true,
-                Cause::Request { .. } | Cause::Nothing => false,
+                Cause::Request { .. } | Cause::Pend { .. } | Cause::Nothing => false,
             };
             assert!(
                 may_change,
@@ -255,11 +284,22 @@ impl Ledger {
             }
         }
         if *cause != Cause::Crash {
-            for key in now.keys().filter(|key| !self.stored.contains_key(*key)) {
-                let is_new = matches!(cause, Cause::Commit { topic, partition, .. } if (topic, *partition) == (&key.0, key.1));
+            for (key, (new, _)) in now.iter().filter(|(key, _)| !self.stored.contains_key(*key)) {
+                let is_new = decided(key) == Some(new)
+                    || matches!(cause, Cause::Commit { topic, partition, .. } if (topic, *partition) == (&key.0, key.1));
                 assert!(is_new, "{cause:?} made a commit of {key:?}");
             }
+            for (_, key) in self.pending.keys() {
+                if let Some(decided) = decided(key) {
+                    let stored = now.get(key).map(|(stored, _)| stored.0);
+                    assert!(
+                        stored.is_some_and(|stored| decided.0 <= stored),
+                        "{decided:?} of {key:?} is lost"
+                    );
+                }
+            }
         }
+        self.look_at_pending(world, cause);
         for (key, (offset, _)) in &self.acknowledged {
             let stored = now.get(key).map(|((offset, _), _)| *offset);
             assert!(
@@ -279,6 +319,47 @@ impl Ledger {
             assert_eq!(stored, Some(*offset), "what was committed is not there");
         }
         self.stored = now;
+    }
+
+    /// Pending commits come by transactions, and stay until these end, or what they belong to goes.
+    fn look_at_pending(&mut self, world: &World, cause: &Cause) {
+        let rows = world.shard.pending.in_order().into_iter();
+        let now: BTreeMap<_, _> = rows
+            .map(|(producer, (_, topic, partition), value, _)| {
+                ((producer, (topic, partition)), (value.offset, value.topic_id))
+            })
+            .collect();
+        let before = std::mem::replace(&mut self.pending, now);
+        if *cause == Cause::Crash {
+            return;
+        }
+        let is_put = |(by, (of, at)): &(ProducerId, Place)| matches!(cause, Cause::Pend { producer, topic, partition } if (producer, topic, partition) == (by, of, at));
+        for (key, committed) in &self.pending {
+            assert!(
+                before.get(key) == Some(committed) || is_put(key),
+                "{cause:?} made {committed:?} of {key:?} pending"
+            );
+        }
+        for (key, committed) in before.iter().filter(|(key, _)| !self.pending.contains_key(*key)) {
+            let (by, (topic, _)) = key;
+            let may_go = match cause {
+                Cause::Decide { producer, .. } => producer == by,
+                Cause::DeleteOffsets | Cause::DeleteGroup => true,
+                // Offsets of deleted topics may be found later.
+                Cause::DeleteTopic | Cause::Time => world
+                    .topics
+                    .by_name(topic)
+                    .is_none_or(|facts| facts.id != committed.1),
+                _ => false,
+            };
+            assert!(may_go, "{cause:?} made {committed:?} of {key:?} go");
+        }
+        if let Cause::Decide { producer, .. } = cause {
+            assert!(
+                self.pending.keys().all(|(by, _)| by != producer),
+                "something of {producer:?} is pending still"
+            );
+        }
     }
 
     /// Members are gone when their time is up, and not before.

@@ -1,7 +1,7 @@
-//! Random schedules of one group that speaks both protocols: clients of KIP-848 and classic ones (eager or cooperative) join, read, commit,
-//! change their minds, leave and die; static members come back; the group goes from one protocol to the other and back; answers get lost,
-//! time passes or is set, topics come, grow and go, settings change, writes are refused, syncs come late or fail, the log is tidied up, and the
-//! broker crashes with more or less of what was not synced.
+//! Random schedules of one group that speaks both protocols, or the classic one alone: clients of KIP-848 and classic ones (eager or cooperative)
+//! join, read, commit, also in transactions, change their minds, leave and die; static members come back; the group goes from one protocol to the
+//! other and back; answers get lost, time passes or is set, topics come, grow and go, settings change, writes are refused, syncs come late or
+//! fail, the log is tidied up, and the broker crashes with more or less of what was not synced.
 //!
 //! What holds after every step ([`Ledger`], and [`World`] for the third and the fourth):
 //! 1. a partition has one owner per epoch among what members were told, and nobody who is a member reads what another member reads;
@@ -9,7 +9,8 @@
 //!    gone when its time is up, and not before;
 //! 3. every parked ticket is answered once;
 //! 4. the log makes the state that is there; a tidied log makes the same as the whole one, also in the midst of the tidying;
-//! 5. commits change by commits and deletions alone, and expire when they may; those that were answered do not get lost or go back;
+//! 5. commits change by commits and deletions alone, and expire when they may; those that were answered do not get lost or go back; those of a
+//!    transaction count from its end on, if it is committed;
 //! 6. epochs do not go back; those that were answered are there after a crash.
 //!
 //! And in the end, when nothing is disturbed any longer, the group settles within a bounded number of heartbeats: every partition of
@@ -23,6 +24,7 @@ mod commits;
 mod ledger;
 mod requests;
 mod settling;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ use crate::coordinator::group::testing::world::World;
 const TOPICS: [&str; 4] = ["t", "u", "v1", "v2"];
 const REGEXES: [&str; 3] = ["v.*", "t|u", "nothing"];
 const CLIENTS_MAX: usize = 5;
+/// No client has this number.
+const NOBODY: u32 = 0;
 
 /// An answer that waits for the disk.
 struct Mail {
@@ -105,8 +109,8 @@ struct Model {
     dice: fastrand::Rng,
     clients: BTreeMap<u32, Client>,
     born: u32,
-    /// What classic clients speak.
-    protocols: Vec<&'static str>,
+    /// What clients speak.
+    spoken: Vec<Speaks>,
     mail: Vec<Mail>,
     open: BTreeMap<Ticket, Question>,
     late: Vec<Late>,
@@ -151,17 +155,22 @@ impl Model {
             settings.offsets_retention_ms = 30_000;
             settings.offsets_retention_check_interval_ms = 10_000;
         }
-        let cooperative = if dice.bool() {
-            "cooperative-sticky"
+        let classic = if dice.bool() {
+            Speaks::Cooperative
         } else {
-            "range"
+            Speaks::Eager
+        };
+        let spoken = if dice.u8(..4) == 0 {
+            vec![classic]
+        } else {
+            vec![Speaks::Modern, classic]
         };
         let mut model = Self {
             world,
             dice,
             clients: BTreeMap::new(),
             born: 0,
-            protocols: vec![cooperative, "other"],
+            spoken,
             mail: Vec::new(),
             open: BTreeMap::new(),
             late: Vec::new(),
@@ -227,6 +236,9 @@ impl Model {
             46 => return self.delete_group(),
             47 => return self.remove_static(),
             48..50 => self.fetch(),
+            50 => self.send_stray_sync(),
+            51..56 => return self.pend(),
+            56..59 => return self.decide(),
             _ => {
                 if let Some(at) = self.pick() {
                     return self.go_on(at);
@@ -247,12 +259,10 @@ impl Model {
             return Cause::Nothing;
         }
         self.born += 1;
-        let speaks = match (self.dice.bool(), self.protocols[0]) {
-            (true, _) => Speaks::Modern,
-            (false, "range") => Speaks::Eager,
-            (false, _) => Speaks::Cooperative,
-        };
+        let speaks = self.spoken[self.dice.usize(..self.spoken.len())];
         let is_modern = speaks == Speaks::Modern;
+        let mut protocols = vec!["sticky", "other"];
+        self.dice.shuffle(&mut protocols);
         let client = Client {
             speaks,
             instance_id: (self.dice.u8(..4) == 0).then(|| format!("static{}", self.dice.u8(..2)).into()),
@@ -268,6 +278,7 @@ impl Model {
             assignor: None,
             rebalance_timeout_ms: self.dice.i32(4_000..30_000),
             version: if self.dice.bool() { 9 } else { self.dice.i16(0..9) },
+            protocols,
             reads: Places::new(),
             told: None,
             has_news: false,
@@ -286,12 +297,18 @@ impl Model {
         let topics = TOPICS.into_iter().filter(|_| self.dice.bool()).collect();
         let regex = (self.dice.u8(..3) == 0).then(|| REGEXES[self.dice.usize(..3)]);
         let assignor = [None, Some("uniform"), Some("range")][self.dice.usize(..3)];
+        let likes_another = self.dice.bool();
         let client = self.clients.get_mut(&at).unwrap();
         client.topics = topics;
         client.has_news = true;
         if client.is_modern() {
             (client.regex, client.assignor) = (regex, assignor.or(client.assignor));
-        } else if client.phase == Phase::Idle {
+            return;
+        }
+        if likes_another {
+            client.protocols.reverse();
+        }
+        if client.phase == Phase::Idle {
             client.phase = Phase::Out;
         }
     }

@@ -7,12 +7,11 @@ use bytes::Bytes;
 
 use super::client::{Fate, GROUP, Phase, Places, by_topic, named_places, places};
 use super::ledger::{Cause, is_member};
-use super::{Content, Mail, Model, Question, Said};
+use super::{Content, Mail, Model, NOBODY, Question, Said};
 
 use crate::coordinator::group::classic::heartbeat::HeartbeatRequest as ClassicHeartbeatRequest;
 use crate::coordinator::group::classic::leave::LeavingMember;
 use crate::coordinator::group::classic::reply::Reply;
-use crate::coordinator::group::classic::sync::SyncRequest;
 use crate::coordinator::group::consumer::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::coordinator::group::context::Ticket;
 use crate::coordinator::group::error::GroupError;
@@ -143,7 +142,7 @@ impl Model {
         let client = self.clients.get_mut(&at).unwrap();
         // Its session has ended without its knowing. In a KIP-848 group it is a member again by joining, and learns by its sync what is its own.
         client.is_behind |= !is_member;
-        let request = client.join_request(&self.protocols, &self.names);
+        let request = client.join_request(&self.names);
         let instance_id = client.instance_id.clone();
         let goes = self
             .holder(instance_id.as_ref())
@@ -158,15 +157,7 @@ impl Model {
 
     fn sync(&mut self, at: u32, assignments: BTreeMap<Arc<str>, Bytes>) -> Cause {
         let client = &self.clients[&at];
-        let request = SyncRequest {
-            group: GROUP.into(),
-            member_id: Arc::clone(&client.id),
-            instance_id: client.instance_id.clone(),
-            generation: client.epoch,
-            protocol_type: Some("consumer".into()),
-            protocol: None,
-            assignments,
-        };
+        let request = client.sync_request(client.epoch, assignments);
         let ticket = self
             .world
             .run_parked(|shard, context, ticket| shard.sync_group(context, &request, ticket));
@@ -184,6 +175,33 @@ impl Model {
             epoch: client.epoch,
             said: None,
         };
+        self.open.insert(ticket, question);
+    }
+
+    /// A sync of somebody who does not lead arrives, of another generation than its client is in by now. The client does not hear the answer.
+    pub(super) fn send_stray_sync(&mut self) {
+        let Some(at) = self.pick() else { return };
+        let client = &self.clients[&at];
+        // A leader that does not know what it leads would assign nothing, and be right.
+        let leads = match self.world.shard.groups.get(GROUP) {
+            Some(Group::Classic(group)) => group.is_leader(&client.id),
+            Some(Group::Consumer(_)) | None => false,
+        };
+        if client.is_modern() || leads {
+            return;
+        }
+        let epoch = client.epoch + if self.dice.bool() { 1 } else { -1 };
+        let request = client.sync_request(epoch, BTreeMap::new());
+        let question = Question {
+            client: NOBODY,
+            member: Arc::clone(&client.id),
+            name: client.name(),
+            epoch,
+            said: None,
+        };
+        let ticket = self
+            .world
+            .run_parked(|shard, context, ticket| shard.sync_group(context, &request, ticket));
         self.open.insert(ticket, question);
     }
 

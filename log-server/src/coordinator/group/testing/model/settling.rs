@@ -72,6 +72,10 @@ impl Model {
         ) = (usize::MAX, usize::MAX);
         self.world.sync();
         self.look(&Cause::Nothing);
+        while !self.world.shard.pending.in_order().is_empty() {
+            let cause = self.decide();
+            self.look(&cause);
+        }
         // Clients look at the topics from time to time; who leads a classic group joins again when they are not as they were.
         for client in self.clients.values_mut().filter(|client| !client.is_modern()) {
             if client.phase == Phase::Idle {

@@ -1,4 +1,4 @@
-//! What members of the classic protocol tell each other under the protocol type `consumer`: subscriptions and assignments.
+//! What members of the classic protocol tell each other under the protocol type [`CONSUMER`]: subscriptions and assignments.
 //!
 //! | subscription | since | assignment |
 //! |---|---|---|
@@ -11,12 +11,16 @@
 //!
 //! It comes from clients: nothing is believed, and memory is taken for what is there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+/// The protocol type whose metadata is understood, and the only one that KIP-848 groups have.
+pub(super) const CONSUMER: &str = "consumer";
+
 /// Partitions by the names of their topics.
-pub(in crate::coordinator::group) type NamedPartitions = Vec<(Arc<str>, Vec<i32>)>;
+pub(super) type NamedPartitions = Vec<(Arc<str>, Vec<i32>)>;
 
 /// What a member wants, and has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,10 +34,25 @@ pub(super) struct Subscription {
 
 /// What a leader gave a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::coordinator::group) struct EmbeddedAssignment {
-    pub(in crate::coordinator::group) partitions: NamedPartitions,
+pub(super) struct EmbeddedAssignment {
+    pub(super) partitions: NamedPartitions,
     /// An assignor of the clients' own put something in for itself.
     pub(super) has_user_data: bool,
+}
+
+/// Adds a subscription's topics; nothing if they cannot be read. Nothing behind them is looked at: whatever it is, offsets of topics that are
+/// read are neither deleted nor expire.
+pub(super) fn add_topics(subscription: &[u8], topics: &mut BTreeSet<Arc<str>>) -> Option<()> {
+    let mut input = Input(subscription);
+    input.version()?;
+    // Each topic takes two bytes at least, so a number that lies ends with the bytes.
+    for _ in 0..input.count()? {
+        let name = input.text()?;
+        if !topics.contains(name) {
+            topics.insert(name.into());
+        }
+    }
+    Some(())
 }
 
 /// Reads a subscription; nothing if it is none.
@@ -61,7 +80,7 @@ pub(super) fn read_subscription(bytes: &[u8]) -> Option<Subscription> {
 }
 
 /// Reads an assignment; nothing if it is none. No bytes are an assignment without partitions.
-pub(in crate::coordinator::group) fn read_assignment(bytes: &[u8]) -> Option<EmbeddedAssignment> {
+pub(super) fn read_assignment(bytes: &[u8]) -> Option<EmbeddedAssignment> {
     if bytes.is_empty() {
         return Some(EmbeddedAssignment::default());
     }
@@ -98,7 +117,7 @@ fn put_count(output: &mut BytesMut, count: usize) {
 
 struct Input<'a>(&'a [u8]);
 
-impl Input<'_> {
+impl<'a> Input<'a> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -119,11 +138,15 @@ impl Input<'_> {
         u32::try_from(self.i32()?).ok()
     }
 
-    fn string(&mut self) -> Option<Arc<str>> {
+    fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(i16::from_be_bytes(self.take()?)).ok()?;
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        Some(std::str::from_utf8(text).ok()?.into())
+        std::str::from_utf8(text).ok()
+    }
+
+    fn string(&mut self) -> Option<Arc<str>> {
+        self.text().map(Arc::from)
     }
 
     /// A rack is mentioned by nobody who reads the rest, so one that is none counts as not given.
@@ -157,6 +180,44 @@ impl Input<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check_topics(subscription: &[u8], expected: Option<&[&str]>) {
+        let mut topics = BTreeSet::new();
+        let read = add_topics(subscription, &mut topics)
+            .map(|()| topics.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+        assert_eq!(read.as_deref(), expected, "{subscription:?}");
+    }
+
+    #[test]
+    fn topics_are_read_from_every_version() {
+        check_topics(
+            b"\0\0\0\0\0\x02\0\x01b\0\x02aa\xff\xff\xff\xff",
+            Some(&["aa", "b"]),
+        );
+        check_topics(
+            b"\0\x03\0\0\0\x02\0\x01a\0\x01a\xff\xff\xff\xff\0\0\0\0\xff\xff\xff\xff\xff\xff",
+            Some(&["a"]),
+        );
+        check_topics(b"\0\0\0\0\0\0", Some(&[]));
+    }
+
+    #[test]
+    fn topics_of_what_is_no_subscription_are_unknown() {
+        for bytes in [
+            b"".as_slice(),
+            b"\0",
+            b"\xff\xff\0\0\0\0",
+            b"\0\0\0\0\0",
+            b"\0\0\xff\xff\xff\xff",
+            b"\0\0\x7f\xff\xff\xff\0\0",
+            b"\0\0\0\0\0\x01\0\x05aa",
+            b"\0\0\0\0\0\x01\xff\xffaa",
+            b"\0\0\0\0\0\x01\0\x01\xff",
+            b"a protocol of our own",
+        ] {
+            check_topics(bytes, None);
+        }
+    }
 
     #[test]
     fn subscriptions_of_all_versions_are_read() {
