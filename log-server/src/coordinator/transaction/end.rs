@@ -115,13 +115,17 @@ impl Transaction {
         }
         let asked = request.producer;
         let is_complete = matches!(self.state, CompleteCommit | CompleteAbort);
-        let repeats_last =
-            asked.id == self.previous_producer_id && asked.is_exhausted() && self.producer.epoch.get() == 0;
+        // Otherwise it is not its end that has raised the epoch since: another producer has fenced the one that asks.
+        let bumped = EPOCH_BUMP <= self.client_version;
+        let repeats_last = bumped
+            && asked.id == self.previous_producer_id
+            && asked.is_exhausted()
+            && self.producer.epoch.get() == 0;
         if asked.id != self.producer.id && !(is_complete && repeats_last) {
             return Err(TransactionError::InvalidProducerIdMapping);
         }
-        let repeats =
-            repeats_last || (asked.id == self.producer.id && asked.next_epoch() == self.producer.epoch);
+        let repeats = repeats_last
+            || (bumped && asked.id == self.producer.id && asked.next_epoch() == self.producer.epoch);
         let is_current = asked == self.producer && !asked.is_last();
         let may_ask = is_current || (is_complete && repeats && !self.producer.is_last());
         if !may_ask {

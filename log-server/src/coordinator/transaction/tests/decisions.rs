@@ -35,6 +35,20 @@ fn with_version_2_each_decision_raises_the_epoch() {
 }
 
 #[test]
+fn a_producer_of_version_2_that_one_of_version_1_has_fenced_is_not_taken_for_it() {
+    for outcome in [Commit, Abort] {
+        let mut world = World::new();
+        let old = world.init().unwrap();
+        let new = world.init().unwrap();
+        world.add(new, "a", 1).unwrap();
+        world.end(new, outcome, 1).unwrap();
+        world.markers_written();
+        assert_eq!(world.end(old, outcome, 2), Err(ProducerFenced), "{outcome:?}");
+        assert_eq!(world.end(new, outcome, 1), Ok(new), "the answer was lost");
+    }
+}
+
+#[test]
 fn with_version_2_what_was_never_begun_can_be_aborted() {
     let mut world = World::new();
     let first = world.init().unwrap();

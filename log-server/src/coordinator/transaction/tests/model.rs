@@ -203,7 +203,14 @@ impl Model {
                 Some(Ok(())) => {}
                 Some(Err(TransactionError::ConcurrentTransactions)) | None => return,
                 Some(Err(_)) => {
-                    self.producers[place].identity = None;
+                    let producer = &mut self.producers[place];
+                    if self.random.bool() {
+                        // Whether it is fenced the end of the transaction shows.
+                        producer.number = Some(number);
+                        producer.ending = Some(Abort);
+                    } else {
+                        producer.identity = None;
+                    }
                     return;
                 }
             }
