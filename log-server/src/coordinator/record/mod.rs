@@ -3,6 +3,29 @@
 
 pub(in crate::coordinator) mod bytes;
 
+use std::fmt;
+
+/// A record as bytes and back.
+pub trait LogRecord: fmt::Debug + Send + Sized {
+    /// Appends the key.
+    ///
+    /// # Errors
+    /// A text is longer than a key can say; what was appended is to be thrown away.
+    fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError>;
+
+    /// Appends the value, and answers whether there is one: a tombstone has none.
+    ///
+    /// # Errors
+    /// As [`Self::encode_key`].
+    fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError>;
+
+    /// Reads a record of any version that Kafka ever wrote; `None` for a kind that its coordinator does not have.
+    ///
+    /// # Errors
+    /// [`RecordFormatError`] for bytes that are no such record.
+    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError>;
+}
+
 /// Half of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordPart {

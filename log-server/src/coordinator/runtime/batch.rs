@@ -5,8 +5,8 @@ use log_core::model::{Sequence, TimestampMs};
 use log_core::record::batch_builder::{AppendError, BatchBuilder, BatchOptions, BatchProducer};
 use log_core::record::validator::{ValidatedBatch, trust_own};
 
-use crate::coordinator::record::RecordFormatError;
-use crate::coordinator::runtime::shard::{BatchOwner, LogRecord};
+use crate::coordinator::record::{LogRecord, RecordFormatError};
+use crate::coordinator::runtime::shard::BatchOwner;
 
 /// What a batch is given room for at first, at most: the next one is probably as large as the last.
 const CAPACITY_MAX: usize = 64 << 10;

@@ -17,12 +17,11 @@ use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
-use crate::coordinator::record::RecordFormatError;
 use crate::coordinator::runtime::host::HostContext;
 use crate::coordinator::runtime::hosts::{ShardCounts, ShardHosts};
 use crate::coordinator::runtime::lag::OutOfRangeWatch;
 use crate::coordinator::runtime::markers::MarkerError;
-use crate::coordinator::runtime::shard::{BatchOwner, Effects, LogRecord, Shard, World};
+use crate::coordinator::runtime::shard::{BatchOwner, Effects, Shard, World};
 use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, new_topic};
 use crate::coordinator::runtime::tidy::TidyTuning;
 use crate::metadata::controller::Controller;
@@ -254,19 +253,5 @@ impl Shard for GroupShard {
 
     fn write_refused(&mut self, records: &[GroupRecord], context: &mut Context<'_>) {
         self.write_refused(records, context);
-    }
-}
-
-impl LogRecord for GroupRecord {
-    fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {
-        self.encode_key(output)
-    }
-
-    fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError> {
-        self.encode_value(output)
-    }
-
-    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError> {
-        Self::decode(key, value)
     }
 }

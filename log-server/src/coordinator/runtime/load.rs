@@ -12,8 +12,8 @@ use log_core::record::control::{ControlRecord, ControlRecordError};
 use log_core::record::record::{Record, RecordError};
 use log_core::segment::segment::Patience;
 
-use crate::coordinator::record::RecordFormatError;
-use crate::coordinator::runtime::shard::{BatchOwner, LogRecord, Shard};
+use crate::coordinator::record::{LogRecord, RecordFormatError};
+use crate::coordinator::runtime::shard::{BatchOwner, Shard};
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Isolation, Partition, PartitionRead};
 

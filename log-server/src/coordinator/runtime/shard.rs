@@ -12,7 +12,7 @@ use log_core::record::control::TransactionOutcome;
 
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::group::context::{Ticket, Topics};
-use crate::coordinator::record::RecordFormatError;
+use crate::coordinator::record::LogRecord;
 use crate::metadata::plan::NewTopic;
 
 /// A state machine whose state is what replaying its log gives.
@@ -59,27 +59,6 @@ pub(super) trait Shard: fmt::Debug + Default + Send + 'static {
 
     /// The log refused the records of the last command, and nothing was written.
     fn write_refused(&mut self, records: &[Self::Record], context: &mut Self::Context<'_>);
-}
-
-/// A record as bytes and back.
-pub(super) trait LogRecord: fmt::Debug + Send + Sized {
-    /// Appends the key.
-    ///
-    /// # Errors
-    /// It cannot be said; what was appended is to be thrown away.
-    fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError>;
-
-    /// Appends the value, and answers whether there is one.
-    ///
-    /// # Errors
-    /// As [`Self::encode_key`].
-    fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError>;
-
-    /// Reads a record; `None` for a kind that this version does not know.
-    ///
-    /// # Errors
-    /// The bytes are no such record.
-    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError>;
 }
 
 /// What is outside of a shard at the time of a command.

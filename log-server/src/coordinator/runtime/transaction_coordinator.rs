@@ -14,12 +14,11 @@ use tokio::task::JoinHandle;
 
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::record::RecordFormatError;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::host::HostContext;
 use crate::coordinator::runtime::hosts::{ShardCounts, ShardHosts};
 use crate::coordinator::runtime::markers::write_markers;
-use crate::coordinator::runtime::shard::{BatchOwner, Effects, LogRecord, Shard, World};
+use crate::coordinator::runtime::shard::{BatchOwner, Effects, Shard, World};
 use crate::coordinator::runtime::shard_topic::{TRANSACTIONS_TOPIC, new_topic};
 use crate::coordinator::runtime::tidy::TidyTuning;
 use crate::coordinator::transaction::admin::{ListedTransaction, TransactionFilter};
@@ -305,18 +304,4 @@ impl Shard for TransactionShard {
 
     /// Whatever a command changes beside its records is looked at in vain.
     fn write_refused(&mut self, _records: &[TransactionRecord], _context: &mut Context<'_>) {}
-}
-
-impl LogRecord for TransactionRecord {
-    fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {
-        self.encode_key(output)
-    }
-
-    fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError> {
-        self.encode_value(output)
-    }
-
-    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError> {
-        Self::decode(key, value)
-    }
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use log_core::model::{ProducerEpoch, ProducerId, TimestampMs, TopicPartition};
 
 use crate::coordinator::record::bytes::{Form, Reader, Writer};
-use crate::coordinator::record::{FormatProblem, RecordFormatError, RecordPart};
+use crate::coordinator::record::{FormatProblem, LogRecord, RecordFormatError, RecordPart};
 use crate::coordinator::transaction::context::ProducerIdentity;
 use crate::coordinator::transaction::state::TransactionState;
 
@@ -75,20 +75,12 @@ pub struct Transaction {
     pub client_version: i16,
 }
 
-impl TransactionRecord {
-    /// Appends the key.
-    ///
-    /// # Errors
-    /// The transactional id is longer than a key can say; what was appended is to be thrown away.
-    pub fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {
+impl LogRecord for TransactionRecord {
+    fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {
         Writer::key(output, KIND).string(&self.transactional_id)
     }
 
-    /// Appends the value, and answers whether there is one: a tombstone has none.
-    ///
-    /// # Errors
-    /// A topic's name is longer than the value can say; what was appended is to be thrown away.
-    pub fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError> {
+    fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError> {
         let Some(value) = &self.value else {
             return Ok(false);
         };
@@ -96,11 +88,7 @@ impl TransactionRecord {
         Ok(true)
     }
 
-    /// Reads a record of any version that Kafka ever wrote; `None` for another kind.
-    ///
-    /// # Errors
-    /// [`RecordFormatError`] for bytes that are no such record.
-    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError> {
+    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError> {
         let mut key = Reader::new(key, RecordPart::Key);
         if key.i16()? != KIND {
             return Ok(None);

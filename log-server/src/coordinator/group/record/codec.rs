@@ -19,7 +19,7 @@
 
 use crate::coordinator::group::record::{GroupRecord, consumer_target};
 use crate::coordinator::record::bytes::{Reader, Writer};
-use crate::coordinator::record::{RecordFormatError, RecordPart};
+use crate::coordinator::record::{LogRecord, RecordFormatError, RecordPart};
 
 /// A name in a key may have at most so many bytes.
 pub const NAME_BYTES_MAX: usize = 32_767;
@@ -35,12 +35,8 @@ pub(super) const CONSUMER_TARGET_MEMBER: i16 = 7;
 pub(super) const CONSUMER_CURRENT_MEMBER: i16 = 8;
 pub(super) const CONSUMER_REGEX: i16 = 16;
 
-impl GroupRecord {
-    /// Appends the key.
-    ///
-    /// # Errors
-    /// A name is longer than a key can say (32,767 bytes); what was appended is to be thrown away.
-    pub fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {
+impl LogRecord for GroupRecord {
+    fn encode_key(&self, output: &mut Vec<u8>) -> Result<(), RecordFormatError> {
         match self {
             Self::OffsetCommit {
                 group,
@@ -73,11 +69,7 @@ impl GroupRecord {
         }
     }
 
-    /// Appends the value, and answers whether there is one: a tombstone has none.
-    ///
-    /// # Errors
-    /// A text is longer than the value can say; what was appended is to be thrown away.
-    pub fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError> {
+    fn encode_value(&self, output: &mut Vec<u8>) -> Result<bool, RecordFormatError> {
         let written = match self {
             Self::OffsetCommit { value, .. } => value.as_ref().map(|value| value.encode(output)),
             Self::ClassicGroup { value, .. } => value.as_ref().map(|value| value.encode(output)),
@@ -96,11 +88,7 @@ impl GroupRecord {
         written.transpose().map(|written| written.is_some())
     }
 
-    /// Reads a record of any version that Kafka ever wrote; `None` for a kind that groups of our two protocols do not have.
-    ///
-    /// # Errors
-    /// [`RecordFormatError`] for bytes that are no such record.
-    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError> {
+    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordFormatError> {
         let mut key = Reader::new(key, RecordPart::Key);
         let value = value.map(|bytes| Reader::new(bytes, RecordPart::Value));
         let record = match key.i16()? {

@@ -2,7 +2,7 @@
 //! bytes that are nothing.
 
 use super::*;
-use crate::coordinator::record::{FormatProblem, RecordPart};
+use crate::coordinator::record::{FormatProblem, LogRecord as _, RecordPart};
 use crate::kafka::test_support::fuzz;
 
 const ID: TopicId = TopicId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);

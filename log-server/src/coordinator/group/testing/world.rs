@@ -16,6 +16,7 @@ use crate::coordinator::group::record::GroupRecord;
 use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
 use crate::coordinator::group::testing::state;
+use crate::coordinator::record::LogRecord as _;
 
 /// The time of day when a test begins.
 const BEGINNING: TimestampMs = TimestampMs::new(1_700_000_000_000);

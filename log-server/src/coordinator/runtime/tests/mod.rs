@@ -35,6 +35,7 @@ use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::{GroupRecord, OffsetCommitValue};
 use crate::coordinator::group::shard::GroupShard;
+use crate::coordinator::record::LogRecord as _;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::load;
 use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, partition_for};

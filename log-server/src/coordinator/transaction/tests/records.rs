@@ -1,7 +1,7 @@
 //! The bytes of records: those that Kafka 4.3's own classes write, and bytes that are nothing.
 
 use super::*;
-use crate::coordinator::record::FormatProblem;
+use crate::coordinator::record::{FormatProblem, LogRecord as _};
 use crate::kafka::test_support::fuzz;
 
 fn hex(text: &str) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::coordinator::group::record::codec::NAME_BYTES_MAX;
+use crate::coordinator::record::LogRecord as _;
 
 #[test]
 fn the_first_member_is_answered_at_once() {
