@@ -15,6 +15,7 @@ use log_server::coordinator::group::offsets::commit::{CommitPartition, CommitReq
 use log_server::coordinator::group::offsets::topic_ref::TopicRef;
 use log_server::coordinator::group::settings::GroupSettings;
 use log_server::coordinator::group::shard::GroupShard;
+use log_server::coordinator::record::LogRecord as _;
 
 const TOPIC: &str = "measured";
 

@@ -45,7 +45,8 @@ impl PartitionDirectory for RegistryDirectory {
     }
 
     fn reconfigure(&self, topic: &TopicImage, config: &LogConfig) {
-        self.registry.reconfigure(topic.id, config);
+        self.registry
+            .reconfigure(topic.id, &log_config(topic, config.clone()));
     }
 }
 
@@ -64,7 +65,16 @@ fn topic_spec(topic: &TopicImage, config: LogConfig) -> TopicSpec {
         name: Arc::clone(&topic.name),
         id: topic.id,
         partition_count: topic.partition_count,
-        config,
+        config: log_config(topic, config),
+    }
+}
+
+/// What the broker itself keeps in a topic was promised to somebody (offsets, decisions about transactions): it is on the disk before
+/// the answer, whatever the topic's settings say.
+fn log_config(topic: &TopicImage, config: LogConfig) -> LogConfig {
+    LogConfig {
+        durable: config.durable || topic.is_internal,
+        ..config
     }
 }
 
@@ -135,6 +145,29 @@ mod tests {
                 .remove(0)
                 .unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn topics_of_the_broker_are_never_relaxed() {
+        let files = MemFileSystem::new();
+        let broker = Broker::start(&files);
+        for name in ["t", "__consumer_offsets"] {
+            broker.create(name, 1).await.unwrap();
+            let change = Alteration::Incremental(vec![Change {
+                name: "flush.messages".to_owned(),
+                operation: Operation::Set,
+                value: Some("1000".to_owned()),
+            }]);
+            let changes = vec![(name.to_owned(), change)];
+            let altered = broker.controller.alter_topic_configs(changes, false).await;
+            assert!(matches!(altered[..], [Ok(())]));
+        }
+        let is_durable = |broker: &Broker, name| broker.registry.get(name, 0).unwrap().config().durable;
+        assert!(!is_durable(&broker, "t"));
+        assert!(is_durable(&broker, "__consumer_offsets"));
+        let broker = Broker::start(&files.crash(CrashMode::SyncedOnly));
+        assert!(!is_durable(&broker, "t"));
+        assert!(is_durable(&broker, "__consumer_offsets"));
     }
 
     #[tokio::test]

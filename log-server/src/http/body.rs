@@ -48,13 +48,11 @@ impl BodyReader {
 
     /// The next piece, or `None` at the end. A call that is given up loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        match timeout(self.silence_max, self.source.next()).await {
-            Ok(piece) => piece.transpose(),
-            Err(_) => {
-                let text = format!("nothing came for {} ms", self.silence_max.as_millis());
-                Err(Problem::new(Code::TimedOutReading, text))
-            }
+        if let Ok(piece) = timeout(self.silence_max, self.source.next()).await {
+            return piece.transpose();
         }
+        let text = format!("nothing came for {} ms", self.silence_max.as_millis());
+        Err(Problem::new(Code::TimedOutReading, text))
     }
 }
 

@@ -104,6 +104,10 @@ struct Late {
     request: CommitRequest,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing of its own that holds or does not"
+)]
 struct Model {
     world: World,
     dice: fastrand::Rng,
