@@ -31,7 +31,7 @@ impl RegistryDirectory {
 
 impl PartitionDirectory for RegistryDirectory {
     fn create(&self, topic: &TopicImage, config: &LogConfig) -> Result<(), LogError> {
-        self.registry.create(&topic_spec(topic, config.clone()))
+        self.registry.create(&topic_spec(topic, config))
     }
 
     fn delete(&self, topic: &TopicImage) -> Result<(), LogError> {
@@ -45,8 +45,7 @@ impl PartitionDirectory for RegistryDirectory {
     }
 
     fn reconfigure(&self, topic: &TopicImage, config: &LogConfig) {
-        self.registry
-            .reconfigure(topic.id, &log_config(topic, config.clone()));
+        self.registry.reconfigure(topic.id, &log_config(topic, config));
     }
 }
 
@@ -56,11 +55,11 @@ pub fn topic_specs(image: &MetadataImage, config: &BrokerConfig) -> Vec<TopicSpe
     let layers = image.layers(config);
     image
         .topics()
-        .map(|topic| topic_spec(topic, layers.log_config(&topic.configs)))
+        .map(|topic| topic_spec(topic, &layers.log_config(&topic.configs)))
         .collect()
 }
 
-fn topic_spec(topic: &TopicImage, config: LogConfig) -> TopicSpec {
+fn topic_spec(topic: &TopicImage, config: &LogConfig) -> TopicSpec {
     TopicSpec {
         name: Arc::clone(&topic.name),
         id: topic.id,
@@ -71,10 +70,10 @@ fn topic_spec(topic: &TopicImage, config: LogConfig) -> TopicSpec {
 
 /// What the broker itself keeps in a topic was promised to somebody (offsets, decisions about transactions): it is on the disk before
 /// the answer, whatever the topic's settings say.
-fn log_config(topic: &TopicImage, config: LogConfig) -> LogConfig {
+fn log_config(topic: &TopicImage, config: &LogConfig) -> LogConfig {
     LogConfig {
         durable: config.durable || topic.is_internal,
-        ..config
+        ..*config
     }
 }
 

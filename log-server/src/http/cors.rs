@@ -1,4 +1,5 @@
-//! Pages of other sites that may ask: none, unless `http-cors-origins` lists them.
+//! Pages of other sites that may ask (CORS): none, unless `http-cors-origins` lists them.
+//! Browsers ask first, and keep the answer for a while.
 
 use std::time::Duration;
 

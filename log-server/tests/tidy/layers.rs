@@ -301,8 +301,8 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         row("ready_file", &[]),
         row("banner", &["logging"]),
         // Files for browsers; they know the API by its addresses alone.
-        row("console", &["entity_tag"]),
         row("entity_tag", &[]),
+        row("console", &["entity_tag"]),
         row(
             "http",
             &[
