@@ -104,10 +104,6 @@ struct Late {
     request: CommitRequest,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a thing of its own that holds or does not"
-)]
 struct Model {
     world: World,
     dice: fastrand::Rng,
