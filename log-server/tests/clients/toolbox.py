@@ -59,9 +59,9 @@ def once(name, inputs, make):
     return directory
 
 
-def python():
+def python(lock="requirements.txt"):
     """The interpreter of an environment with the locked Python libraries."""
-    lock = HERE / "python/requirements.txt"
+    lock = HERE / "python" / lock
     # Scripts of an environment carry its path, so it is made in place and marked when complete.
     directory = CACHE / f"venv-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     if not (directory / ".complete").exists():
@@ -72,19 +72,22 @@ def python():
     return directory / "bin/python"
 
 
-def jars():
+def jars(profile):
     need("java")
     need("mvn")
-    return brokers.class_path("clients")
+    return brokers.class_path(profile)
 
 
-def java(program="Scenario", *options):
-    class_path = jars()
+def jvm(class_path, *options):
+    return ["java", *options, f"-Dlog4j2.configurationFile={HERE / 'kafka/log4j2.properties'}", "-cp", class_path]
+
+
+def java(program="Scenario", *options, profile="clients"):
+    class_path = jars(profile)
     source = HERE / f"java/{program}.java"
     classes = once("java", [source, HERE / "kafka/pom.xml"],
                    lambda where: quietly([need("javac"), "-Xlint:all", "-Werror", "-cp", class_path, "-d", where, source]))
-    log = HERE / "kafka/log4j2.properties"
-    return ["java", *options, f"-Dlog4j2.configurationFile={log}", "-cp", f"{classes}:{class_path}", program]
+    return [*jvm(f"{classes}:{class_path}", *options), program]
 
 
 def go(program):

@@ -20,11 +20,12 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from transactional import patiently, rewind, send_offsets
+
 ROLE, NAME, BOOTSTRAP, PREFIX, SEED = sys.argv[1:6]
 PARTITIONS = 3
 WRITTEN = [(f"{PREFIX}-{kind}", partition) for kind in ("in", "t") for partition in range(PARTITIONS)]
 TRANSACTION_MS = 6_000
-HANGING_SECONDS = 15
 dice = random.Random(f"{SEED} {NAME}")
 asked_to_leave = False
 
@@ -93,10 +94,10 @@ class Transactions:
             if commits:
                 say("commit", unit=unit)
                 asked = True
-                self.patiently(self.producer.commit_transaction)
+                patiently(self.producer.commit_transaction)
                 say("end", unit=unit, outcome="ok")
                 return True
-            self.patiently(self.producer.abort_transaction)
+            patiently(self.producer.abort_transaction)
             say("end", unit=unit, outcome="fail")
         except KafkaException as failure:
             self.give_up(unit, failure.args[0], asked)
@@ -106,22 +107,12 @@ class Transactions:
         note(f"{unit}: {error}")
         try:
             if error.txn_requires_abort():
-                self.patiently(self.producer.abort_transaction)
+                patiently(self.producer.abort_transaction)
                 return say("end", unit=unit, outcome="fail")
         except KafkaException as failure:
             note(f"{unit}: abort: {failure}")
         self.producer = None
         say("end", unit=unit, outcome="info" if asked else "fail")
-
-    @staticmethod
-    def patiently(step):
-        until = time.monotonic() + 60
-        while True:
-            try:
-                return step(5)
-            except KafkaException as failure:
-                if not failure.args[0].retriable() or until < time.monotonic():
-                    raise
 
 
 def transactions(transactional_id):
@@ -264,14 +255,10 @@ def loop():
     owned = subscribe(me, [f"{PREFIX}-in"])
     units = Transactions(f"{PREFIX}-{NAME.split('.')[0]}")
 
-    def rewind():
+    def go_back():
         """Whatever was read and not committed comes again."""
-        places = [TopicPartition(*place) for place in sorted(owned)]
-        try:
-            for found in me.consumer.committed(places, 10) if places else []:
-                found.offset = max(found.offset, 0)
-                me.consumer.seek(found)
-        except KafkaException as failure:
+        failure = rewind(me.consumer, sorted(owned))
+        if failure:
             note(f"rewind: {failure}")
             return False
         me.assigned({place: None for place in owned})
@@ -283,7 +270,7 @@ def loop():
             continue
         if is_behind:
             # The group goes on meanwhile, and is asked again.
-            is_behind = not rewind()
+            is_behind = not go_back()
             if is_behind:
                 me.consumer.poll(0)
                 time.sleep(0.1)
@@ -295,18 +282,7 @@ def loop():
         def work(unit):
             for message in messages:
                 units.send(unit, f"of {message.value().decode()} by {unit}", (f"{PREFIX}-out", message.partition()))
-            ends = {}
-            for message in messages:
-                ends[(message.topic(), message.partition())] = message.offset() + 1
-            positions = [TopicPartition(*place, offset) for place, offset in ends.items()]
-            # While the coordinator is away this call may never return, whatever its timeout (librdkafka issue 5456): then
-            # the process ends here, and the driver starts another.
-            signal.alarm(HANGING_SECONDS)
-            try:
-                units.patiently(lambda seconds: units.producer.send_offsets_to_transaction(
-                    positions, me.consumer.consumer_group_metadata(), seconds))
-            finally:
-                signal.alarm(0)
+            send_offsets(units.producer, messages, me.consumer.consumer_group_metadata())
 
         is_behind = not units.run(work, commits=dice.random() < 0.9)
     me.consumer.close()
