@@ -327,7 +327,7 @@ broker_keys! {
         http_idle_timeout: Duration = "http-idle-timeout-ms", Long, Rule::AtLeast(1), Some("60000");
         /// A request whose body is silent for so long is given up.
         http_read_timeout: Duration = "http-read-timeout-ms", Long, Rule::AtLeast(1), Some("30000");
-        /// A client that takes nothing of its answer for so long is disconnected.
+        /// A client that takes nothing of its answer, or whose socket answers no ping, for so long is disconnected.
         http_write_timeout: Duration = "http-write-timeout-ms", Long, Rule::AtLeast(1), Some("30000");
     }
     Topics {

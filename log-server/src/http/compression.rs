@@ -37,7 +37,7 @@ pub(super) fn layer() -> CompressionLayer<impl Predicate> {
 
 /// Pays for the encoder of an answer that is to be compressed. It stands inside of the layer, so that nothing is paid while the answer is waited for.
 pub(super) async fn pay(State(memory): State<BodyMemory>, request: Request, next: Next) -> Response {
-    let accepts = request.headers().contains_key(ACCEPT_ENCODING);
+    let accepts = accepts_ours(request.headers());
     let response = next.run(request).await;
     if !accepts || !is_worth_it(&response) {
         return response;
@@ -56,6 +56,20 @@ pub(super) async fn pay(State(memory): State<BodyMemory>, request: Request, next
     Response::from_parts(parts, Body::from_stream(body))
 }
 
+/// Whether a client takes an encoding that the layer has. Which of several it likes best is the layer's to find out.
+fn accepts_ours(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter();
+    let mut parts = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    parts.any(|part| {
+        let (name, weight) = part.split_once(';').unwrap_or((part, ""));
+        let is_ours = |ours: &&str| name.trim().eq_ignore_ascii_case(ours);
+        let weight = weight.trim().trim_start_matches(['q', 'Q', '=']);
+        ["gzip", "x-gzip", "zstd", "*"].iter().any(is_ours) && weight.parse() != Ok(0.0_f32)
+    })
+}
+
 fn is_worth_it(response: &Response) -> bool {
     let length = axum::body::HttpBody::size_hint(response.body()).exact();
     let kind = response
@@ -67,4 +81,31 @@ fn is_worth_it(response: &Response) -> bool {
 
 fn is_text(kind: &str) -> bool {
     kind.starts_with("text/") || kind.contains("json") || kind.contains("svg")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn an_encoder_is_paid_for_where_one_may_be_used() {
+        for (value, expected) in [
+            ("gzip", true),
+            ("br, ZSTD;q=0.5", true),
+            ("deflate, gzip;q=1.0, *;q=0.5", true),
+            ("*", true),
+            ("", false),
+            ("identity", false),
+            ("br, deflate", false),
+            ("gzip;q=0, zstd; q=0.000", false),
+            ("gzip;q=0, zstd", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            assert!(!accepts_ours(&headers));
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(value));
+            assert_eq!(accepts_ours(&headers), expected, "{value}");
+        }
+    }
 }

@@ -32,6 +32,7 @@
 //! | `services` | what handlers use |
 //! | `sites` | which web pages may ask, under which names |
 //! | `slow_client` | clients that take nothing |
+//! | `socket` | records both ways over a WebSocket |
 //! | `stats` | `/metrics`, and the numbers that the console plots |
 //! | `timing` | how long requests take |
 //! | `topic_offsets` | offsets at a time |
@@ -64,6 +65,7 @@ mod server;
 pub mod services;
 mod sites;
 mod slow_client;
+mod socket;
 pub mod stats;
 mod timing;
 mod topic_offsets;

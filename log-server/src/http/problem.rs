@@ -98,6 +98,8 @@ codes! {
         "`log_start_offset` and `high_watermark` say what there is";
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another body",
         "take a new key for each body";
+    UpgradeRequired = "upgrade_required", UPGRADE_REQUIRED, "The route is a WebSocket",
+        "`detail` says what is missing of a `GET` that asks for one";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The broker made a mistake",
         "please report it";
     Storage = "storage", SERVICE_UNAVAILABLE, "The disk failed",

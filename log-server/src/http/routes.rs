@@ -17,7 +17,7 @@ use super::sites::Sites;
 use super::stats::MetricsSource;
 use super::{
     cluster, compression, configs, cors, fetch, follow, group_offsets, groups, health, openapi, partitions,
-    produce, sites, stats, timing, topic_offsets, topics,
+    produce, sites, socket, stats, timing, topic_offsets, topics,
 };
 use crate::http::memory::BodyMemory;
 use crate::http::problem::{Code, Problem};
@@ -64,6 +64,7 @@ pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
             get(fetch::fetch),
         ),
         route("GET", "/v1/topics/{topic}/follow", get(follow::follow)),
+        route("GET", "/v1/topics/{topic}/socket", get(socket::open)),
         route("GET", "/v1/groups", get(groups::list)),
         route("GET", "/v1/groups/{group}", get(groups::describe)),
         route("DELETE", "/v1/groups/{group}", delete(groups::remove)),

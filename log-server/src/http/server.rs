@@ -7,7 +7,8 @@
 //! | a client that takes nothing of its answer for `http-write-timeout-ms` | is closed |
 //! | a client whose request was answered before it was read to its end | gets the answer: what it still sends is thrown away for a moment |
 //!
-//! At a stop, connections that wait for a request end at once, the others after their answer; streams hear of it by themselves.
+//! A connection that becomes a socket (`socket`) stays in its task, and so within all of these limits, until it ends.
+//! At a stop, connections that wait for a request end at once, the others after their answer; streams and sockets hear of it by themselves.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +17,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use log_core::model::TimestampMs;
@@ -27,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::slow_client::PatientStream;
+use super::socket::Handover;
 use crate::config::keys::BrokerConfig;
 use crate::metrics::counter::Held;
 use crate::metrics::http_front::HttpMetrics;
@@ -155,7 +161,14 @@ impl Connection {
             return;
         }
         let stream = PatientStream::new(stream, self.config.http_write_timeout);
-        let service = TowerToHyperService::new(self.router);
+        let (router, handover) = (TowerToHyperService::new(self.router), Handover::default());
+        let place = handover.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if request.extensions().get::<OnUpgrade>().is_some() {
+                request.extensions_mut().insert(place.clone());
+            }
+            router.call(request)
+        });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.http_idle_timeout)
@@ -172,10 +185,18 @@ impl Connection {
                 }
             }
         };
-        match result {
-            Ok(()) => linger(connection.into_parts().io.into_inner()).await,
-            Err(error) => tracing::debug!(%error, "an HTTP connection ended early"),
+        if let Err(error) = result {
+            tracing::debug!(%error, "an HTTP connection ended early");
+            return;
         }
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        let stream = io.into_inner();
+        linger(match handover.take() {
+            // Most connections never become one, and have no room for it.
+            Some(session) => Box::pin(session.run(stream, read_buf)).await,
+            None => stream,
+        })
+        .await;
     }
 }
 

@@ -12,7 +12,9 @@ import argparse
 import contextlib
 import json
 import pathlib
+import re
 import time
+import urllib.error
 import urllib.request
 
 import brokers
@@ -245,6 +247,23 @@ class Run:
         self.page.see("Topics", "h1")
         self.page.until(f"!document.querySelector('main').innerText.includes({json.dumps(TOPIC)})")
 
+    def runs_the_example_of_a_page(self):
+        """The socket of docs/HTTP.md, as it stands there, but for the address."""
+        page = pathlib.Path(__file__).parents[3].joinpath("docs/HTTP.md").read_text()
+        examples = re.findall(r"```js\n(.*?)```", page, re.DOTALL)
+        if len(examples) != 1:
+            raise AssertionError(f"{len(examples)} examples for a page")
+        try:
+            self.api("POST", "topics", {"name": "orders", "partitions": 1})
+        except urllib.error.HTTPError as error:
+            # A broker that runs may have it.
+            if error.code != 409:
+                raise
+        self.page.run(examples[0].replace("localhost:8080", self.url.split("//")[1]))
+        self.page.until("heard.some((one) => one.id === 1 && 0 <= one.offset)", "the answer")
+        self.page.until("heard.some((one) => one.record?.value === 'from a page')", "the record")
+        self.page.run("socket.close(); null")
+
     def steps(self):
         for what, work in [
             ("opens with plots of what happened before", self.opens),
@@ -261,6 +280,7 @@ class Run:
             ("changes a setting", self.changes_a_setting),
             ("shows the broker", self.shows_the_broker),
             ("survives odd records", self.survives_odd_records),
+            ("runs the example of a page", self.runs_the_example_of_a_page),
         ]:
             self.step(what, work)
 

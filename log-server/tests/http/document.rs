@@ -1,7 +1,8 @@
 //! The examples of docs/HTTP.md, and those of the README that speak HTTP, run by a shell as they stand there, one after the other, against a fresh broker; only the address is another.
 //!
-//! A block of `sh` is an example; a block of `json` or `text` right behind it is its answer. What differs from run to run (times, sizes, ids) is
-//! compared by its type alone.
+//! A block of `sh` is an example; a block of `json` or `text` right behind it is its answer. A block of `websocket` is a conversation: where it
+//! is held, what the client says (`>`), and what it hears (`<`), in any order between two words of its own. What differs from run to run (times,
+//! sizes, ids) is compared by its type alone.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use log_server::config::keys::BrokerConfig;
 use serde_json::Value;
 
 use crate::client::create_topic;
+use crate::socket::Socket;
 use crate::{config, start};
 
 const ADDRESS: &str = "API=http://localhost:8080/v1";
@@ -34,6 +36,8 @@ const VOLATILE: [&str; 12] = [
 #[derive(Debug)]
 struct Example<'a> {
     line: usize,
+    /// Of the script's block: `sh` or `websocket`.
+    kind: &'a str,
     script: String,
     /// The answer's kind and text.
     answer: Option<(&'a str, String)>,
@@ -55,13 +59,14 @@ fn examples(page: &str) -> Vec<Example<'_>> {
             text.push('\n');
         }
         match kind {
-            "sh" => {
+            "sh" | "websocket" => {
                 found.push(Example {
                     line: number + 1,
+                    kind,
                     script: text,
                     answer: None,
                 });
-                follows_an_example = true;
+                follows_an_example = kind == "sh";
             }
             "json" | "text" if follows_an_example => {
                 found.last_mut().unwrap().answer = Some((kind, text));
@@ -109,6 +114,33 @@ fn same(name: &str, expected: &Value, found: &Value) -> bool {
     }
 }
 
+/// Holds a conversation as it stands.
+async fn converse(address: SocketAddr, script: &str) {
+    let (path, lines) = script.split_once('\n').unwrap();
+    let mut socket = Socket::open(address, path.strip_prefix("GET ").unwrap()).await;
+    let mut lines = lines.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(said) = line.strip_prefix("> ") {
+            socket.say(said).await;
+            continue;
+        }
+        let mut expected = vec![line];
+        while let Some(line) = lines.next_if(|line| line.starts_with("< ")) {
+            expected.push(line);
+        }
+        let mut expected: Vec<Value> = expected
+            .iter()
+            .flat_map(|line| documents(line.strip_prefix("< ").unwrap()))
+            .collect();
+        while !expected.is_empty() {
+            let heard = socket.hear().await;
+            let place = expected.iter().position(|expected| same("", expected, &heard));
+            expected.remove(place.unwrap_or_else(|| panic!("{heard} is none of {expected:?}")));
+        }
+    }
+    socket.close().await;
+}
+
 /// Lines with what differs from run to run taken out.
 fn lasting(text: &str) -> Vec<String> {
     let line = |line: &str| match line.split_once("\"timestamp\":") {
@@ -134,6 +166,10 @@ async fn the_examples_of_the_page_are_true() {
     assert_eq!(examples[0].script.trim(), ADDRESS);
     assert!(15 < examples.len(), "the page has lost its examples");
     for example in &examples[1..] {
+        if example.kind == "websocket" {
+            converse(broker.http_address(), &example.script).await;
+            continue;
+        }
         let (address, script) = (broker.http_address(), example.script.clone());
         let found = tokio::task::spawn_blocking(move || run(address, &script))
             .await

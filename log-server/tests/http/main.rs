@@ -11,6 +11,7 @@
 //! | [`idempotency`] | a body with a key is written once, across restarts too |
 //! | [`records`] | what is written one way is read every other way, to the byte |
 //! | [`sites`] | a page of another site can neither write nor read |
+//! | [`socket`] | records go both ways over a WebSocket, within limits |
 //! | [`streams`] | NDJSON is answered while it comes |
 
 #![expect(
@@ -29,6 +30,7 @@ mod hostile;
 mod idempotency;
 mod records;
 mod sites;
+mod socket;
 mod streams;
 
 use std::path::Path;

@@ -1,14 +1,14 @@
-//! What a follower is sent: server-sent events, or lines of JSON.
+//! What a follower is sent: server-sent events, lines of JSON, or messages of a socket.
 //!
-//! | | event | line |
-//! |---|---|---|
-//! | a record | `id` and `data` | the record |
-//! | nothing for a while | `id` alone, which sets where a browser goes on and is told to nobody | an empty line |
-//! | records that are gone | `event: gap` | `{"gap": …}` |
-//! | something that stands in the way | `event: problem` | `{"problem": …}` |
-//! | the end | `event: end` | `{"end": …}` |
+//! | | event | line | message |
+//! |---|---|---|---|
+//! | a record | `id` and `data` | the record | `{"position": …, "record": …}` |
+//! | nothing for a while | `id` alone, which sets where a browser goes on and is told to nobody | an empty line | `{"position": …}` |
+//! | records that are gone | `event: gap` | `{"gap": …}` | `{"gap": …}` |
+//! | something that stands in the way | `event: problem` | `{"problem": …}` | `{"problem": …}` |
+//! | the end | `event: end` | `{"end": …}` | `{"end": …}` |
 //!
-//! Records are JSON without line breaks, so each is one line of `data`.
+//! Records are JSON without line breaks, so each is one line of `data`. Messages are a line each, too: who sends them cuts them apart there.
 
 use std::io::Write as _;
 
@@ -28,6 +28,9 @@ pub(super) enum Form {
     Sse,
     /// A JSON document a line.
     Ndjson,
+    /// The messages of a socket, which is a route of its own.
+    #[serde(skip_deserializing)]
+    Message,
 }
 
 impl Form {
@@ -43,6 +46,7 @@ impl Form {
         match self {
             Self::Sse => "text/event-stream",
             Self::Ndjson => "application/x-ndjson",
+            Self::Message => "application/json",
         }
     }
 
@@ -58,6 +62,11 @@ impl Form {
                 output.extend_from_slice(document);
                 output.push(b'\n');
             }
+            Self::Message => {
+                write!(output, "{{\"position\":\"{positions}\",\"record\":").expect("memory takes it");
+                output.extend_from_slice(document);
+                output.extend_from_slice(b"}\n");
+            }
         }
     }
 
@@ -65,6 +74,7 @@ impl Form {
         Bytes::from(match self {
             Self::Sse => format!("id: {positions}\n\n"),
             Self::Ndjson => "\n".to_owned(),
+            Self::Message => format!("{{\"position\":\"{positions}\"}}\n"),
         })
     }
 
@@ -84,7 +94,7 @@ impl Form {
     fn told(self, name: &str, document: &Value) -> Bytes {
         Bytes::from(match self {
             Self::Sse => format!("event: {name}\ndata: {document}\n\n"),
-            Self::Ndjson => format!("{{\"{name}\":{document}}}\n"),
+            Self::Ndjson | Self::Message => format!("{{\"{name}\":{document}}}\n"),
         })
     }
 }
@@ -94,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_say_the_same() {
+    fn all_forms_say_the_same() {
         let positions: Positions = [(0, Offset::new(5)), (2, Offset::new(7))].into_iter().collect();
         let record = |form: Form| {
             let mut output = Vec::new();
@@ -103,8 +113,14 @@ mod tests {
         };
         assert_eq!(record(Form::Sse), "id: 0:5,2:7\ndata: {}\n\n");
         assert_eq!(record(Form::Ndjson), "{}\n");
+        let message = "{\"position\":\"0:5,2:7\",\"record\":{}}\n";
+        assert_eq!(record(Form::Message), message);
         assert_eq!(Form::Sse.heartbeat(&positions), "id: 0:5,2:7\n\n");
         assert_eq!(Form::Ndjson.heartbeat(&positions), "\n");
+        assert_eq!(
+            Form::Message.heartbeat(&positions),
+            "{\"position\":\"0:5,2:7\"}\n"
+        );
         let gap = |form: Form| form.gap(1, Offset::new(2), Offset::new(3));
         assert_eq!(
             gap(Form::Sse),
@@ -114,6 +130,8 @@ mod tests {
             gap(Form::Ndjson),
             "{\"gap\":{\"from\":2,\"partition\":1,\"to\":3}}\n"
         );
+        assert_eq!(gap(Form::Message), gap(Form::Ndjson));
+        assert!(serde_json::from_value::<Form>("message".into()).is_err());
         assert_eq!(Form::accepted("text/event-stream"), Form::Sse);
         assert_eq!(Form::accepted("a/b, application/x-ndjson"), Form::Ndjson);
     }

@@ -1,10 +1,10 @@
-//! `GET /v1/topics/{topic}/follow`: records as they come, as server-sent events or as NDJSON.
+//! `GET /v1/topics/{topic}/follow`: records as they come, as server-sent events or as NDJSON; and what a socket follows.
 //!
 //! Positions go out with each record, so that a reader which comes back with them goes on where it was. The stream is driven by whoever reads it.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `event` | what goes out, in both forms |
+//! | `event` | what goes out, in all forms |
 //! | `filter` | which records are wanted |
 //! | `follower` | a reader of several partitions |
 //! | `passage` | a stretch of one partition on its way out |
@@ -18,7 +18,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 
 use crate::http::cursor::{end_for, start_offset};
@@ -61,6 +63,7 @@ pub(crate) struct FollowParameters {
     key_encoding: Option<Encoding>,
     isolation: Option<IsolationParameter>,
     heartbeat_ms: Option<u64>,
+    position: Option<String>,
     format: Option<Form>,
 }
 
@@ -80,14 +83,6 @@ impl FollowParameters {
             self.pointer.as_deref(),
             self.equals.as_deref(),
         )?;
-        let heartbeat_ms = self.heartbeat_ms.unwrap_or(HEARTBEAT_MS);
-        if !(HEARTBEAT_MS_LEAST..=HEARTBEAT_MS_MOST).contains(&heartbeat_ms) {
-            let text = format!("heartbeat_ms is {HEARTBEAT_MS_LEAST} to {HEARTBEAT_MS_MOST}");
-            return Err(Problem::invalid(text));
-        }
-        if self.limit == Some(0) {
-            return Err(Problem::invalid("limit is 1 or more"));
-        }
         Ok(Wishes {
             form,
             isolation: self.isolation.unwrap_or_default().isolation(),
@@ -97,8 +92,18 @@ impl FollowParameters {
                 value: self.encoding.unwrap_or_default(),
             },
             limit: self.limit,
-            heartbeat: Duration::from_millis(heartbeat_ms),
+            heartbeat: self.heartbeat()?,
         })
+    }
+
+    /// How often something is sent.
+    pub(super) fn heartbeat(&self) -> Result<Duration, Problem> {
+        let heartbeat_ms = self.heartbeat_ms.unwrap_or(HEARTBEAT_MS);
+        if !(HEARTBEAT_MS_LEAST..=HEARTBEAT_MS_MOST).contains(&heartbeat_ms) {
+            let text = format!("heartbeat_ms is {HEARTBEAT_MS_LEAST} to {HEARTBEAT_MS_MOST}");
+            return Err(Problem::invalid(text));
+        }
+        Ok(Duration::from_millis(heartbeat_ms))
     }
 
     /// Whether partitions that are added while the stream goes on belong to it.
@@ -119,16 +124,44 @@ pub(crate) async fn follow(
         Some(form) => form,
         None => Form::accepted(accepted(&headers)?),
     };
-    let wishes = asked.wishes(form)?;
-    let resumed = Positions::from_headers(&headers)?;
-    let follower = follower(&services, &topic, &asked, wishes, &resumed).await?;
+    if asked.limit == Some(0) {
+        return Err(Problem::invalid("limit is 1 or more"));
+    }
+    let follower = follower(&services, &topic, &asked, form, &headers).await?;
     let streams = services.sources.front.streams.hold();
-    let events = stream::unfold((follower, streams), |(mut follower, streams)| async move {
-        let piece = follower.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(piece), (follower, streams)))
+    let events = pieces(follower).map(move |piece| {
+        let _open = &streams;
+        Ok::<_, std::convert::Infallible>(piece)
     });
     let head = [(CONTENT_TYPE, form.media_type()), (CACHE_CONTROL, "no-store")];
     Ok((head, Body::from_stream(events)).into_response())
+}
+
+/// What a socket is sent of the records that it asks for: messages, each with a line break behind it.
+pub(super) type Messages = BoxStream<'static, Bytes>;
+
+/// Follows a topic for a socket. One that wants no record (`limit=0`) only writes.
+pub(super) async fn messages(
+    services: &Services,
+    topic: &TopicImage,
+    asked: &FollowParameters,
+    headers: &HeaderMap,
+) -> Result<Option<Messages>, Problem> {
+    if asked.format.is_some() {
+        return Err(Problem::invalid("format: a socket has messages alone"));
+    }
+    if asked.limit == Some(0) {
+        return Ok(None);
+    }
+    let follower = follower(services, topic, asked, Form::Message, headers).await?;
+    Ok(Some(pieces(follower).boxed()))
+}
+
+fn pieces(follower: Follower) -> impl Stream<Item = Bytes> + Send {
+    stream::unfold(follower, |mut follower| async move {
+        let piece = follower.next().await?;
+        Some((piece, follower))
+    })
 }
 
 /// A follower at the positions with which a reader comes back, or where it asks to begin.
@@ -143,9 +176,11 @@ async fn follower(
     services: &Services,
     topic: &TopicImage,
     asked: &FollowParameters,
-    wishes: Wishes,
-    resumed: &Positions,
+    form: Form,
+    headers: &HeaderMap,
 ) -> Result<Follower, Problem> {
+    let wishes = asked.wishes(form)?;
+    let resumed = Positions::of_request(headers, asked.position.as_deref())?;
     let indexes = position::partitions(asked.partitions.as_deref(), topic.partition_count)?;
     if PARTITIONS_MAX < indexes.len() {
         return Err(too_many_partitions());

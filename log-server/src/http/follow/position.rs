@@ -1,5 +1,5 @@
 //! Places in the partitions of a topic as text: `0:17,3:4`, the next offset of each. It is the `id` of an event, and comes back as
-//! `Last-Event-ID`.
+//! `Last-Event-ID`, or as the parameter `position` of those who cannot set headers, such as a browser's sockets.
 
 use std::fmt;
 
@@ -16,16 +16,17 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) struct Positions(Vec<(i32, Offset)>);
 
 impl Positions {
-    /// The positions that a reader comes back with; none if it comes for the first time.
-    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
-        let Some(value) = headers.get(LAST_EVENT_ID) else {
-            return Ok(Self::default());
-        };
-        let text = value.to_str().unwrap_or("?");
+    /// The positions that a reader comes back with; none if it comes for the first time. The header counts more: a browser that connects
+    /// again sends it to the address that it had at first.
+    pub(super) fn of_request(headers: &HeaderMap, parameter: Option<&str>) -> Result<Self, Problem> {
+        let header = headers
+            .get(LAST_EVENT_ID)
+            .map(|value| value.to_str().unwrap_or("?"));
+        let text = header.or(parameter).unwrap_or_default();
         Self::parse(text).ok_or_else(|| {
             let text = crate::http::parameters::shortened(text);
             Problem::invalid(format!(
-                "Last-Event-ID {text:?} is not an id of this route's: such as 0:17,3:4"
+                "Last-Event-ID or position {text:?} is none of this route's: such as 0:17,3:4"
             ))
         })
     }
@@ -135,6 +136,20 @@ mod tests {
         ] {
             assert_eq!(Positions::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_header_counts_more_than_the_parameter() {
+        let next = |header: Option<&'static str>, parameter| {
+            let value = header.map(|value| (LAST_EVENT_ID.parse().unwrap(), value.parse().unwrap()));
+            let headers: HeaderMap = value.into_iter().collect();
+            let positions = Positions::of_request(&headers, parameter);
+            positions.map(|positions| positions.get(0).map(Offset::get))
+        };
+        assert_eq!(next(None, None), Ok(None));
+        assert_eq!(next(None, Some("0:5")), Ok(Some(5)));
+        assert_eq!(next(Some("0:7"), Some("0:5")), Ok(Some(7)));
+        assert!(next(None, Some("x")).is_err() && next(Some("x"), Some("0:5")).is_err());
     }
 
     #[test]

@@ -52,10 +52,10 @@ pub(super) struct Target {
     pub(super) key: Option<IdempotencyKey>,
 }
 
-/// A record's row in the answer.
+/// What became of a record, in the answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-enum Row {
+pub(super) enum Row {
     Written {
         partition: i32,
         offset: i64,
@@ -202,11 +202,7 @@ fn row(seat: Result<Seat, Box<Problem>>, outcomes: &[Outcome]) -> Row {
                 .as_ref()
                 .and_then(|times| times.get(index(seat.index)).copied());
             let timestamp = before.or(first.append_time).unwrap_or(seat.timestamp);
-            Row::Written {
-                partition: seat.partition,
-                offset: first.offset.plus(i64::from(seat.index)).get(),
-                timestamp: timestamp.get(),
-            }
+            written(&seat, first.offset, timestamp)
         }
         Some(Outcome::Refused(problems)) => Row::Refused {
             error: Box::new(problems.get(index(seat.index)).cloned().unwrap_or_else(lost)),
@@ -217,7 +213,16 @@ fn row(seat: Result<Seat, Box<Problem>>, outcomes: &[Outcome]) -> Row {
     }
 }
 
-fn lost() -> Problem {
+/// Where a record is whose batch begins at `base`.
+pub(super) fn written(seat: &Seat, base: Offset, timestamp: TimestampMs) -> Row {
+    Row::Written {
+        partition: seat.partition,
+        offset: base.plus(i64::from(seat.index)).get(),
+        timestamp: timestamp.get(),
+    }
+}
+
+pub(super) fn lost() -> Problem {
     Problem::new(Code::Internal, "the record's batch was lost")
 }
 

@@ -6,6 +6,7 @@
 //! | `batches` | from records to batches |
 //! | `idempotency` | a body that may come twice |
 //! | `list` | one or many records in a JSON body, and a raw body as one |
+//! | `messages` | records that come one by one, as the messages of a socket |
 //! | `record_input` | a record as JSON |
 //! | `stream` | NDJSON of any length |
 
@@ -23,6 +24,7 @@ use crate::http::body::{media_type, read_whole};
 use crate::http::parameters::{Parameters, Place, Time};
 use crate::http::problem::{Answer, Code, Problem};
 use crate::http::services::Services;
+use crate::metadata::image::TopicImage;
 use crate::metadata::topic_name;
 use crate::partition::partition::Acks;
 
@@ -30,10 +32,12 @@ mod append;
 mod batches;
 mod idempotency;
 mod list;
+mod messages;
 mod record_input;
 mod stream;
 
 use idempotency::IdempotencyKey;
+pub(super) use messages::Messages;
 pub(super) use record_input::from_base64;
 
 const TIMEOUT_MS: u64 = 30_000;
@@ -84,21 +88,15 @@ struct Terms {
 }
 
 impl Terms {
-    fn until(self) -> Instant {
-        Instant::now() + self.timeout
-    }
-}
-
-impl ProduceParameters {
-    fn terms(&self) -> Result<Terms, Problem> {
-        let timeout_ms = self.timeout_ms.unwrap_or(TIMEOUT_MS);
+    fn new(acks: AcksParameter, timeout_ms: Option<u64>) -> Result<Self, Problem> {
+        let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS);
         if TIMEOUT_MS_MAX < timeout_ms {
             return Err(Problem::invalid(format!(
                 "timeout_ms is at most {TIMEOUT_MS_MAX}"
             )));
         }
-        Ok(Terms {
-            acks: match self.acks {
+        Ok(Self {
+            acks: match acks {
                 AcksParameter::All => Acks::All,
                 AcksParameter::Leader => Acks::Leader,
                 AcksParameter::None => Acks::None,
@@ -107,6 +105,12 @@ impl ProduceParameters {
         })
     }
 
+    fn until(self) -> Instant {
+        Instant::now() + self.timeout
+    }
+}
+
+impl ProduceParameters {
     fn is_about_a_raw_record(&self) -> bool {
         self.key.is_some()
             || self.key_base64.is_some()
@@ -123,12 +127,9 @@ pub(crate) async fn produce(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let terms = parameters.terms()?;
+    let terms = Terms::new(parameters.acks, parameters.timeout_ms)?;
     let topic = services.topic(&topic)?;
-    if topic_name::is_internal(&topic.name) {
-        let text = format!("{} is the broker's own topic", topic.name);
-        return Err(Problem::new(Code::InternalTopic, text));
-    }
+    check_writable(&topic)?;
     let key = IdempotencyKey::from_headers(&headers)?;
     let kind = if parameters.raw {
         "application/octet-stream".to_owned()
@@ -161,6 +162,15 @@ pub(crate) async fn produce(
         }
         other => Err(Problem::new(Code::UnsupportedMediaType, unsupported(other))),
     }
+}
+
+/// Refuses the broker's own topics.
+fn check_writable(topic: &TopicImage) -> Result<(), Problem> {
+    if topic_name::is_internal(&topic.name) {
+        let text = format!("{} is the broker's own topic", topic.name);
+        return Err(Problem::new(Code::InternalTopic, text));
+    }
+    Ok(())
 }
 
 fn unsupported(kind: &str) -> String {
