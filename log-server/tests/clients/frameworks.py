@@ -359,8 +359,8 @@ def main():
     kind = {"stratalog": brokers.Stratalog, "kafka": brokers.Kafka}[arguments.broker]
     directory = pathlib.Path(tempfile.mkdtemp(prefix="frameworks-"))
     passed, failed = 0, 0
-    with kind(directory / "data", SETTINGS) as broker:
-        for name in arguments.frameworks.split(","):
+    for name in arguments.frameworks.split(","):
+        with kind(directory / f"{name}-data", SETTINGS) as broker:
             run = Run(name, broker, directory, arguments, random.Random(f"{seed} {name}"))
             began = time.monotonic()
             try:
@@ -369,9 +369,9 @@ def main():
                 complaints = [f"{type(failure).__name__}: {failure}"]
             finally:
                 run.close()
-            print(f"{name:20} {'FAILED' if complaints else 'ok'}  {time.monotonic() - began:.0f} s, {dict(run.counts)}", flush=True)
-            print("\n".join(f"  {line}" for line in complaints[:20]), end="\n" if complaints else "", flush=True)
-            passed, failed = passed + (not complaints), failed + bool(complaints)
+        print(f"{name:20} {'FAILED' if complaints else 'ok'}  {time.monotonic() - began:.0f} s, {dict(run.counts)}", flush=True)
+        print("\n".join(f"  {line}" for line in complaints[:20]), end="\n" if complaints else "", flush=True)
+        passed, failed = passed + (not complaints), failed + bool(complaints)
     if failed:
         print(f"logs are kept: {directory}")
     else:
