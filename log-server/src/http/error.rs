@@ -7,6 +7,7 @@ use log_core::producer_state::manager::ProducerStateError;
 use log_core::record::validator::ProduceError;
 
 use crate::coordinator::group::error::GroupError;
+use crate::coordinator::group::offsets::leasing::LeaseError;
 use crate::http::problem::{Code, Problem};
 use crate::metadata::error::ControllerError;
 use crate::partition::error::PartitionError;
@@ -108,6 +109,21 @@ impl From<GroupError> for Problem {
             _ => Code::InvalidRequest,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<LeaseError> for Problem {
+    fn from(error: LeaseError) -> Self {
+        let detail = error.to_string();
+        match error {
+            LeaseError::Group(error) => error.into(),
+            LeaseError::Lost {
+                committed,
+                leased_until_ms,
+            } => Self::new(Code::LeaseLost, detail)
+                .with("committed", committed)
+                .with("leased_until", leased_until_ms),
+        }
     }
 }
 

@@ -103,6 +103,7 @@ pub(crate) async fn reset(
     }
     if !wanted.dry_run {
         commit(&services, &group, &mut rows).await?;
+        services.lease_bells.ring(&group);
     }
     Ok(Json(ResetDocument {
         group,

@@ -54,11 +54,16 @@ impl BodyMemory {
 
     /// The body of an answer, which pays for its memory until the last of it was sent.
     pub(crate) fn pay_for(&self, body: Vec<u8>) -> Result<Bytes, Problem> {
+        Ok(self.pay_ahead(body.capacity())?.with(body))
+    }
+
+    /// The same for a body that is yet to be finished.
+    pub(crate) fn pay_ahead(&self, bytes: usize) -> Result<Held, Problem> {
         let mut held = Held::default();
-        if FREE_BYTES < body.capacity() {
-            self.grow(&mut held, body.capacity())?;
+        if FREE_BYTES < bytes {
+            self.grow(&mut held, bytes)?;
         }
-        Ok(held.with(body))
+        Ok(held)
     }
 
     /// How much is free now.

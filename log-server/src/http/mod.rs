@@ -18,6 +18,7 @@
 //! | `group_offsets` | where a group goes on, set from outside |
 //! | `groups` | groups of consumers |
 //! | `health` | the answers of `/healthz` and `/readyz` |
+//! | `leases` | reading as a group without being a member |
 //! | `memory` | what bodies take of the memory |
 //! | `object` | JSON objects and nothing else |
 //! | `openapi` | the description of the API for tools |
@@ -51,6 +52,7 @@ mod follow;
 mod group_offsets;
 mod groups;
 pub mod health;
+mod leases;
 pub(crate) mod memory;
 pub(crate) mod object;
 mod openapi;

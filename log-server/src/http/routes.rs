@@ -16,8 +16,8 @@ use super::services::{Services, Sources};
 use super::sites::Sites;
 use super::stats::MetricsSource;
 use super::{
-    cluster, compression, configs, cors, fetch, follow, group_offsets, groups, health, openapi, partitions,
-    produce, sites, socket, stats, timing, topic_offsets, topics,
+    cluster, compression, configs, cors, fetch, follow, group_offsets, groups, health, leases, openapi,
+    partitions, produce, sites, socket, stats, timing, topic_offsets, topics,
 };
 use crate::http::memory::BodyMemory;
 use crate::http::problem::{Code, Problem};
@@ -70,6 +70,23 @@ pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
         route("DELETE", "/v1/groups/{group}", delete(groups::remove)),
         route("GET", "/v1/groups/{group}/lag", get(groups::lag)),
         route("POST", "/v1/groups/{group}/offsets", post(group_offsets::reset)),
+        route("GET", "/v1/groups/{group}/leases", get(leases::list)),
+        route("POST", "/v1/groups/{group}/leases", post(leases::take)),
+        route(
+            "POST",
+            "/v1/groups/{group}/leases/{token}/acknowledge",
+            post(leases::acknowledge),
+        ),
+        route(
+            "POST",
+            "/v1/groups/{group}/leases/{token}/extend",
+            post(leases::extend),
+        ),
+        route(
+            "POST",
+            "/v1/groups/{group}/leases/{token}/release",
+            post(leases::release),
+        ),
         route("GET", "/v1/cluster", get(cluster::describe)),
         route("GET", "/v1/log-directories", get(cluster::log_directories)),
         route("GET", "/v1/configs", get(configs::of_broker)),

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::http::health::HealthSource;
+use crate::http::leases::bells::LeaseBells;
 use crate::http::memory::BodyMemory;
 use crate::http::problem::{Code, Problem};
 use crate::http::stats::MetricsSource;
@@ -80,6 +81,8 @@ pub struct Services {
     pub(crate) memory: BodyMemory,
     /// Turns at making large answers.
     pub(crate) decoders: Arc<Semaphore>,
+    /// Leases that end before their time.
+    pub(crate) lease_bells: LeaseBells,
 }
 
 impl std::fmt::Debug for Services {
@@ -106,6 +109,7 @@ impl Services {
             memory: BodyMemory::new(config.http_queued_max_request_bytes),
             clock: Arc::clone(&log_manager.context().clock),
             decoders: Arc::new(Semaphore::new(DECODERS_PER_CORE * cores)),
+            lease_bells: LeaseBells::default(),
             config,
             controller,
             partitions,

@@ -18,9 +18,10 @@ use crate::{config, start};
 const ADDRESS: &str = "API=http://localhost:8080/v1";
 
 /// Values that no two runs share.
-const VOLATILE: [&str; 12] = [
+const VOLATILE: [&str; 14] = [
     "available_bytes",
     "cluster_id",
+    "expires",
     "host",
     "id",
     "meaning",
@@ -29,6 +30,7 @@ const VOLATILE: [&str; 12] = [
     "size_bytes",
     "time_ms",
     "timestamp",
+    "token",
     "total_bytes",
     "version",
 ];

@@ -9,6 +9,7 @@
 //! | [`groups`] | groups are shown, reset and deleted |
 //! | [`hostile`] | what is not a request is refused clearly, and costs little |
 //! | [`idempotency`] | a body with a key is written once, across restarts too |
+//! | [`leases`] | workers compete for the records of a group, across restarts and with Kafka consumers |
 //! | [`records`] | what is written one way is read every other way, to the byte |
 //! | [`sites`] | a page of another site can neither write nor read |
 //! | [`socket`] | records go both ways over a WebSocket, within limits |
@@ -28,6 +29,7 @@ mod follow;
 mod groups;
 mod hostile;
 mod idempotency;
+mod leases;
 mod records;
 mod sites;
 mod socket;

@@ -9,6 +9,7 @@
 //! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load, no committed offset goes back |
 //! | [`exactly_once`] | records are transformed once and in order, whoever is killed: instances, the broker, both |
 //! | [`full_disk`] | a full disk refuses writes with an error, reads go on, and writing resumes by itself |
+//! | [`leases`] | workers over HTTP do each record of a group, in order, while the broker is killed |
 //! | [`server`] | starts and stops the process |
 
 #![expect(
@@ -25,6 +26,7 @@ mod command_line_produce;
 mod crash_loop;
 mod exactly_once;
 mod full_disk;
+mod leases;
 mod server;
 mod wire;
 

@@ -98,6 +98,7 @@ impl Place {
                 return Server {
                     child,
                     kafka: field(&ready, "kafka"),
+                    http: field(&ready, "http"),
                 };
             }
             if let Some(status) = child.try_wait().unwrap() {
@@ -138,12 +139,18 @@ fn field(ready: &str, name: &str) -> String {
 pub(crate) struct Server {
     child: Child,
     kafka: String,
+    http: String,
 }
 
 impl Server {
     /// Where Kafka clients connect.
     pub(crate) fn kafka(&self) -> &str {
         &self.kafka
+    }
+
+    /// Where HTTP clients connect.
+    pub(crate) fn http(&self) -> &str {
+        &self.http
     }
 
     /// `kill -9`: the process runs no further instruction.

@@ -5,10 +5,9 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::IntoResponse;
-use log_core::log::LogOffsets;
-use log_core::model::{Offset, TopicPartition};
+use log_core::model::TopicPartition;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::page::{Page, PageBody};
 use crate::http::memory::BodyMemory;
@@ -20,7 +19,7 @@ const BATCHES: &str = "application/vnd.stratalog.batches";
 /// How records are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// A document with a list.
     Json,
     /// A record a line.
@@ -90,7 +89,14 @@ impl Format {
             PageBody::Stored(batches) => batches,
             PageBody::Made(mut body) => {
                 if self == Self::Json {
-                    close(&mut body, page.next_offset, next, offsets);
+                    let fields = json!({
+                        "next_offset": page.next_offset.get(),
+                        "next": next,
+                        "log_start_offset": offsets.log_start.get(),
+                        "last_stable_offset": offsets.last_stable.get(),
+                        "high_watermark": offsets.high_watermark.get(),
+                    });
+                    close(&mut body, &fields);
                 }
                 memory.pay_for(body)?
             }
@@ -117,16 +123,9 @@ impl Format {
     }
 }
 
-/// What stands behind the records in JSON.
-fn close(body: &mut Vec<u8>, next_offset: Offset, next: &str, offsets: LogOffsets) {
-    let tail = json!({
-        "next_offset": next_offset.get(),
-        "next": next,
-        "log_start_offset": offsets.log_start.get(),
-        "last_stable_offset": offsets.last_stable.get(),
-        "high_watermark": offsets.high_watermark.get(),
-    })
-    .to_string();
+/// Ends a page in JSON with the fields that stand behind its records.
+pub(crate) fn close(body: &mut Vec<u8>, fields: &Value) {
+    let tail = fields.to_string();
     body.extend_from_slice(b"],");
     body.extend_from_slice(tail.strip_prefix('{').unwrap_or(&tail).as_bytes());
 }

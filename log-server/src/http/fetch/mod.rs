@@ -22,16 +22,12 @@ use crate::http::record_output::{Encoding, Encodings};
 use crate::http::services::Services;
 use crate::partition::partition::Isolation;
 
-mod format;
-mod page;
+pub(super) mod format;
+pub(super) mod page;
 
 use format::Format;
 use page::{Limits, Reading};
 
-const RECORDS: usize = 1000;
-const RECORDS_MAX: usize = 100_000;
-const BYTES: usize = 1 << 20;
-const BYTES_MAX: usize = 16 << 20;
 const WAIT_MS_MAX: u64 = 60_000;
 
 /// The parameters of the route.
@@ -77,28 +73,6 @@ impl IsolationParameter {
 }
 
 impl FetchParameters {
-    fn limits(&self) -> Result<Limits, Problem> {
-        let limits = Limits {
-            records: self.limit.unwrap_or(RECORDS),
-            bytes: self.bytes.unwrap_or(BYTES),
-        };
-        if !(1..=RECORDS_MAX).contains(&limits.records) {
-            return Err(Problem::invalid(format!("limit is 1 to {RECORDS_MAX}")));
-        }
-        if !(1..=BYTES_MAX).contains(&limits.bytes) {
-            return Err(Problem::invalid(format!("bytes is 1 to {BYTES_MAX}")));
-        }
-        Ok(limits)
-    }
-
-    fn until(&self) -> Result<Option<Instant>, Problem> {
-        match self.wait_ms.unwrap_or(0) {
-            0 => Ok(None),
-            ms @ 1..=WAIT_MS_MAX => Ok(Some(Instant::now() + Duration::from_millis(ms))),
-            _ => Err(Problem::invalid(format!("wait_ms is at most {WAIT_MS_MAX}"))),
-        }
-    }
-
     /// Where to go on: the same question, from another offset.
     fn next(&self, topic: &str, partition: i32, offset: i64) -> String {
         let name = |encoding: Option<Encoding>| encoding.map(Encoding::name);
@@ -121,6 +95,15 @@ impl FetchParameters {
     }
 }
 
+/// Until when a request waits for a record; `None` if it does not.
+pub(crate) fn end_of_wait(wait_ms: Option<u64>) -> Result<Option<Instant>, Problem> {
+    match wait_ms.unwrap_or(0) {
+        0 => Ok(None),
+        ms @ 1..=WAIT_MS_MAX => Ok(Some(Instant::now() + Duration::from_millis(ms))),
+        _ => Err(Problem::invalid(format!("wait_ms is at most {WAIT_MS_MAX}"))),
+    }
+}
+
 /// Reads records.
 pub(crate) async fn fetch(
     State(services): State<Arc<Services>>,
@@ -128,7 +111,8 @@ pub(crate) async fn fetch(
     Parameters(parameters): Parameters<FetchParameters>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let (limits, until) = (parameters.limits()?, parameters.until()?);
+    let limits = Limits::new(parameters.limit, parameters.bytes)?;
+    let until = end_of_wait(parameters.wait_ms)?;
     let format = match parameters.format {
         Some(format) => format,
         None => Format::accepted(accepted(&headers)?),

@@ -22,61 +22,96 @@ use crate::partition::fetch_waiter::FetchWaiter;
 use crate::partition::offset_query::blocking;
 use crate::partition::partition::{Isolation, Partition, PartitionSlice};
 
+const RECORDS: usize = 1000;
+const RECORDS_MAX: usize = 100_000;
+const BYTES: usize = 1 << 20;
+const BYTES_MAX: usize = 16 << 20;
+
 /// How much an answer has.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) records: usize,
-    pub(super) bytes: usize,
+pub(crate) struct Limits {
+    records: usize,
+    bytes: usize,
 }
 
 /// A question for records.
 #[derive(Debug)]
-pub(super) struct Reading<'a> {
-    pub(super) services: &'a Services,
-    pub(super) partition: &'a Arc<Partition>,
-    pub(super) isolation: Isolation,
-    pub(super) format: Format,
-    pub(super) limits: Limits,
-    pub(super) encodings: Encodings,
+pub(crate) struct Reading<'a> {
+    pub(crate) services: &'a Services,
+    pub(crate) partition: &'a Arc<Partition>,
+    pub(crate) isolation: Isolation,
+    pub(crate) format: Format,
+    pub(crate) limits: Limits,
+    pub(crate) encodings: Encodings,
 }
 
 /// Records as the answer has them.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) body: PageBody,
+pub(crate) struct Page {
+    pub(crate) body: PageBody,
     /// Offset and time of the first record.
-    pub(super) first: Option<(Offset, TimestampMs)>,
-    pub(super) next_offset: Offset,
-    pub(super) offsets: LogOffsets,
+    pub(crate) first: Option<(Offset, TimestampMs)>,
+    pub(crate) next_offset: Offset,
+    pub(crate) offsets: LogOffsets,
 }
 
 /// The bytes of a page.
 #[derive(Debug)]
-pub(super) enum PageBody {
+pub(crate) enum PageBody {
     /// Made for it. JSON lacks its end, which says where to go on.
     Made(Vec<u8>),
     /// As they stand in the log.
     Stored(Bytes),
 }
 
+impl Limits {
+    /// What a request asks for, checked.
+    pub(crate) fn new(records: Option<usize>, bytes: Option<usize>) -> Result<Self, Problem> {
+        let limits = Self {
+            records: records.unwrap_or(RECORDS),
+            bytes: bytes.unwrap_or(BYTES),
+        };
+        if !(1..=RECORDS_MAX).contains(&limits.records) {
+            return Err(Problem::invalid(format!("limit is 1 to {RECORDS_MAX}")));
+        }
+        if !(1..=BYTES_MAX).contains(&limits.bytes) {
+            return Err(Problem::invalid(format!("bytes is 1 to {BYTES_MAX}")));
+        }
+        Ok(limits)
+    }
+}
+
 impl PageBody {
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
             Self::Made(bytes) => bytes.len(),
             Self::Stored(bytes) => bytes.len(),
+        }
+    }
+
+    /// What a page takes of the memory that was made for it.
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Self::Made(bytes) => bytes.capacity(),
+            Self::Stored(_) => 0,
         }
     }
 }
 
 impl Reading<'_> {
     /// Reads from `offset` on; with `until` set, waits as long for the first record.
-    pub(super) async fn read(&self, offset: Offset, until: Option<Instant>) -> Result<Page, Problem> {
+    pub(crate) async fn read(&self, offset: Offset, until: Option<Instant>) -> Result<Page, Problem> {
         let page = self.read_or_wait(offset, until).await?;
+        self.count(&page);
+        Ok(page)
+    }
+
+    /// Counts a page that is sent.
+    pub(crate) fn count(&self, page: &Page) {
         if let Some((first, _)) = page.first {
             let records = page.next_offset.minus(first).max(0).cast_unsigned();
             self.partition.count_sent_records(records, page.body.len());
         }
-        Ok(page)
     }
 
     async fn read_or_wait(&self, offset: Offset, until: Option<Instant>) -> Result<Page, Problem> {
@@ -105,8 +140,8 @@ impl Reading<'_> {
         Ok(page)
     }
 
-    /// Reads what is there, on past what is no record.
-    async fn look(&self, mut offset: Offset) -> Result<Page, Problem> {
+    /// Reads what is there, on past what is no record. Counts nothing.
+    pub(crate) async fn look(&self, mut offset: Offset) -> Result<Page, Problem> {
         loop {
             let read = reading(offset, self.limits.bytes, self.isolation);
             let slice = self.partition.read_patiently(read).await?;

@@ -209,6 +209,6 @@ impl GroupShard {
 }
 
 /// Whether a commit for one id is one for the other: a topic that was deleted and made anew is another one.
-fn is_same(committed: TopicId, asked: TopicId) -> bool {
+pub(super) fn is_same(committed: TopicId, asked: TopicId) -> bool {
     committed == asked || committed == TopicId::ZERO || asked == TopicId::ZERO
 }

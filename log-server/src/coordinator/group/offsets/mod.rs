@@ -5,6 +5,8 @@ pub mod commit;
 pub mod delete;
 pub(super) mod expiry;
 pub mod fetch;
+pub mod lease;
+pub mod leasing;
 pub(super) mod pending;
 mod replay;
 pub mod store;

@@ -1,5 +1,6 @@
 //! Commits, their way back, and their end, through the commands that handlers call and the log behind them.
 
+mod leases;
 mod transactions;
 mod view;
 
