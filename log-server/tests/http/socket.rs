@@ -537,6 +537,46 @@ async fn a_silent_socket_is_asked_whether_it_lives() {
     broker.stop().await;
 }
 
+/// Some megabytes, in 3000 records.
+async fn fill(address: SocketAddr) {
+    let line = format!("{}\n", json!({"value": "x".repeat(1000)}));
+    let headers = [("content-type", "application/x-ndjson")];
+    let written = send(address, "POST", RECORDS, &headers, line.repeat(3000).as_bytes()).await;
+    assert_eq!(written.json()["records"], 3000);
+}
+
+/// Its pongs stand behind messages that are read only when others have their answers, and records wait for the pongs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_says_much_before_it_reads_is_not_held_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(config(directory.path())).await;
+    let address = broker.http_address();
+    create_topic(address, "t", 1).await;
+    fill(address).await;
+    let mut socket = Socket::open(address, &format!("{SOCKET}?offset=earliest")).await;
+    for id in 0..1000 {
+        let message = json!({"id": id, "record": {}}).to_string();
+        socket.0.feed(Message::text(message)).await.unwrap();
+    }
+    socket.0.flush().await.unwrap();
+    let (mut answers, mut records) = (0, 0);
+    while answers < 1000 || records < 4000 {
+        let message = socket.hear().await;
+        if message.get("record").is_some() {
+            assert_eq!(message["record"]["offset"], records);
+            records += 1;
+        } else {
+            assert_eq!(
+                (&message["id"], &message["offset"]),
+                (&json!(answers), &json!(3000 + answers))
+            );
+            answers += 1;
+        }
+    }
+    socket.close().await;
+    broker.stop().await;
+}
+
 /// It takes nothing, and answers no ping: the word that ends it waits for it, and nothing of it is held meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_keep_up_is_ended() {
@@ -548,11 +588,7 @@ async fn a_client_that_does_not_keep_up_is_ended() {
     .await;
     let address = broker.http_address();
     create_topic(address, "t", 1).await;
-    let value = "x".repeat(1000);
-    let line = format!("{}\n", json!({"value": value}));
-    let headers = [("content-type", "application/x-ndjson")];
-    let written = send(address, "POST", RECORDS, &headers, line.repeat(3000).as_bytes()).await;
-    assert_eq!(written.json()["records"], 3000);
+    fill(address).await;
     let mut socket = RawSocket::open(address, &format!("{SOCKET}?offset=earliest")).await;
     while get(address, "/v1/stats").await.json()["http_streams"] != 0 {
         tokio::task::yield_now().await;
