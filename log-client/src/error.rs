@@ -493,6 +493,9 @@ fn code_advice(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::GroupAuthorizationFailed => "Ask for the right to do this, or use another account.",
         ErrorCode::SaslAuthenticationFailed => "Check the user name and the password.",
         ErrorCode::GroupIdNotFound => "List the groups to see which exist.",
+        ErrorCode::TransactionalIdNotFound => {
+            "List the transactions to see which transactional ids exist; one that is not used for long is forgotten."
+        }
         ErrorCode::InconsistentGroupProtocol => {
             "Use the protocol, and one of the assignors, of those who are in the group; describing it shows them."
         }

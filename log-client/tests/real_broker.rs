@@ -56,6 +56,7 @@ scenarios! { transactions, &bootstrap();
     the_newer_of_two_producers_fences_the_other
     a_record_that_fails_dooms_its_transaction
     offsets_count_with_their_transaction
+    an_open_transaction_is_listed_described_and_aborted
     a_transaction_that_nobody_ends_is_aborted
     each_record_is_transformed_once
 }

@@ -96,6 +96,7 @@ fn transactions_do_with_this_broker_what_they_do_with_kafka() {
         transactions::the_newer_of_two_producers_fences_the_other(&bootstrap).await;
         transactions::a_record_that_fails_dooms_its_transaction(&bootstrap).await;
         transactions::offsets_count_with_their_transaction(&bootstrap).await;
+        transactions::an_open_transaction_is_listed_described_and_aborted(&bootstrap).await;
         transactions::a_transaction_that_nobody_ends_is_aborted(&bootstrap).await;
         transactions::each_record_is_transformed_once(&bootstrap).await;
     });

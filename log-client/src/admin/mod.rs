@@ -1,4 +1,4 @@
-//! Administration: topics, their settings, records and offsets, groups, and what the cluster is made of.
+//! Administration: topics, their settings, records and offsets, groups, transactions, and what the cluster is made of.
 //!
 //! Every operation tries again while an error is one that passes, until `api_timeout` is over. Operations
 //! on several things return one result for each. A change whose answer was lost is sent again, and then may
@@ -8,23 +8,28 @@ mod configs;
 mod describe;
 mod group_offsets;
 mod groups;
+mod producers;
 mod records;
 mod topics;
+mod transactions;
 
 pub use configs::{ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ConfigSynonym, ConfigType};
 pub use describe::{ClusterDescription, LogDir, LogDirReplica};
 pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, MemberDescription};
+pub use producers::{OpenTransaction, ProducerDescription};
 pub use topics::{CreatedTopic, Intent, NewTopic, TopicListing};
+pub use transactions::{TransactionDescription, TransactionFilter, TransactionListing, TransactionState};
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use log_core::protocol::{ErrorCode, Request};
+use log_core::protocol::{ErrorCode, KafkaString, Request};
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::config::ClientConfig;
-use crate::error::{Error, Result};
+use crate::coordinator::Coordinator;
+use crate::error::{self, Error, Result};
 use crate::retry;
 
 /// Administers a cluster.
@@ -98,6 +103,32 @@ impl Admin {
             }
         })
         .await
+    }
+
+    /// Asks a coordinator about the one thing it was found for. `row` takes what it says of it out of the answer, with code and
+    /// message.
+    async fn ask_about<R: Request + Clone, T>(
+        &self,
+        coordinator: &Coordinator,
+        request: R,
+        row: impl Fn(R::Response) -> Option<(i16, Option<KafkaString>, T)>,
+    ) -> Result<T> {
+        let subject = coordinator.name();
+        coordinator
+            .ask(
+                self.deadline(),
+                |connection| Ok((request.clone(), connection.version(R::API_KEY)?)),
+                |response| {
+                    let (code, message, row) = row(response).ok_or_else(|| {
+                        let text = "the response does not mention it";
+                        Error::broker(R::API_KEY, ErrorCode::NetworkException, subject, Some(text))
+                    })?;
+                    let message = message.as_ref().map(KafkaString::as_str);
+                    error::check(R::API_KEY, code, subject, message)?;
+                    Ok(row)
+                },
+            )
+            .await
     }
 }
 

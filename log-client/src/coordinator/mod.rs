@@ -94,6 +94,11 @@ impl Coordinator {
         &self.cluster
     }
 
+    /// The group or the transactional id, for words about either.
+    pub(crate) fn name(&self) -> &str {
+        &self.key
+    }
+
     pub(crate) fn group(&self) -> &str {
         &self.key
     }

@@ -10,10 +10,17 @@ pub(crate) mod fake_transactions;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use log_core::protocol::messages::ApiVersionsResponseData;
 use log_core::protocol::messages::api_versions_response::ApiVersion;
+use log_core::protocol::messages::find_coordinator_response::Coordinator as FoundCoordinator;
+use log_core::protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use log_core::protocol::messages::{
+    ApiVersionsResponseData, FindCoordinatorRequestData, FindCoordinatorResponseData, MetadataRequestData,
+    MetadataResponseData,
+};
 use log_core::protocol::{
-    ApiKey, Message, Request, RequestPrefix, codec_versions, read_body, read_request_header,
+    ApiKey, KafkaString, Message, Request, RequestPrefix, codec_versions, read_body, read_request_header,
     write_response_header,
 };
 use parking_lot::Mutex;
@@ -87,6 +94,49 @@ pub(crate) fn all_versions() -> ApiVersionsResponseData {
         api_keys,
         ..ApiVersionsResponseData::default()
     }
+}
+
+/// Where everything is: at broker 1, which leads the one partition of each topic that is asked about, and coordinates whatever is looked for.
+pub(crate) fn directions(request: &Incoming) -> Reply {
+    const BROKER: i32 = 1;
+    let host = KafkaString::from_static("127.0.0.1");
+    let port = i32::from(request.port);
+    if request.api == ApiKey::Metadata {
+        let asked: MetadataRequestData = request.read();
+        let broker = MetadataResponseBroker {
+            node_id: BROKER,
+            host,
+            port,
+            ..MetadataResponseBroker::default()
+        };
+        let topics = asked.topics.unwrap_or_default().into_iter();
+        let topics = topics.map(|topic| MetadataResponseTopic {
+            name: topic.name,
+            partitions: vec![MetadataResponsePartition {
+                leader_id: BROKER,
+                ..MetadataResponsePartition::default()
+            }],
+            ..MetadataResponseTopic::default()
+        });
+        return request.answer(&MetadataResponseData {
+            brokers: vec![broker],
+            controller_id: BROKER,
+            topics: topics.collect(),
+            ..MetadataResponseData::default()
+        });
+    }
+    let asked: FindCoordinatorRequestData = request.read();
+    let coordinators = asked.coordinator_keys.into_iter().map(|key| FoundCoordinator {
+        key,
+        node_id: BROKER,
+        host: host.clone(),
+        port,
+        ..FoundCoordinator::default()
+    });
+    request.answer(&FindCoordinatorResponseData {
+        coordinators: coordinators.collect(),
+        ..FindCoordinatorResponseData::default()
+    })
 }
 
 /// A listening broker; dropping it closes the listener and all connections.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use log_client::Error;
-use log_client::admin::{Admin, NewTopic};
+use log_client::admin::{Admin, NewTopic, TransactionFilter, TransactionState};
 use log_client::config::{ConsumerConfig, IsolationLevel, ProducerConfig, StartAt, TransactionalConfig};
 use log_client::consumer::{Consumer, ConsumerRecord};
 use log_client::coordinator::CommittedOffset;
@@ -14,7 +14,8 @@ use log_client::exactly_once::{ExactlyOnce, Outcome};
 use log_client::group::{AutoOffsetReset, GroupConfig, GroupConsumer, GroupMember};
 use log_client::offsets::OffsetQuery;
 use log_client::producer::{Producer, ProducerRecord, TransactionalProducer};
-use log_core::model::{Offset, TopicPartition};
+use log_core::model::{Offset, TimestampMs, TopicPartition};
+use log_core::protocol::ErrorCode;
 
 use super::{admin, create, eventually, unique};
 
@@ -281,6 +282,71 @@ pub(crate) async fn offsets_count_with_their_transaction(bootstrap: &str) {
     producer.abort_transaction().await.unwrap();
     assert_eq!(committed().await, [Some(7), None]);
     admin.delete_groups(&[topic]).await[0].as_ref().unwrap();
+    admin.delete_topics(&[topic]).await.unwrap()[0].as_ref().unwrap();
+}
+
+pub(crate) async fn an_open_transaction_is_listed_described_and_aborted(bootstrap: &str) {
+    let admin = &admin(bootstrap);
+    let topic = &unique("open");
+    create(admin, NewTopic::new(topic).with_partitions(2)).await;
+    let partitions = [0, 1].map(|partition| TopicPartition::new(topic.as_str(), partition));
+    let mut config = TransactionalConfig::new(bootstrap, topic);
+    config.transaction_timeout = Duration::from_mins(15);
+    let producer = transactional(config).await;
+    write(&producer, topic, 2, "left open").await;
+    producer.flush().await;
+
+    let ongoing = TransactionFilter {
+        states: vec![TransactionState::Ongoing],
+        ..TransactionFilter::default()
+    };
+    let listed = admin.list_transactions(&ongoing).await.unwrap();
+    let listed = listed.iter().find(|one| one.transactional_id == *topic).unwrap();
+    let elsewhere = TransactionFilter {
+        states: vec![TransactionState::Empty, TransactionState::CompleteCommit],
+        producer_ids: [listed.producer_id].into(),
+        ..TransactionFilter::default()
+    };
+    assert_eq!(admin.list_transactions(&elsewhere).await.unwrap(), []);
+    let described = admin.describe_transactions(&[topic, "nobody's"]).await;
+    let known = described[0].as_ref().unwrap();
+    assert_eq!(
+        (&known.state, known.producer_id, &known.partitions[..]),
+        (&TransactionState::Ongoing, listed.producer_id, &partitions[..])
+    );
+    assert!(known.started.is_some());
+    let unknown = described[1].as_ref().unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::TransactionalIdNotFound));
+
+    let open = admin.open_transactions(&partitions).await.unwrap();
+    let starts: Vec<_> = open.iter().map(|one| (&one.partition, one.start)).collect();
+    assert_eq!(
+        starts,
+        [(&partitions[0], Offset::ZERO), (&partitions[1], Offset::ZERO)]
+    );
+    let hanging = admin
+        .hanging_transactions(&partitions, TimestampMs::new(i64::MAX))
+        .await;
+    assert_eq!(hanging.unwrap(), [], "its coordinator will end it");
+    let coordinated = admin.coordinated_transaction(&open[0]).await.unwrap();
+    assert_eq!(coordinated.as_ref(), Some(known));
+
+    admin.abort_transaction(&open[0]).await.unwrap();
+    assert_eq!(admin.open_transactions(&partitions).await.unwrap(), open[1..]);
+    let plain = Producer::new(ProducerConfig::new(bootstrap)).unwrap();
+    let record = ProducerRecord::new(topic, b"behind it").with_partition(0);
+    plain.send(&record).await.unwrap().await.unwrap();
+    eventually("readers of the one partition go on", || async {
+        let seen = values(bootstrap, topic, 2, IsolationLevel::ReadCommitted).await;
+        (seen == [vec!["behind it"], vec![]]).then_some(())
+    })
+    .await;
+    producer.abort_transaction().await.unwrap();
+    eventually("the other partition's end", || async {
+        let open = admin.open_transactions(&partitions).await.unwrap();
+        open.is_empty().then_some(())
+    })
+    .await;
     admin.delete_topics(&[topic]).await.unwrap()[0].as_ref().unwrap();
 }
 

@@ -18,6 +18,7 @@ use super::output::Output;
 use super::produce::{self, ProduceArgs};
 use super::serve::{self, ServeArgs};
 use super::topic::TopicCommand;
+use super::txn::TxnCommand;
 
 /// A Kafka-compatible commit log in one binary
 ///
@@ -48,6 +49,14 @@ enum Command {
         client: ClientArgs,
         #[command(subcommand)]
         command: GroupCommand,
+    },
+    /// List and describe transactions, and end those that hang
+    #[command(arg_required_else_help = true)]
+    Txn {
+        #[command(flatten)]
+        client: ClientArgs,
+        #[command(subcommand)]
+        command: TxnCommand,
     },
     /// Send lines of files or of standard input to a topic
     Produce {
@@ -121,6 +130,9 @@ pub fn main() -> ExitCode {
             command.run(connection, output).await
         }),
         Command::Group { client, command } => client.run(false, async |connection, output| {
+            command.run(connection, output).await
+        }),
+        Command::Txn { client, command } => client.run(false, async |connection, output| {
             command.run(connection, output).await
         }),
         Command::Produce { client, arguments } => client.run(arguments.quiet, async |connection, output| {

@@ -8,6 +8,7 @@
 //! | [`serve`] | the broker |
 //! | `topic` | topics: create, list, describe, alter, delete |
 //! | `group` | groups: list, describe, reset their offsets, delete |
+//! | `txn` | transactions: list, describe, find those that hang, abort |
 //! | `produce` | lines become records |
 //! | `consume` | records become text or JSON, alone or as a member of a group |
 //! | `bench` | load on a broker, and what it gave |
@@ -19,10 +20,13 @@
 //! | `failure` | exit codes, messages and advice |
 //! | `text` | keys and values, which may be any bytes |
 //! | `partitions` | partitions of several topics in one line |
+//! | `scope` | partitions as people name them |
 //! | `units` | numbers as people read and write them |
+//! | `age` | how long ago |
 //! | `escapes` | odd bytes, as people write them |
 //! | `progress` | how far long work is, for who watches |
 
+mod age;
 mod bench;
 mod command;
 mod connection;
@@ -38,10 +42,12 @@ mod progress;
 mod question;
 #[cfg(test)]
 mod reference;
+mod scope;
 pub mod serve;
 mod signals;
 mod text;
 mod topic;
+mod txn;
 mod units;
 
 pub use command::main;

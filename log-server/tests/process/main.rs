@@ -5,6 +5,7 @@
 //! | [`bench`] | loads end, add up, and leave nothing behind |
 //! | [`command_line`] | topics, produce, consume, dump and verify end and print as they should |
 //! | [`command_line_groups`] | groups are shown, set back and deleted, and members of `consume --group` share a topic |
+//! | [`command_line_txn`] | open transactions are shown, found where they hang, and aborted, and readers of committed records go on |
 //! | [`command_line_produce`] | what `produce` refuses, tells and does when it is interrupted |
 //! | [`crash_loop`] | nothing acknowledged is lost, doubled or put out of order by crashes under load, no committed offset goes back |
 //! | [`exactly_once`] | records are transformed once and in order, whoever is killed: instances, the broker, both |
@@ -23,6 +24,7 @@ mod bench;
 mod command_line;
 mod command_line_groups;
 mod command_line_produce;
+mod command_line_txn;
 mod crash_loop;
 mod exactly_once;
 mod full_disk;

@@ -14,7 +14,7 @@ use log_core::protocol::messages::{
     ConsumerGroupDescribeRequestData, DeleteGroupsRequestData, DescribeGroupsRequestData,
     ListGroupsRequestData,
 };
-use log_core::protocol::{ApiKey, ErrorCode, KafkaString, Request};
+use log_core::protocol::{ApiKey, ErrorCode, KafkaString};
 
 use super::Admin;
 use crate::cluster::Lane;
@@ -308,7 +308,7 @@ impl Admin {
             ..ConsumerGroupDescribeRequestData::default()
         };
         let row = self
-            .described(coordinator, request, |response| {
+            .ask_about(coordinator, request, |response| {
                 let row = response.groups.into_iter().next()?;
                 Some((row.error_code, row.error_message.clone(), row))
             })
@@ -322,7 +322,7 @@ impl Admin {
             ..DescribeGroupsRequestData::default()
         };
         let row = self
-            .described(coordinator, request, |response| {
+            .ask_about(coordinator, request, |response| {
                 let row = response.groups.into_iter().next()?;
                 Some((row.error_code, row.error_message.clone(), row))
             })
@@ -339,28 +339,6 @@ impl Admin {
         Ok(described_classic_group(&row, coordinator.node().await?))
     }
 
-    /// Asks a coordinator about one of its groups. `row` takes what it says of it out of the answer, with code and
-    /// message.
-    async fn described<R: Request + Clone, T>(
-        &self,
-        coordinator: &Coordinator,
-        request: R,
-        row: impl Fn(R::Response) -> Option<(i16, Option<KafkaString>, T)>,
-    ) -> Result<T> {
-        coordinator
-            .ask(
-                self.deadline(),
-                |connection| Ok((request.clone(), connection.version(R::API_KEY)?)),
-                |response| {
-                    let (code, message, row) = row(response).ok_or_else(|| nothing(coordinator))?;
-                    let message = message.as_ref().map(KafkaString::as_str);
-                    error::check(R::API_KEY, code, coordinator.group(), message)?;
-                    Ok(row)
-                },
-            )
-            .await
-    }
-
     /// Deletes groups and their offsets; one result each, in their order. A group with members is
     /// `NON_EMPTY_GROUP`.
     pub async fn delete_groups(&self, groups: &[&str]) -> Vec<Result<()>> {
@@ -374,16 +352,10 @@ impl Admin {
             groups_names: vec![coordinator.group_id()],
             ..DeleteGroupsRequestData::default()
         };
-        coordinator
-            .ask(
-                self.deadline(),
-                |connection| Ok((request.clone(), connection.version(ApiKey::DeleteGroups)?)),
-                |response| {
-                    let row = response.results.first().ok_or_else(|| nothing(&coordinator))?;
-                    error::check(ApiKey::DeleteGroups, row.error_code, group, None)
-                },
-            )
-            .await
+        self.ask_about(&coordinator, request, |response| {
+            Some((response.results.first()?.error_code, None, ()))
+        })
+        .await
     }
 }
 
@@ -394,15 +366,6 @@ fn is_of_another_kind(error: &Error) -> bool {
             error.code(),
             Some(ErrorCode::GroupIdNotFound | ErrorCode::UnsupportedVersion)
         )
-}
-
-fn nothing(coordinator: &Coordinator) -> Error {
-    Error::broker(
-        ApiKey::DescribeGroups,
-        ErrorCode::NetworkException,
-        coordinator.group(),
-        Some("the response does not mention it"),
-    )
 }
 
 fn described_consumer_group(row: &DescribedConsumerGroup, coordinator: BrokerId) -> GroupDescription {

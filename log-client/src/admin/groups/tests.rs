@@ -1,47 +1,11 @@
 //! A description that is asked for while the group changes its kind.
 
 use log_core::protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
-use log_core::protocol::messages::find_coordinator_response::Coordinator as FoundCoordinator;
-use log_core::protocol::messages::metadata_response::MetadataResponseBroker;
-use log_core::protocol::messages::{
-    ConsumerGroupDescribeResponseData, DescribeGroupsResponseData, FindCoordinatorRequestData,
-    FindCoordinatorResponseData, MetadataResponseData,
-};
+use log_core::protocol::messages::{ConsumerGroupDescribeResponseData, DescribeGroupsResponseData};
 
 use super::*;
 use crate::config::ClientConfig;
-use crate::testing::{Incoming, Reply, ScriptedBroker};
-
-/// What leads to the group: where brokers are, and which coordinates.
-fn way_to_the_group(request: &Incoming) -> Reply {
-    let host = KafkaString::from_static("127.0.0.1");
-    let port = i32::from(request.port);
-    if request.api == ApiKey::Metadata {
-        let broker = MetadataResponseBroker {
-            node_id: 1,
-            host,
-            port,
-            ..MetadataResponseBroker::default()
-        };
-        return request.answer(&MetadataResponseData {
-            brokers: vec![broker],
-            controller_id: 1,
-            ..MetadataResponseData::default()
-        });
-    }
-    let asked: FindCoordinatorRequestData = request.read();
-    let coordinators = asked.coordinator_keys.into_iter().map(|key| FoundCoordinator {
-        key,
-        node_id: 1,
-        host: host.clone(),
-        port,
-        ..FoundCoordinator::default()
-    });
-    request.answer(&FindCoordinatorResponseData {
-        coordinators: coordinators.collect(),
-        ..FindCoordinatorResponseData::default()
-    })
-}
+use crate::testing::{ScriptedBroker, directions};
 
 /// Describes the group `g`, which is a consumer group from the `from`-th question on, and tells how many were asked.
 async fn describe(from: usize) -> (Result<GroupDescription>, usize) {
@@ -74,7 +38,7 @@ async fn describe(from: usize) -> (Result<GroupDescription>, usize) {
                     ..DescribeGroupsResponseData::default()
                 })
             }
-            _ => way_to_the_group(&request),
+            _ => directions(&request),
         }
     })
     .await;

@@ -4,7 +4,7 @@
 //! record. It is a courtesy: what is not had soon is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use log_client::admin::{Admin, GroupDescription};
 use log_client::config::{ConsumerConfig, OffsetReset, StartAt};
@@ -13,6 +13,7 @@ use log_client::coordinator::CommittedOffset;
 use log_client::offsets::OffsetQuery;
 use log_core::model::{Offset, TimestampMs, TopicPartition};
 
+use crate::cli::age::{age, now};
 use crate::cli::failure::Outcome;
 
 /// How long the first waiting records may be looked for.
@@ -143,18 +144,12 @@ async fn measure(admin: &Admin, standings: &mut [Standing]) {
     tokio::time::timeout(LOOK_MAX, look(admin, waiting, &mut found))
         .await
         .ok();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = now();
     for standing in standings {
         if let Some(timestamp) = found.get(&standing.partition) {
             standing.behind = age(*timestamp, now);
         }
     }
-}
-
-/// How old a record is; none for one without a time.
-fn age(timestamp: TimestampMs, now: Duration) -> Option<Duration> {
-    let made = Duration::from_millis(u64::try_from(timestamp.get()).ok()?);
-    Some(now.saturating_sub(made))
 }
 
 /// Looks at one record of each partition, from the given offsets on.
@@ -240,13 +235,5 @@ mod tests {
         assert_eq!(told(12), None);
         assert!(told(9).unwrap().contains("9 is before the log's start 10"));
         assert!(told(13).unwrap().contains("13 is behind the log's end 12"));
-    }
-
-    #[test]
-    fn age_knows_records_without_a_time_and_of_the_future() {
-        let now = Duration::from_secs(100);
-        assert_eq!(age(TimestampMs::new(40_000), now), Some(Duration::from_mins(1)));
-        assert_eq!(age(TimestampMs::new(200_000), now), Some(Duration::ZERO));
-        assert_eq!(age(TimestampMs::NONE, now), None);
     }
 }

@@ -14,7 +14,6 @@ mod target;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use clap::Args;
 use log_client::admin::{Admin, GroupDescription};
@@ -28,9 +27,10 @@ use super::member;
 use super::standing::log_ranges;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::Output;
+use crate::cli::scope::{Scope, in_scope};
 use crate::cli::units::counted;
 use plan::{Step, Wish};
-use target::{Scope, Target, TargetArgs};
+use target::{Target, TargetArgs};
 
 /// Which group, which partitions, and where to.
 #[derive(Debug, Args)]
@@ -185,22 +185,6 @@ async fn check_topics(admin: &Admin, topics: impl Iterator<Item = &str>) -> Outc
         topic?;
     }
     Ok(())
-}
-
-/// The partitions that `--topic` names.
-async fn in_scope(scopes: &[Scope], admin: &Admin) -> Outcome<BTreeSet<TopicPartition>> {
-    let names: Vec<&str> = scopes.iter().map(|scope| scope.topic.as_str()).collect();
-    let mut partitions = BTreeSet::new();
-    for (scope, topic) in scopes.iter().zip(admin.describe_topics(&names).await?) {
-        let topic = topic?;
-        let all = topic.partitions.iter().map(|partition| partition.partition);
-        let numbers: Vec<i32> = scope.partitions.clone().unwrap_or_else(|| all.collect());
-        for number in numbers {
-            topic.partition(number)?;
-            partitions.insert(TopicPartition::new(Arc::clone(&topic.name), number));
-        }
-    }
-    Ok(partitions)
 }
 
 /// The first offsets with this time or a later one, where there are any.
