@@ -227,7 +227,8 @@ impl Broker {
             sources,
             ports::kafka_endpoint(&config, kafka_address),
             shutdown.signal(),
-        );
+        )
+        .with_cleaner(storage.working_cleaner());
         let http = tokio::spawn(http::serve(http, http_services));
         let kafka = tokio::spawn(kafka.serve(Arc::new(services)));
         let broker = Self {
@@ -393,6 +394,12 @@ impl Storage {
             maps,
             summary,
         })
+    }
+
+    /// The cleaner, where it has threads.
+    fn working_cleaner(&self) -> Option<Arc<LogCleaner>> {
+        let threads = self.cleaner_threads.as_ref();
+        threads.map(|_| Arc::clone(&self.cleaner))
     }
 
     /// Closes everything in order. Answers whether the next start finds nothing to recover. Blocks.

@@ -28,6 +28,23 @@ pub struct LogView {
     pub hold: SegmentHold,
 }
 
+impl LogView {
+    /// Where the active segment begins: what lies before is sealed.
+    #[must_use]
+    pub fn sealed_end(&self) -> Offset {
+        self.segments.active().base_offset()
+    }
+
+    /// Whether the active segment holds anything that could be cleaned if it were sealed and settled. Blocks as [`Dirt::of`] does.
+    ///
+    /// # Errors
+    /// The file system's, or a damaged segment.
+    pub fn has_cleanable_in_active(&self, config: &LogConfig, now: TimestampMs) -> Result<bool, CleanError> {
+        let active = self.segments.active();
+        Ok(0 < active.size() && !is_too_young(active, config, now)?)
+    }
+}
+
 /// How dirty a log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dirt {
@@ -72,11 +89,8 @@ impl Dirt {
             let broken = |error| scan_error(segment, error);
             let is_dirty = first_dirty < segment.next_offset();
             if is_dirty {
-                if 0 < config.min_compaction_lag_ms {
-                    let (newest, _) = segment.max_timestamp().map_err(broken)?;
-                    if now.saturating_since(newest) < config.min_compaction_lag_ms {
-                        break;
-                    }
+                if is_too_young(segment, config, now)? {
+                    break;
                 }
                 if has_lag_max {
                     let first = segment.first_batch_timestamp().map_err(broken)?;
@@ -122,6 +136,17 @@ impl Dirt {
 }
 
 const MILLION: u128 = 1_000_000;
+
+/// Whether the newest record of a segment is to stay as it is for a while yet.
+fn is_too_young(segment: &Segment, config: &LogConfig, now: TimestampMs) -> Result<bool, CleanError> {
+    if config.min_compaction_lag_ms <= 0 {
+        return Ok(false);
+    }
+    let (newest, _) = segment
+        .max_timestamp()
+        .map_err(|error| scan_error(segment, error))?;
+    Ok(now.saturating_since(newest) < config.min_compaction_lag_ms)
+}
 
 /// The sealed segments below the settled end, oldest first.
 fn settled_segments(log: &LogView) -> impl Iterator<Item = &Arc<Segment>> {

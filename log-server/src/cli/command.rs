@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     /// Run the broker
     Serve(ServeArgs),
-    /// Create, list, describe, alter and delete topics
+    /// Create, list, describe, alter, compact and delete topics
     #[command(arg_required_else_help = true)]
     Topic {
         #[command(flatten)]

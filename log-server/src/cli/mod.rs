@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `command` | the tree of commands, and how a command ends |
 //! | [`serve`] | the broker |
-//! | `topic` | topics: create, list, describe, alter, delete |
+//! | `topic` | topics: create, list, describe, alter, compact, delete |
 //! | `group` | groups: list, describe, reset their offsets, delete |
 //! | `txn` | transactions: list, describe, find those that hang, abort |
 //! | `produce` | lines become records |
@@ -14,6 +14,7 @@
 //! | `bench` | load on a broker, and what it gave |
 //! | `log` | files without a broker: dump and verify |
 //! | `connection` | which broker is talked to |
+//! | `http_client` | requests to a broker's HTTP port |
 //! | `output` | all that is written to the terminal |
 //! | `question` | yes or no, before something is lost |
 //! | `signals` | being told to stop |
@@ -34,6 +35,7 @@ mod consume;
 mod escapes;
 mod failure;
 mod group;
+mod http_client;
 mod log;
 mod output;
 mod partitions;

@@ -10,6 +10,7 @@ use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::offsets::leasing::LeaseError;
 use crate::http::problem::{Code, Problem};
 use crate::metadata::error::ControllerError;
+use crate::partition::compaction::CompactionError;
 use crate::partition::error::PartitionError;
 
 impl From<&PartitionError> for Problem {
@@ -44,6 +45,21 @@ impl From<&PartitionError> for Problem {
 impl From<PartitionError> for Problem {
     fn from(error: PartitionError) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<CompactionError> for Problem {
+    fn from(error: CompactionError) -> Self {
+        let code = match &error {
+            CompactionError::Partition(error) => return error.into(),
+            CompactionError::NotCompacted => Code::NotCompacted,
+            CompactionError::KeepsItselfShort => Code::InternalTopic,
+            CompactionError::UnderWay => Code::CompactionUnderWay,
+            CompactionError::Uncleanable(_) | CompactionError::Storage(_) => Code::Storage,
+            CompactionError::Stopped => Code::Unavailable,
+            CompactionError::Crowded => Code::Overloaded,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `body` | bodies of requests: size, silence, memory |
 //! | `cluster` | the broker and its data directory |
+//! | `compaction` | a topic is compacted now |
 //! | `compression` | answers that are sent compressed |
 //! | `configs` | settings, shown and changed |
 //! | `cors` | pages of other sites that may ask |
@@ -41,6 +42,7 @@
 
 pub(crate) mod body;
 mod cluster;
+mod compaction;
 mod compression;
 mod configs;
 mod cors;

@@ -92,6 +92,10 @@ codes! {
         "they decide about their offsets themselves; stop them first";
     LeaseLost = "lease_lost", CONFLICT, "The lease does not hold",
         "`committed` is where the group stands, `leased_until` when the lease ends that somebody else has, if any";
+    NotCompacted = "not_compacted", CONFLICT, "The topic is not compacted",
+        "its `cleanup.policy` has no `compact` in it";
+    CompactionUnderWay = "compaction_under_way", CONFLICT, "It is being compacted already",
+        "by the broker itself, or for somebody else; ask again when that has ended";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body or the record is too large",
         "`http-request-max-bytes`, the topic's `max.message.bytes`, or more than 100,000 records in one body";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body's type is not one that is taken",

@@ -16,8 +16,8 @@ use super::services::{Services, Sources};
 use super::sites::Sites;
 use super::stats::MetricsSource;
 use super::{
-    cluster, compression, configs, cors, fetch, follow, group_offsets, groups, health, leases, openapi,
-    partitions, produce, sites, socket, stats, timing, topic_offsets, topics,
+    cluster, compaction, compression, configs, cors, fetch, follow, group_offsets, groups, health, leases,
+    openapi, partitions, produce, sites, socket, stats, timing, topic_offsets, topics,
 };
 use crate::http::memory::BodyMemory;
 use crate::http::problem::{Code, Problem};
@@ -57,6 +57,7 @@ pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
         route("GET", "/v1/topics/{topic}/partitions", get(partitions::list)),
         route("POST", "/v1/topics/{topic}/partitions", post(partitions::add)),
         route("GET", "/v1/topics/{topic}/offsets", get(topic_offsets::look_up)),
+        route("POST", "/v1/topics/{topic}/compact", post(compaction::compact)),
         route("POST", "/v1/topics/{topic}/records", post(produce::produce)),
         route(
             "GET",

@@ -18,6 +18,7 @@ use crate::metadata::controller::Controller;
 use crate::metadata::image::TopicImage;
 use crate::metadata::topic_name::METADATA_TOPIC;
 use crate::metrics::http_front::HttpMetrics;
+use crate::partition::cleaner::LogCleaner;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
 use crate::shutdown::ShutdownSignal;
@@ -83,6 +84,8 @@ pub struct Services {
     pub(crate) decoders: Arc<Semaphore>,
     /// Leases that end before their time.
     pub(crate) lease_bells: LeaseBells,
+    /// Compacts topics; nothing where `log.cleaner.enable` is false.
+    pub(crate) cleaner: Option<Arc<LogCleaner>>,
 }
 
 impl std::fmt::Debug for Services {
@@ -118,7 +121,14 @@ impl Services {
             sources,
             kafka_endpoint,
             shutdown,
+            cleaner: None,
         }
+    }
+
+    /// With what compacts topics when somebody asks.
+    #[must_use]
+    pub fn with_cleaner(self, cleaner: Option<Arc<LogCleaner>>) -> Self {
+        Self { cleaner, ..self }
     }
 
     pub(crate) fn reading_means(&self) -> ReadingMeans {

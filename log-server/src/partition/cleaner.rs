@@ -7,7 +7,7 @@
 //! | a batch cannot be read | the partition is *uncleanable*: told once, counted, left alone until a restart |
 //! | the disk fails, or is full, or files are short | told, and tried again after the back-off |
 //!
-//! Driven by `LogCleaner::clean_dirtiest`, which a test calls without a thread.
+//! What somebody asks for (`compaction`) comes first. Driven by `LogCleaner::clean_dirtiest`, which a test calls without a thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,6 +24,7 @@ use log_core::model::{Offset, TopicId, TopicPartition};
 use parking_lot::{Condvar, Mutex};
 
 use crate::partition::cleaning::Started;
+use crate::partition::compaction::Requests;
 use crate::partition::housekeeping::Rounds;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
@@ -75,7 +76,9 @@ pub struct LogCleaner {
     exempt: &'static [&'static str],
     throttle: IoThrottle,
     /// Partitions that a thread is at, by name: files have no other, and a cleaning may outlive its topic.
-    in_progress: Mutex<BTreeSet<TopicPartition>>,
+    in_progress: Arc<Mutex<BTreeSet<TopicPartition>>>,
+    /// Partitions that somebody wants compacted now.
+    pub(super) requests: Requests,
     /// By life: what is wrong goes with the files.
     uncleanable: Mutex<BTreeMap<(TopicPartition, TopicId), String>>,
     done: Mutex<CleanerReport>,
@@ -102,10 +105,12 @@ impl CleanerThreads {
             let cleaner = Arc::clone(cleaner);
             let mut next = settings.backoff;
             Rounds::start(&format!("cleaner-{index}"), move |now| {
-                if next <= now {
-                    cleaner.clean_all();
-                    next = now.saturating_add((cleaner.settings)().backoff);
+                if now < next {
+                    cleaner.clean_requested();
+                    return;
                 }
+                cleaner.clean_all();
+                next = now.saturating_add((cleaner.settings)().backoff);
             })
         };
         Ok(Self {
@@ -123,7 +128,7 @@ impl CleanerThreads {
 
 /// How a try to clean went.
 #[derive(Debug, PartialEq, Eq)]
-enum Tried {
+pub(super) enum Tried {
     Cleaned,
     Ended,
     Failed(TopicPartition),
@@ -152,7 +157,8 @@ impl LogCleaner {
             throttle: IoThrottle::default(),
             settings,
             exempt,
-            in_progress: Mutex::default(),
+            in_progress: Arc::default(),
+            requests: Requests::default(),
             uncleanable: Mutex::default(),
             done: Mutex::default(),
             is_stopping: AtomicBool::new(false),
@@ -177,6 +183,7 @@ impl LogCleaner {
     pub(crate) fn clean_all(&self) {
         let mut failed = BTreeSet::new();
         while !self.is_stopping() {
+            self.clean_requested();
             match self.clean_dirtiest(&mut failed) {
                 None | Some(Tried::Ended) => return,
                 Some(Tried::Cleaned) => {}
@@ -189,11 +196,12 @@ impl LogCleaner {
 
     fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
+        self.requests.drop_all();
         let _lock = self.stop_bell.0.lock();
         self.stop_bell.1.notify_all();
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
     }
 
@@ -210,21 +218,21 @@ impl LogCleaner {
     pub(super) fn take_dirtiest(
         &self,
         except: &mut BTreeSet<TopicPartition>,
-    ) -> Option<(Arc<Partition>, Dirt, Turn<'_>)> {
+    ) -> Option<(Arc<Partition>, Dirt, Turn)> {
         let mut in_progress = self.in_progress.lock();
         let mut dirtiest: Option<(Arc<Partition>, Dirt)> = None;
         let mut lives = BTreeSet::new();
         self.registry.for_each(|partition| {
             let life = life_of(partition);
             lives.insert(life.clone());
-            let is_left = self.exempt.contains(&&*partition.name().topic)
+            let is_left = self.is_exempt(partition)
                 || except.contains(partition.name())
                 || in_progress.contains(partition.name())
                 || self.uncleanable.lock().contains_key(&life);
             if is_left {
                 return;
             }
-            match partition.dirt(self.manager.cleaned_to(partition.name())) {
+            match partition.dirt(self.cleaned_to(partition)) {
                 None => {}
                 Some(Err(CleanError::Storage(error))) => {
                     put_off(partition, &error);
@@ -243,11 +251,39 @@ impl LogCleaner {
         let (partition, dirt) = dirtiest?;
         let name = partition.name().clone();
         in_progress.insert(name.clone());
-        let turn = Turn { cleaner: self, name };
-        Some((partition, dirt, turn))
+        Some((partition, dirt, self.turn(name)))
     }
 
-    fn clean(&self, partition: &Arc<Partition>, dirt: &Dirt) -> Result<CleanerStats, CleanError> {
+    /// Takes one partition, unless another thread is at it.
+    pub(super) fn take(&self, partition: &Partition) -> Option<Turn> {
+        let name = partition.name().clone();
+        let is_free = self.in_progress.lock().insert(name.clone());
+        is_free.then(|| self.turn(name))
+    }
+
+    fn turn(&self, name: TopicPartition) -> Turn {
+        Turn {
+            in_progress: Arc::clone(&self.in_progress),
+            name,
+        }
+    }
+
+    /// Whether its topic keeps itself short.
+    pub(super) fn is_exempt(&self, partition: &Partition) -> bool {
+        self.exempt.contains(&&*partition.name().topic)
+    }
+
+    /// The reason, if it cannot be cleaned.
+    pub(super) fn why_uncleanable(&self, partition: &Partition) -> Option<String> {
+        self.uncleanable.lock().get(&life_of(partition)).cloned()
+    }
+
+    /// Up to where it was cleaned before.
+    pub(super) fn cleaned_to(&self, partition: &Partition) -> Option<Offset> {
+        self.manager.cleaned_to(partition.name())
+    }
+
+    pub(super) fn clean(&self, partition: &Arc<Partition>, dirt: &Dirt) -> Result<CleanerStats, CleanError> {
         let recovery_point = self.bring_recovery_point(partition)?;
         let started = match partition.begin_cleaning(dirt) {
             Ok(Some(started)) => started,
@@ -312,7 +348,7 @@ impl LogCleaner {
         Ok(point)
     }
 
-    fn note(
+    pub(super) fn note(
         &self,
         partition: &Arc<Partition>,
         outcome: Result<CleanerStats, CleanError>,
@@ -382,14 +418,14 @@ fn entry_of(partition: &Partition, offset: Offset) -> CheckpointEntry {
 
 /// A partition that a thread is at; others may have it when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    cleaner: &'a LogCleaner,
+pub(super) struct Turn {
+    in_progress: Arc<Mutex<BTreeSet<TopicPartition>>>,
     name: TopicPartition,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.cleaner.in_progress.lock().remove(&self.name);
+        self.in_progress.lock().remove(&self.name);
     }
 }
 

@@ -5,10 +5,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use log_core::cleaner::{CleanError, CleanedGroup, Dirt, LogToClean};
+use log_core::cleaner::{CleanError, CleanedGroup, Dirt, LogToClean, LogView};
 use log_core::log::{ReadError, SwapDone, SwapError};
 use log_core::model::Offset;
 
+use crate::partition::compaction::{CompactionError, HeldBack};
+use crate::partition::error::PartitionError;
 use crate::partition::partition::Partition;
 use crate::partition::upkeep::FollowUp;
 
@@ -35,6 +37,61 @@ impl Partition {
         let dirt = Dirt::of(&view, cleaned_to, &config, self.context.clock.now());
         // Files that went with their topic say nothing.
         self.may_be_cleaned(generation).then_some(dirt)
+    }
+
+    /// Seals the active segment for a cleaning, unless records in it must not be cleaned yet. Gives the place up to which everything is
+    /// sealed then: a cleaning sees all of it as soon as the recovery point is there. Blocks.
+    ///
+    /// # Errors
+    /// The log refuses, or cannot be read.
+    pub(super) fn seal_for_cleaning(&self) -> Result<Offset, CompactionError> {
+        let view = self.cleaner_view()?;
+        let offsets = self.offsets();
+        let is_decided = offsets.high_watermark <= offsets.last_stable;
+        if !is_decided || !self.may_clean_active(&view)? {
+            return Ok(view.sealed_end());
+        }
+        self.roll()?;
+        Ok(self.cleaner_view()?.sealed_end())
+    }
+
+    fn may_clean_active(&self, view: &LogView) -> Result<bool, CompactionError> {
+        let (config, now) = (self.config(), self.context.clock.now());
+        view.has_cleanable_in_active(&config, now)
+            .map_err(|error| CompactionError::from(&error))
+    }
+
+    /// Why records that consumers see are left behind what can be cleaned.
+    pub(super) fn held_back(&self, dirt: &Dirt) -> Option<HeldBack> {
+        let offsets = self.offsets();
+        if offsets.high_watermark <= dirt.first_uncleanable {
+            None
+        } else if offsets.last_stable < offsets.high_watermark {
+            Some(HeldBack::OpenTransaction)
+        } else {
+            // Without a lag, they came meanwhile.
+            (0 < self.config().min_compaction_lag_ms).then_some(HeldBack::MinCompactionLag)
+        }
+    }
+
+    /// Why nobody can say how dirty the log is.
+    pub(super) fn why_not_cleaned(&self) -> CompactionError {
+        if !self.config().cleanup_policy.compact {
+            return CompactionError::NotCompacted;
+        }
+        match self.writer.lock().log() {
+            Err(absence) => absence.into(),
+            Ok(log) => match log.latch_reason() {
+                Some(reason) => PartitionError::from_latch(reason).into(),
+                None => CompactionError::Stopped,
+            },
+        }
+    }
+
+    fn cleaner_view(&self) -> Result<LogView, PartitionError> {
+        let mut writer = self.writer.lock();
+        let log = writer.log()?;
+        Ok(log.cleaner_view(log.recovery_point()))
     }
 
     /// What a cleaning needs; `None` when there is no log. Blocks.

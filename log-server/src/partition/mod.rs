@@ -6,6 +6,7 @@
 //! | `checkpoints` | the checkpoint files of all partitions |
 //! | `cleaner` | the threads that compact logs |
 //! | `cleaning` | one partition as they see it |
+//! | `compaction` | compactions that somebody asks for |
 //! | `counting` | what goes in and out, counted |
 //! | `error` | why a partition refused |
 //! | `fetch_waiter` | fetches that wait for records |
@@ -27,6 +28,7 @@ pub(crate) mod ack_queue;
 pub(crate) mod checkpoints;
 pub mod cleaner;
 mod cleaning;
+pub mod compaction;
 mod counting;
 pub mod error;
 pub mod fetch_waiter;

@@ -18,8 +18,10 @@ use crate::{config, start};
 const ADDRESS: &str = "API=http://localhost:8080/v1";
 
 /// Values that no two runs share.
-const VOLATILE: [&str; 14] = [
+const VOLATILE: [&str; 16] = [
     "available_bytes",
+    "bytes_after",
+    "bytes_before",
     "cluster_id",
     "expires",
     "host",

@@ -3,6 +3,7 @@
 //! | module | proves |
 //! |---|---|
 //! | [`client`] | speaks HTTP by hand, so that nothing is repaired on the way |
+//! | [`compaction`] | a compacted topic is compacted when somebody asks, and others are not |
 //! | [`document`] | the examples of docs/HTTP.md are true |
 //! | [`encodings`] | bodies come and go compressed, allowed sites may ask, known documents are not sent again |
 //! | [`follow`] | followers miss nothing and get nothing twice |
@@ -23,6 +24,7 @@
 )]
 
 mod client;
+mod compaction;
 mod document;
 mod encodings;
 mod follow;

@@ -104,3 +104,49 @@ fn a_reader_that_has_seen_enough_ends_the_command_quietly() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+#[test]
+fn a_compacted_topic_is_compacted_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Place::new(directory.path()).start();
+    let at = server.kafka();
+    let compact = |topic: &str| {
+        run(
+            at,
+            &format!("topic compact {topic} --http {}", server.http()),
+            b"",
+        )
+    };
+    ends_with(0, &run(at, "topic create prices -p 1", b""));
+    let refused = compact("prices");
+    ends_with(1, &refused);
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        errors.contains("topic alter prices --set cleanup.policy=compact"),
+        "{errors}"
+    );
+    ends_with(
+        0,
+        &run(at, "topic alter prices --set cleanup.policy=compact", b""),
+    );
+    let lines = b"tea=1\ntea=2\ntea=3\n";
+    ends_with(0, &run(at, "produce prices -q --key-separator =", lines));
+    let done = compact("prices --json");
+    let report: Value = serde_json::from_str(&ends_with(0, &done)).unwrap();
+    let compacted = &report["partitions"][0]["compacted"];
+    assert_eq!(
+        (&compacted["to_offset"], &compacted["records_after"]),
+        (&3.into(), &1.into())
+    );
+    let text = ends_with(0, &compact("prices"));
+    assert!(text.contains("nothing to compact"), "{text}");
+    let left = run(at, "consume prices --from-beginning", b"");
+    assert_eq!(ends_with(0, &left), "3\n");
+    ends_with(1, &compact("nothing"));
+    // Somebody is there, and speaks another language; nobody is there.
+    ends_with(
+        1,
+        &run(at, &format!("topic compact prices --http {at} --timeout 5s"), b""),
+    );
+    drop(server);
+}

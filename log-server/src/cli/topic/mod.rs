@@ -2,6 +2,7 @@
 //! `setting` and `promise` are what the verbs share.
 
 mod alter;
+mod compact;
 mod create;
 mod delete;
 mod describe;
@@ -27,19 +28,23 @@ pub(crate) enum TopicCommand {
     Describe(describe::DescribeArgs),
     /// Change a topic's settings, or add partitions
     Alter(alter::AlterArgs),
+    /// Compact a compacted topic now, all that is there; the broker's HTTP port is asked for it
+    Compact(compact::CompactArgs),
     /// Delete topics with all their records
     Delete(delete::DeleteArgs),
 }
 
 impl TopicCommand {
     pub(crate) async fn run(self, connection: &ConnectionArgs, output: &mut Output) -> Outcome {
-        let admin = connection.admin().await?;
+        let admin = connection.admin();
         match self {
-            Self::Create(arguments) => create::run(&arguments, &admin, output).await,
-            Self::List(arguments) => list::run(&arguments, &admin, output).await,
-            Self::Describe(arguments) => describe::run(&arguments, &admin, output).await,
-            Self::Alter(arguments) => alter::run(&arguments, &admin, output).await,
-            Self::Delete(arguments) => delete::run(&arguments, &admin, output).await,
+            Self::Create(arguments) => create::run(&arguments, &admin.await?, output).await,
+            Self::List(arguments) => list::run(&arguments, &admin.await?, output).await,
+            Self::Describe(arguments) => describe::run(&arguments, &admin.await?, output).await,
+            Self::Alter(arguments) => alter::run(&arguments, &admin.await?, output).await,
+            // The only one that Kafka's protocol has no request for.
+            Self::Compact(arguments) => compact::run(&arguments, connection.timeout, output).await,
+            Self::Delete(arguments) => delete::run(&arguments, &admin.await?, output).await,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::partition::partition::Condition;
 const HANG: Duration = Duration::from_secs(30);
 const LOG: &str = "00000000000000000000.log";
 
-fn compacted() -> LogConfig {
+pub(super) fn compacted() -> LogConfig {
     LogConfig {
         segment_bytes_max: 300,
         cleanup_policy: CleanupPolicy {
@@ -29,7 +29,7 @@ fn compacted() -> LogConfig {
     }
 }
 
-const SETTINGS: CleanerSettings = CleanerSettings {
+pub(super) const SETTINGS: CleanerSettings = CleanerSettings {
     threads: 1,
     dedupe_buffer_bytes: 1 << 20,
     load_per_mille: 900,
@@ -38,11 +38,11 @@ const SETTINGS: CleanerSettings = CleanerSettings {
     backoff: Duration::ZERO,
 };
 
-fn cleaner(storage: &Storage) -> Arc<LogCleaner> {
+pub(super) fn cleaner(storage: &Storage) -> Arc<LogCleaner> {
     cleaner_with(storage, Box::new(|| SETTINGS))
 }
 
-fn cleaner_with(storage: &Storage, settings: SettingsSource) -> Arc<LogCleaner> {
+pub(super) fn cleaner_with(storage: &Storage, settings: SettingsSource) -> Arc<LogCleaner> {
     LogCleaner::new(
         Arc::clone(&storage.registry),
         Arc::clone(&storage.manager),
@@ -52,7 +52,7 @@ fn cleaner_with(storage: &Storage, settings: SettingsSource) -> Arc<LogCleaner> 
 }
 
 /// Records of one key, far more than a segment takes, all on the disk.
-fn fill(storage: &Storage, partition: &Partition) {
+pub(super) fn fill(storage: &Storage, partition: &Partition) {
     for number in 0..30 {
         append(
             partition,
@@ -63,14 +63,14 @@ fn fill(storage: &Storage, partition: &Partition) {
     }
 }
 
-fn filled(config: LogConfig) -> (Storage, Arc<Partition>) {
+pub(super) fn filled(config: LogConfig) -> (Storage, Arc<Partition>) {
     let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), config);
     fill(&storage, &partition);
     (storage, partition)
 }
 
 /// The number in each value that is left.
-fn left(partition: &Partition) -> Vec<usize> {
+pub(super) fn left(partition: &Partition) -> Vec<usize> {
     let number = |value: &String| value.rsplit_once('-').unwrap().1.parse().unwrap();
     consume(partition, 0).iter().map(number).collect()
 }

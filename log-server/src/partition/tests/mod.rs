@@ -8,6 +8,7 @@
 //! | `transactions` | who may begin and end one, what committed readers see, what survives |
 //! | `recreation` | a topic deleted and made anew under load |
 //! | `compaction` | what the cleaner does, and what the disk does to it |
+//! | `requested` | compactions that somebody asks for |
 //! | `runtime` | that nobody holds the threads up that serve everybody |
 //! | `concurrency` | many threads at once: what was acknowledged survives a power cut at any moment |
 
@@ -37,6 +38,7 @@ mod durability;
 mod failures;
 mod life;
 mod recreation;
+mod requested;
 mod runtime;
 mod transactions;
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::partition::fetch_waiter::FetchWaiter;
 use crate::partition::transactions::ActiveProducer;
 
-fn producer(id: i64, epoch: i16, base_sequence: i32) -> BatchProducer {
+pub(super) fn producer(id: i64, epoch: i16, base_sequence: i32) -> BatchProducer {
     BatchProducer {
         id: ProducerId::new(id),
         epoch: ProducerEpoch::new(epoch),
@@ -42,14 +42,14 @@ fn verify(partition: &Partition, producer: BatchProducer) -> Result<TransactionP
 }
 
 /// Appends a record to a producer's transaction, as if the coordinator had said yes.
-fn write(partition: &Partition, value: &str, producer: BatchProducer) -> Appended {
+pub(super) fn write(partition: &Partition, value: &str, producer: BatchProducer) -> Appended {
     let proof = verify(partition, producer).unwrap();
     partition
         .append_in_transaction(&transactional(value, producer), Acks::All, &proof)
         .unwrap()
 }
 
-fn end(id: i64, epoch: i16, outcome: TransactionOutcome) -> TransactionEnd {
+pub(super) fn end(id: i64, epoch: i16, outcome: TransactionOutcome) -> TransactionEnd {
     TransactionEnd {
         producer_id: ProducerId::new(id),
         producer_epoch: ProducerEpoch::new(epoch),
@@ -61,7 +61,7 @@ fn end(id: i64, epoch: i16, outcome: TransactionOutcome) -> TransactionEnd {
     }
 }
 
-const COMMIT: TransactionOutcome = TransactionOutcome::Commit;
+pub(super) const COMMIT: TransactionOutcome = TransactionOutcome::Commit;
 const ABORT: TransactionOutcome = TransactionOutcome::Abort;
 
 /// Up to where committed readers read, and the first offsets of the aborted transactions they are told.
