@@ -45,7 +45,8 @@ ROUNDS_UNDER_WAY_MAX = 300
 ROUNDS_BETWEEN_FAULTS = 60
 FAULTS = ("instance killed", "instance restarted", "broker killed", "broker restarted")
 LINES = 500
-WAIT_SECONDS_MAX = 120
+# A JVM that gets a tenth of a core takes a minute to begin.
+WAIT_SECONDS_MAX = 300
 SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
