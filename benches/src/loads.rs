@@ -9,9 +9,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-/// How large the records of all loads are.
-pub const RECORD_BYTES: u64 = 1 << 10;
-
 /// Whose client library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
@@ -48,6 +45,8 @@ pub struct Clients<'a> {
     pub directory: &'a Path,
     /// The file that says where Java's log lines go.
     pub log_settings: &'a Path,
+    /// How large the records of all loads are.
+    pub record_bytes: u64,
 }
 
 impl Clients<'_> {
@@ -63,7 +62,7 @@ impl Clients<'_> {
         records: u64,
         acks: &str,
     ) -> anyhow::Result<f64> {
-        let (records_text, bytes) = (records.to_string(), RECORD_BYTES.to_string());
+        let (records_text, bytes) = (records.to_string(), self.record_bytes.to_string());
         match client {
             Client::Librdkafka => {
                 let said = self.load(&["produce", address, topic, &records_text, &bytes, acks])?;
@@ -92,7 +91,7 @@ impl Clients<'_> {
                     .and_then(|rest| rest.split_whitespace().next())
                     .with_context(|| format!("no result in {said:?}"))?
                     .parse()?;
-                Ok(per_second * crate::report::count(RECORD_BYTES) / 1e6)
+                Ok(per_second * crate::report::count(self.record_bytes) / 1e6)
             }
         }
     }
@@ -129,7 +128,11 @@ impl Clients<'_> {
         seconds: u64,
         acks: &str,
     ) -> anyhow::Result<Latency> {
-        let (rate, seconds, bytes) = (rate.to_string(), seconds.to_string(), RECORD_BYTES.to_string());
+        let (rate, seconds, bytes) = (
+            rate.to_string(),
+            seconds.to_string(),
+            self.record_bytes.to_string(),
+        );
         let said = self.load(&["latency", address, topic, &rate, &seconds, &bytes, acks])?;
         Ok(Latency {
             p50: number(&said, "/end_to_end/p50_us")? / 1e3,
@@ -148,7 +151,7 @@ impl Clients<'_> {
         records: u64,
         acks: &str,
     ) -> anyhow::Result<Latency> {
-        let (records, bytes) = (records.to_string(), RECORD_BYTES.to_string());
+        let (records, bytes) = (records.to_string(), self.record_bytes.to_string());
         let said = self.java(&["OneAtATime", address, topic, &records, acks, &bytes])?;
         Ok(Latency {
             p50: number(&said, "/p50_us")? / 1e3,

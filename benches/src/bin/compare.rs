@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use log_bench::brokers::{Broker, Kind, Programs, children_cpu_seconds, machine_cpu_seconds};
 use log_bench::comparison::{Better, Comparison, Quantity};
-use log_bench::loads::{Client, Clients, Latency, RECORD_BYTES};
+use log_bench::loads::{Client, Clients, Latency};
 use log_bench::probe::first_acknowledgement;
 use log_bench::report::{Spread, count};
 use log_bench::workload::{LOADS, Load, ONE_AT_A_TIME_RECORDS, Promise, RATE, Work};
@@ -29,10 +29,13 @@ struct Options {
     /// Only loads whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Records of 1 KiB a throughput run.
+    /// How large records are, in bytes.
+    #[arg(long, default_value_t = 1 << 10)]
+    record_bytes: u64,
+    /// Records of a throughput run.
     #[arg(long, default_value_t = 400_000)]
     records: u64,
-    /// Records of 1 KiB after which memory is looked at.
+    /// Records after which memory is looked at.
     #[arg(long, default_value_t = 1_000_000)]
     memory_records: u64,
     /// How long a latency run takes, in seconds.
@@ -81,6 +84,7 @@ fn main() -> anyhow::Result<()> {
     let clients = Clients {
         directory: &programs.clients,
         log_settings: &log_settings,
+        record_bytes: options.record_bytes,
     };
     let mut session = Session {
         options: &options,
@@ -181,7 +185,8 @@ impl Session<'_> {
             &format!("first acknowledgement after {first:.1} ms, idle {idle:?}"),
         )?;
         let unit = "ms to the first acknowledged record";
-        let many = format!("start, {records} records of 1 KiB, after an orderly stop");
+        let bytes = self.options.record_bytes;
+        let many = format!("start, {records} records of {bytes} B, after an orderly stop");
         self.add(kind, less("start, empty data directory".to_owned(), unit), first);
         self.add(kind, less(many, unit), again);
         for (when, memory) in [
@@ -301,7 +306,7 @@ impl Session<'_> {
     ) -> anyhow::Result<(Vec<Figure>, f64)> {
         const CPU: &str = "CPU s/GB, broker";
         let records = self.options.records;
-        let gigabytes = count(records * RECORD_BYTES) / 1e9;
+        let gigabytes = count(records * self.options.record_bytes) / 1e9;
         let produced = self.measured(broker, |clients, address| {
             clients.produce(client, address, topic, records, acks)
         })?;
@@ -403,7 +408,7 @@ impl Session<'_> {
             ("rounds that count", self.options.rounds.to_string()),
             (
                 "records of a throughput run",
-                format!("{} of {RECORD_BYTES} B", self.options.records),
+                format!("{} of {} B", self.options.records, self.options.record_bytes),
             ),
             (
                 "share of the machine that others took, in %",

@@ -1,8 +1,9 @@
 //! `peers`: the same load on our server and on its peers, in alternation, on this machine.
 //!
 //! All peers run side by side; each round loads every one of them once, beginning with another one each time, and the first
-//! round is dropped. What is loaded is said as to `stratalog bench`, behind `--`. Medians, extremes and ratios within a round
-//! are printed, and written as JSON and as an HTML page on request.
+//! round is dropped. What is loaded is said as to `stratalog bench`, behind `--`; of several loads, each behind a `--` of its own, a
+//! peer does one after the other when its turn comes. Medians, extremes and ratios within a round are printed, and written as
+//! JSON and as an HTML page on request.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -56,9 +57,15 @@ struct Options {
     /// Writes an HTML page to this file.
     #[arg(long)]
     page: Option<PathBuf>,
-    /// The load, as to `stratalog bench`.
+    /// The load, as to `stratalog bench`; behind another -- another one.
     #[arg(last = true, required = true)]
     load: Vec<String>,
+}
+
+impl Options {
+    fn loads(&self) -> Vec<&[String]> {
+        self.load.split(|word| word == "--").collect()
+    }
 }
 
 /// What waits to be written is on the disk, and the disk at rest, before a run.
@@ -112,8 +119,9 @@ fn rounds(options: &Options, places: &Places) -> anyhow::Result<Vec<RunResult>> 
     // Whoever speaks Kafka's protocol begins the first round: the others take the shape of the load from there.
     let mut first = options.peers.clone();
     first.sort_by_key(|peer| !peer.speaks_kafka());
-    let mut like: Option<RunResult> = None;
-    let mut by_peer: Vec<Vec<RunResult>> = options.peers.iter().map(|_| Vec::new()).collect();
+    let loads = options.loads();
+    let mut like: Vec<Option<RunResult>> = vec![None; loads.len()];
+    let mut results: Vec<Measured> = Vec::new();
     for round in 0..=options.rounds {
         let mut order = if round == 0 {
             first.clone()
@@ -125,32 +133,38 @@ fn rounds(options: &Options, places: &Places) -> anyhow::Result<Vec<RunResult>> 
         for peer in order {
             let server = servers.iter().find(|server| server.program == peer.program());
             let server = server.context("every peer has a process")?;
-            rustix::fs::sync();
-            std::thread::sleep(REST);
-            let result = run(options, peer, server, like.as_ref())?;
-            say(peer, round, &result)?;
-            if 0 < round
-                && let Some(place) = options.peers.iter().position(|other| *other == peer)
-                && let Some(results) = by_peer.get_mut(place)
-            {
-                results.push(result.clone());
-            }
-            if peer.speaks_kafka() {
-                like.get_or_insert(result);
+            for (number, (load, like)) in loads.iter().zip(&mut like).enumerate() {
+                rustix::fs::sync();
+                std::thread::sleep(REST);
+                let result = run(options, load, peer, server, like.as_ref())?;
+                say(peer, round, &result)?;
+                if 0 < round {
+                    let place = options.peers.iter().position(|other| *other == peer);
+                    results.push((number, place, result.clone()));
+                }
+                if peer.speaks_kafka() {
+                    like.get_or_insert(result);
+                }
             }
         }
     }
-    Ok(by_peer.into_iter().flatten().collect())
+    // By load, then in the order in which peers were named; rounds stay in theirs.
+    results.sort_by_key(|(load, peer, _)| (*load, *peer));
+    Ok(results.into_iter().map(|(_, _, result)| result).collect())
 }
+
+/// A result, with the places of its load and of its peer.
+type Measured = (usize, Option<usize>, RunResult);
 
 fn run(
     options: &Options,
+    load: &[String],
     peer: Peer,
     server: &Server,
     like: Option<&RunResult>,
 ) -> anyhow::Result<RunResult> {
     if peer.speaks_kafka() {
-        return bench(options, peer, server);
+        return bench(options, load, peer, server);
     }
     let like = like.context("a result to take the shape from")?;
     let shape = Shape::of(&like.workload, &like.plan)?;
@@ -159,10 +173,10 @@ fn run(
 }
 
 /// A run of `stratalog bench`.
-fn bench(options: &Options, peer: Peer, server: &Server) -> anyhow::Result<RunResult> {
+fn bench(options: &Options, load: &[String], peer: Peer, server: &Server) -> anyhow::Result<RunResult> {
     let file = options.directory.join("result.json");
     let mut command = Command::new(&options.stratalog);
-    command.arg("bench").args(&options.load);
+    command.arg("bench").args(load);
     command.args(["--bootstrap", &server.address, "--label", peer.label()]);
     if let Some(setting) = peer.topic_setting() {
         command.args(["--topic-config", setting]);
@@ -199,4 +213,20 @@ fn say(peer: Peer, round: usize, result: &RunResult) -> anyhow::Result<()> {
         peer.durability(),
         shown.join(", ")
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_are_told_apart() {
+        let options = Options::parse_from("peers --rounds 2 -- produce -c 1 -- fetch --fetch 64k".split(' '));
+        assert_eq!(options.rounds, 2);
+        let loads: Vec<String> = options.loads().iter().map(|load| load.join(" ")).collect();
+        assert_eq!(loads, ["produce -c 1", "fetch --fetch 64k"]);
+        let options = Options::parse_from(["peers", "--", "produce"]);
+        assert_eq!(options.loads(), [["produce"]]);
+        assert!(Options::try_parse_from(["peers"]).is_err(), "no load at all");
+    }
 }

@@ -135,6 +135,9 @@ fn rounded(nanoseconds: f64) -> u64 {
     nanoseconds as u64
 }
 
+/// Makes meters for those who take part beside the workers.
+pub type MeterMaker = Arc<dyn Fn() -> Meter + Send + Sync>;
+
 /// What one worker counts.
 #[derive(Debug)]
 pub struct Meter {
@@ -181,6 +184,12 @@ impl Meter {
             fetch: Latencies::new(3),
             end_to_end: Latencies::new(3),
         }
+    }
+
+    /// The timeline of all meters that share it, as far as they have published.
+    #[must_use]
+    pub fn stretches(&self) -> Vec<Stretch> {
+        self.board.stretches()
     }
 
     /// The length of a stretch of the timeline, in nanoseconds.

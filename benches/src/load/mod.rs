@@ -22,11 +22,14 @@
 //! | [`target`] | the broker and its topic |
 //! | [`result`] | what a run gave, as it is written to JSON |
 //! | [`summary`] | from counts to the result |
+//! | [`group_load`], `group_member` | groups of consumers that follow the load |
 //! | [`knee`] | the search for the rate at which a broker gives way |
 //! | [`run`] | a run from its plan to its result |
 
 pub mod batch_template;
 pub mod filling;
+pub mod group_load;
+mod group_member;
 pub mod knee;
 pub mod latency;
 pub mod local;

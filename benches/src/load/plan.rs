@@ -26,7 +26,7 @@ pub enum Workload {
     Partitions,
     /// Producers among many connections that do nothing.
     Connections,
-    /// Producers, and groups of consumers.
+    /// Producers, and groups of consumers that follow them.
     Groups,
     /// Producers and readers for a long time.
     Soak,
@@ -79,6 +79,18 @@ pub struct Plan {
     pub fan_out: usize,
     /// Passes over old records meanwhile.
     pub replays: usize,
+    /// Groups of consumers that follow the load.
+    pub groups: usize,
+    /// Members of each.
+    pub members: usize,
+    /// Whether they use the classic protocol.
+    pub is_classic: bool,
+    /// How often a member of a classic group sends heartbeats; in others the broker says.
+    pub heartbeat_interval: Duration,
+    /// How often a member commits.
+    pub commit_interval: Duration,
+    /// How often a member of each group makes place for a new one; never without.
+    pub rebalance_every: Option<Duration>,
     /// Connections that do nothing.
     pub idle_connections: usize,
     /// Threads of the load.
@@ -170,6 +182,12 @@ impl Plan {
             readers: 1,
             fan_out: 0,
             replays: 0,
+            groups: 0,
+            members: 2,
+            is_classic: false,
+            heartbeat_interval: Duration::from_secs(3),
+            commit_interval: Duration::from_secs(1),
+            rebalance_every: None,
             idle_connections: 0,
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             in_flight: 5,
@@ -203,9 +221,14 @@ impl Plan {
                 plan.replays = 1;
                 plan.prefill_bytes = 256 << 20;
             }
-            Workload::EndToEnd | Workload::Groups => {
+            Workload::EndToEnd => {
                 plan.producers = 1;
                 plan.fan_out = 1;
+                plan.rate = Some(5000.0);
+            }
+            Workload::Groups => {
+                plan.producers = 1;
+                plan.groups = 2;
                 plan.rate = Some(5000.0);
             }
             Workload::Mixed => {

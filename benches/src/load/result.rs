@@ -188,7 +188,7 @@ pub struct Flow {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Latency {
-    /// What one latency is of: `record` or `request`.
+    /// What one latency is of: `record`, `request`, `commit` or `rebalance`.
     pub of: String,
     /// How many were counted.
     pub count: u64,
@@ -282,10 +282,16 @@ pub struct Groups {
     pub protocol: String,
     /// From the start of the members until every partition had an owner in every group.
     pub assigned_after_ms: f64,
-    /// Commits that were made.
+    /// Commits that were made, those of partitions that were given up aside.
     pub commits: u64,
+    /// Commits that were refused; members try again with the next.
+    pub commit_errors: u64,
     /// How long a commit took.
     pub commit_latency: Option<Latency>,
+    /// Rebalances that were asked for: a member left, or a new one came.
+    pub rebalances: u64,
+    /// From its leaving or coming until every partition had its owner.
+    pub rebalance_latency: Option<Latency>,
 }
 
 /// A search for the rate at which a broker gives way.

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use log_client::config::Acks;
 
 use super::batch_template::BatchShape;
+use super::group_load::GroupLoad;
 use super::knee::Search;
 use super::local;
 use super::meter::{Kind, Window};
@@ -136,7 +137,7 @@ impl Site<'_> {
     }
 
     fn has_tails(&self) -> bool {
-        0 < self.plan.fan_out
+        0 < self.plan.fan_out + self.plan.groups
     }
 
     /// Which connection gets which partitions: by leader, and evenly.
@@ -281,8 +282,40 @@ impl Site<'_> {
         Stage::new(clock, window, shown, self.plan.threads, grace, self.broker)
     }
 
-    /// The load itself.
+    /// The load itself, and the groups that follow it.
     async fn load(&self, old: &[Sent], watcher: &dyn Watcher) -> anyhow::Result<Outcome> {
+        if self.plan.groups == 0 {
+            return self.load_without(old, None, watcher).await;
+        }
+        watcher.phase("groups come together");
+        let from = self.target.ends().await?;
+        let mut groups = GroupLoad::start(self.plan, self.target, self.run, &from, watcher).await?;
+        let outcome = self.load_without(old, Some(&mut groups), watcher).await;
+        let ends = match &outcome {
+            Ok(outcome) if !outcome.is_interrupted => self.final_ends().await.ok(),
+            _ => None,
+        };
+        let told = groups.finish(self.target, ends.as_ref()).await?;
+        let mut outcome = outcome?;
+        for meter in &told.meters {
+            outcome.meter.merge(meter);
+        }
+        outcome.stretches = outcome.meter.stretches();
+        // A group that did not see all is a failure of the run, as a reader that did not is.
+        outcome.meter.fetch_errors += u64::try_from(told.errors.len())?;
+        outcome.groups = Some(told.groups);
+        outcome.group_passes = told.passes;
+        outcome.errors.extend(told.errors);
+        Ok(outcome)
+    }
+
+    /// The load without groups; some that wait for it are told when it begins.
+    async fn load_without(
+        &self,
+        old: &[Sent],
+        groups: Option<&mut GroupLoad>,
+        watcher: &dyn Watcher,
+    ) -> anyhow::Result<Outcome> {
         let plan = self.plan;
         let has_producers = plan.workload != Workload::Fetch && 0 < plan.producers;
         let begins = self.target.beginnings().await?;
@@ -305,6 +338,9 @@ impl Site<'_> {
             (false, false) => Kind::Fetch,
         };
         let mut stage = self.stage(clock, plan.warm_up, load, shown);
+        if let Some(groups) = groups {
+            groups.begin(clock, stage.meters(shown));
+        }
         for socket in idle {
             stage.add(Role::Idle(Box::new(socket)), None);
         }
@@ -413,6 +449,7 @@ impl Site<'_> {
             let is_interrupted = outcome.is_interrupted;
             // Readers of one step saw its records alone: all are read back at the end.
             outcome.passes.clear();
+            outcome.group_passes.clear();
             old.append(&mut outcome.sent);
             if is_best || best.is_none() {
                 best = Some(outcome);
@@ -450,7 +487,7 @@ impl Site<'_> {
         }
     }
 
-    /// Readers that followed the end have seen all; where there were none, everything is read once more.
+    /// Readers and groups that followed the end have seen all; where there were none, everything is read once more.
     async fn verify(
         &self,
         old: &[Sent],
@@ -472,7 +509,12 @@ impl Site<'_> {
                 verdicts.push(pass.conclude(if is_whole { new } else { &[] }));
             }
         }
-        if tails == 0 {
+        let groups = std::mem::take(&mut outcome.group_passes);
+        let have_groups_seen_all = has_seen_all && !groups.is_empty();
+        if have_groups_seen_all {
+            verdicts.extend(groups.into_iter().map(|pass| pass.conclude(new)));
+        }
+        if tails == 0 && !have_groups_seen_all {
             let all = [old, new].concat();
             verdicts.push(self.read_back(&all, outcome, watcher).await?);
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::local::{self, Usage};
-use super::meter::{Board, Kind, Meter, Stretch, Window};
+use super::meter::{Board, Kind, Meter, MeterMaker, Stretch, Window};
+use super::result::Groups;
 use super::run_clock::{RunClock, nanoseconds};
 use super::verify::{Sent, Verifier};
 use super::worker::{Role, Worker};
@@ -77,6 +78,10 @@ pub struct Outcome {
     pub sent: Vec<Sent>,
     /// What the readers saw, by pass.
     pub passes: Vec<Verifier>,
+    /// What groups saw, each of them one pass.
+    pub group_passes: Vec<Verifier>,
+    /// What groups did.
+    pub groups: Option<Groups>,
     /// Records that were due and never sent.
     pub unsent: u64,
     /// What went wrong, in words.
@@ -140,6 +145,13 @@ impl Stage {
             }
             worker.roles.push(role);
         }
+    }
+
+    /// Makes meters for those who take part beside the workers.
+    #[must_use]
+    pub fn meters(&self, shown: Kind) -> MeterMaker {
+        let (window, board) = (self.window, Arc::clone(&self.board));
+        Arc::new(move || Meter::new(window, shown, Arc::clone(&board)))
     }
 
     fn sample(&self) -> Sample {
@@ -289,6 +301,8 @@ impl Stage {
             at_until,
             sent,
             passes,
+            group_passes: Vec::new(),
+            groups: None,
             unsent,
             errors,
             is_interrupted,

@@ -62,7 +62,7 @@ pub fn result_of(plan: &Plan, broker: BrokerTruth, outcome: &Outcome) -> RunResu
         produced,
         fetched,
         end_to_end: meter.end_to_end.told("record"),
-        groups: None,
+        groups: outcome.groups.clone(),
         cost: cost_of(outcome, meter.produced.bytes + meter.fetched.bytes),
         timeline: timeline_of(outcome),
         knee: None,

@@ -21,7 +21,13 @@ use super::socket::Socket;
 /// How often a worker looks whether it is to stop.
 const LOOK_NS: u64 = 50_000_000;
 /// The kernel may wake a thread this much late; its default, 50 µs, would be in every latency.
-const TIMER_SLACK_NS: u64 = 1_000;
+const TIMER_SLACK: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
+
+/// From here on this thread is woken when it asked for.
+pub(crate) fn wake_in_time() {
+    // Where it is refused, waking is less exact.
+    rustix::thread::set_current_timer_slack(Some(TIMER_SLACK)).ok();
+}
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -117,8 +123,7 @@ impl Worker {
     /// # Errors
     /// The system's; a connection that breaks ends alone, and says so.
     pub fn run(&mut self, producing: &AtomicUsize) -> anyhow::Result<()> {
-        // Where it is refused, waking is less exact.
-        rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS)).ok();
+        wake_in_time();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("make an epoll")?;
         for (index, role) in (0_u64..).zip(&self.roles) {
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;

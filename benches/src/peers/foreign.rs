@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use serde_json::Value;
 
 use super::peer::Peer;
 use super::protocol::{Follow, Input, Protocol, Reading};
@@ -21,11 +22,12 @@ use super::shape::{Shape, Work};
 use crate::load::latency::Latencies;
 use crate::load::local;
 use crate::load::result::{BrokerTruth, Cost, Durability, Flow, Moment, Process, RunResult, SCHEMA_VERSION};
+use crate::load::worker::wake_in_time;
 use crate::report::count;
 use crate::source;
 
 const STRETCH: Duration = Duration::from_millis(500);
-/// How long readers may need for what was sent before the end.
+/// How long readers may wait for records that are there.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 const STAMP_BYTES: usize = 8;
 const DIGITS: u8 = 3;
@@ -85,7 +87,10 @@ struct Field<'a> {
     shape: &'a Shape,
     address: &'a str,
     begun: Instant,
+    /// Nothing more is to be sent.
     is_over: AtomicBool,
+    /// Nothing more was sent, and all of it is acknowledged.
+    is_settled: AtomicBool,
     produced: AtomicU64,
     fetched: AtomicU64,
     acknowledged: Mutex<Latencies>,
@@ -128,6 +133,7 @@ impl Field<'_> {
         (places, queue): (&SyncSender<()>, &Sender<Sent>),
         producer: usize,
     ) -> anyhow::Result<()> {
+        wake_in_time();
         let shape = self.shape;
         let mut batches = Vec::new();
         for partition in 0..shape.partitions {
@@ -236,17 +242,19 @@ impl Field<'_> {
     fn follow(&self, mut follower: Box<dyn Follow>) -> anyhow::Result<()> {
         let mut latencies = Latencies::new(DIGITS);
         let size = self.shape.record_bytes;
-        let until = |field: &Self| {
-            field.is_over() && field.produced.load(Ordering::Relaxed) <= field.fetched.load(Ordering::Relaxed)
-        };
-        follower.stream().set_read_timeout(Some(Duration::from_secs(2)))?;
+        // Before the last acknowledgement nobody knows how many there are.
+        let is_settled = || self.is_settled.load(Ordering::Acquire);
+        let until =
+            || is_settled() && self.produced.load(Ordering::Relaxed) <= self.fetched.load(Ordering::Relaxed);
+        // An answer that has begun comes to its end.
+        follower.stream().set_read_timeout(Some(DRAIN_MAX))?;
         let mut ended_at = None;
-        while !until(self) && ended_at.is_none_or(|ended: Instant| ended.elapsed() < DRAIN_MAX) {
-            if self.is_over() {
+        while !until() && ended_at.is_none_or(|ended: Instant| ended.elapsed() < DRAIN_MAX) {
+            if is_settled() {
                 ended_at = ended_at.or_else(|| Some(Instant::now()));
             }
             let mut arrived = 0;
-            let outcome = follower.next(size, &mut |value| {
+            follower.next(size, &mut |value| {
                 arrived += 1;
                 let now = self.now();
                 let due = value
@@ -255,13 +263,10 @@ impl Field<'_> {
                 if self.counts(now) {
                     latencies.add(now.saturating_sub(due), 1);
                 }
-            });
+            })?;
             self.fetched.fetch_add(arrived, Ordering::Relaxed);
-            match outcome {
-                Err(error) if is_time_out(&error) => {}
-                outcome => outcome?,
-            }
         }
+        anyhow::ensure!(until(), "not all records arrived within {DRAIN_MAX:?}");
         let mut all = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         all.merge(&latencies);
         Ok(())
@@ -277,23 +282,20 @@ impl Field<'_> {
         {
             let mut follower = self.protocol.read(self.address, partition, Reading::FromStart)?;
             let mut left = left.load(Ordering::Relaxed);
+            let mut latest = Instant::now() + DRAIN_MAX;
             while 0 < left {
                 let mut arrived = 0;
                 follower.next(self.shape.record_bytes, &mut |_| arrived += 1)?;
+                if 0 < arrived {
+                    latest = Instant::now() + DRAIN_MAX;
+                }
+                anyhow::ensure!(Instant::now() < latest, "{left} records are not there");
                 self.fetched.fetch_add(arrived, Ordering::Relaxed);
                 left = left.saturating_sub(arrived);
             }
         }
         Ok(())
     }
-}
-
-fn is_time_out(error: &anyhow::Error) -> bool {
-    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    matches!(
-        kind,
-        Some(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
-    )
 }
 
 /// A number of nanoseconds; what is below 0 is 0.
@@ -330,6 +332,7 @@ pub fn run(
         address: &server.address,
         begun: Instant::now(),
         is_over: AtomicBool::new(false),
+        is_settled: AtomicBool::new(false),
         produced: AtomicU64::new(0),
         fetched: AtomicU64::new(0),
         acknowledged: Mutex::new(Latencies::new(DIGITS)),
@@ -376,7 +379,7 @@ pub fn run(
         command: std::env::args().collect(),
         started_at_ms: u64::try_from(since_1970.as_millis())?,
         seed: like.seed,
-        plan: like.plan.clone(),
+        plan: without_topic_settings(&like.plan),
         machine: like.machine.clone(),
         broker: BrokerTruth {
             address: server.address.clone(),
@@ -424,6 +427,15 @@ pub fn run(
     })
 }
 
+/// The plan of a broker that has no topics to be set.
+fn without_topic_settings(plan: &Value) -> Value {
+    let mut plan = plan.clone();
+    if let Some(settings) = plan.get_mut("topic_configs") {
+        *settings = Value::Array(Vec::new());
+    }
+    plan
+}
+
 /// What was seen while the load ran.
 struct Watched {
     warm_up: f64,
@@ -469,6 +481,11 @@ fn load(field: &Field<'_>, server: &Server, expected: &[AtomicU64]) -> anyhow::R
             workers.iter().all(thread::ScopedJoinHandle::is_finished)
         });
         field.is_over.store(true, Ordering::Relaxed);
+        for worker in workers {
+            let ended = worker.join();
+            field.note(ended.map_err(|_| anyhow::anyhow!("a thread of the load panicked")));
+        }
+        field.is_settled.store(true, Ordering::Release);
         watched
     })
 }

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -201,29 +202,88 @@ struct Pulled {
     asked_for: usize,
 }
 
-/// A lot ends with so many messages, or half a second after it was asked for.
-const LOT: usize = 1000;
-const LOT_REQUEST: &str = "{\"batch\":1000,\"expires\":500000000}";
+/// A lot ends with so many messages. The next is asked for meanwhile. None has a time at which it expires: 2.9 does not always say
+/// that one has, and a reader would wait for its messages for ever.
+const LOT: usize = 500;
+const LOT_REQUEST: &str = "{\"batch\":500}";
+/// How long a reader waits before it looks whether it still should.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Follow for Pulled {
     fn next(&mut self, value_bytes: usize, found: &mut dyn FnMut(&[u8])) -> anyhow::Result<()> {
-        if self.asked_for == 0 {
+        if self.asked_for <= LOT {
             ask(self.input.stream(), &self.next, LOT_REQUEST)?;
-            self.asked_for = LOT;
+            self.asked_for += LOT;
         }
-        let asked_for = &mut self.asked_for;
+        if !self.input.is_ready(PATIENCE)? {
+            return Ok(());
+        }
+        let mut has_come = false;
         message(&mut self.input, &mut |text| {
             if text.len() == value_bytes {
-                *asked_for -= 1;
+                has_come = true;
                 found(text);
-            } else {
-                // The lot has ended early.
-                *asked_for = 0;
             }
-        })
+        })?;
+        ensure!(has_come, "NATS gives a lot up");
+        self.asked_for -= 1;
+        Ok(())
     }
 
     fn stream(&self) -> &TcpStream {
         self.input.stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::received;
+    use super::*;
+
+    fn bodies(bytes: &str, count: usize) -> anyhow::Result<Vec<String>> {
+        let mut input = received(bytes.as_bytes());
+        let mut found = Vec::new();
+        for _ in 0..count {
+            message(&mut input, &mut |text| {
+                found.push(String::from_utf8_lossy(text).into_owned());
+            })?;
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn messages_are_found_among_the_rest() {
+        let bytes = "PING\r\nMSG load.0 1 4\r\na\r\nb\r\n+OK\r\nMSG load.0 1 $JS.ACK.x 2\r\nhi\r\n\
+                     HMSG acks.1 1 18 18\r\nNATS/1.0 408 X\r\n\r\n\r\n";
+        assert_eq!(bodies(bytes, 3).unwrap(), ["a\r\nb", "hi", ""]);
+        for (bytes, reason) in [
+            ("-ERR 'Unknown'\r\n", "NATS says -ERR"),
+            ("PONG\r\n", "closed"),
+            ("MSG a 1 99999999999\r\n", "bytes"),
+        ] {
+            let error = bodies(bytes, 1).unwrap_err().to_string();
+            assert!(error.contains(reason), "{bytes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_that_is_none_is_told() {
+        let read = |bytes: &str| Nats.read_acknowledgement(&mut received(bytes.as_bytes()));
+        read("MSG acks.00001 1 9\r\n{\"seq\":1}\r\n").unwrap();
+        let error = read("MSG acks.00001 1 12\r\n{\"error\":{}}\r\n").unwrap_err();
+        assert!(error.to_string().contains("error"), "{error}");
+    }
+
+    #[test]
+    fn records_are_addressed_to_their_connection() {
+        let input = received(b"");
+        let (mut bytes, at) = Nats.record(3, b"abc");
+        Nats.address_to(input.stream(), &mut bytes).unwrap();
+        let own = inbox(input.stream()).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&bytes),
+            format!("PUB load.3 {own} 3\r\nabc\r\n")
+        );
+        assert_eq!(&bytes[at..at + 3], b"abc");
     }
 }

@@ -18,6 +18,8 @@ pub enum Peer {
     KafkaSynced,
     /// The null broker: the limit of page-cache acknowledgements
     Null,
+    /// The null broker, answering fetches from a map of its files in place of sendfile
+    NullMap,
     /// The null broker with a group commit into zero-filled space: the limit of durable ones
     NullSynced,
     /// Redis streams, append-only file synced every second
@@ -37,6 +39,8 @@ pub enum Program {
     Kafka,
     /// The null broker, acknowledging from the page cache.
     Null,
+    /// The null broker, answering fetches from a map.
+    NullMap,
     /// The null broker, acknowledging from the disk.
     NullSynced,
     /// Redis with `appendfsync everysec`.
@@ -55,6 +59,7 @@ impl Program {
             Self::Stratalog => "stratalog",
             Self::Kafka => "kafka",
             Self::Null => "null",
+            Self::NullMap => "null-map",
             Self::NullSynced => "null-synced",
             Self::Redis => "redis",
             Self::RedisSynced => "redis-synced",
@@ -71,6 +76,7 @@ impl Peer {
             Self::Stratalog | Self::StratalogRelaxed => "Stratalog",
             Self::Kafka | Self::KafkaSynced => "Kafka",
             Self::Null | Self::NullSynced => "null broker",
+            Self::NullMap => "null broker with maps",
             Self::Redis | Self::RedisSynced => "Redis",
             Self::Nats => "NATS",
         }
@@ -83,6 +89,7 @@ impl Peer {
             Self::Stratalog | Self::StratalogRelaxed => Program::Stratalog,
             Self::Kafka | Self::KafkaSynced => Program::Kafka,
             Self::Null => Program::Null,
+            Self::NullMap => Program::NullMap,
             Self::NullSynced => Program::NullSynced,
             Self::Redis => Program::Redis,
             Self::RedisSynced => Program::RedisSynced,
@@ -113,7 +120,7 @@ impl Peer {
             Self::Stratalog | Self::KafkaSynced | Self::NullSynced | Self::RedisSynced => {
                 DurabilityMode::Synced
             }
-            Self::StratalogRelaxed | Self::Kafka | Self::Null | Self::Redis | Self::Nats => {
+            Self::StratalogRelaxed | Self::Kafka | Self::Null | Self::NullMap | Self::Redis | Self::Nats => {
                 DurabilityMode::PageCache
             }
         }

@@ -3,6 +3,10 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -32,6 +36,22 @@ impl Input {
         &mut self.reader
     }
 
+    /// Whether there is something to read, or comes within this time.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_ready(&self, patience: Duration) -> anyhow::Result<bool> {
+        if !self.reader.buffer().is_empty() {
+            return Ok(true);
+        }
+        let mut watched = [PollFd::new(self.stream(), PollFlags::IN)];
+        match poll(&mut watched, Some(&Timespec::try_from(patience)?)) {
+            Ok(ready) => Ok(0 < ready),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A line without its end.
     ///
     /// # Errors
@@ -41,6 +61,19 @@ impl Input {
         anyhow::ensure!(0 < self.reader.read_line(&mut line)?, "the connection was closed");
         Ok(line.trim_end().to_owned())
     }
+}
+
+/// What was received when a peer sent this and closed the connection.
+#[cfg(test)]
+pub(crate) fn received(bytes: &[u8]) -> Input {
+    use std::io::Write as _;
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    // Few enough bytes for a socket that nobody reads yet.
+    peer.write_all(bytes).unwrap();
+    Input::new(stream)
 }
 
 /// Where a reader begins.
@@ -54,7 +87,7 @@ pub enum Reading {
 
 /// A reader of one stream.
 pub trait Follow: Send {
-    /// Reads some records, and shows the values of that size.
+    /// Reads some records, and shows the values of that size; returns before long if there are none.
     ///
     /// # Errors
     /// Those of the connection, and the broker's own.

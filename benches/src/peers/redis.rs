@@ -163,3 +163,50 @@ fn answer(input: &mut Input, shown: &mut dyn FnMut(&[u8])) -> anyhow::Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::received;
+    use super::*;
+
+    fn strings(bytes: &str) -> anyhow::Result<Vec<String>> {
+        let mut found = Vec::new();
+        answer(&mut received(bytes.as_bytes()), &mut |text| {
+            found.push(String::from_utf8_lossy(text).into_owned());
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end_and_no_further() {
+        let entries =
+            "*1\r\n*2\r\n$5\r\nload0\r\n*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nv\r\n$4\r\na\r\nb\r\n+OK\r\n";
+        assert_eq!(strings(entries).unwrap(), ["load0", "1-0", "v", "a\r\nb"]);
+        for (bytes, expected) in [
+            ("*-1\r\n", 0),
+            ("$-1\r\n", 0),
+            (":1\r\n", 0),
+            ("$3\r\n1-0\r\n", 1),
+        ] {
+            assert_eq!(strings(bytes).unwrap().len(), expected, "{bytes:?}");
+        }
+        for (bytes, reason) in [
+            ("-ERR no such thing\r\n", "Redis says ERR no such thing"),
+            ("*2\r\n+OK\r\n", "closed"),
+            ("?\r\n", "not Redis's"),
+        ] {
+            let error = strings(bytes).unwrap_err().to_string();
+            assert!(error.contains(reason), "{bytes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_command() {
+        let (bytes, at) = Redis.record(3, b"abc");
+        assert_eq!(
+            String::from_utf8_lossy(&bytes),
+            "*5\r\n$4\r\nXADD\r\n$5\r\nload3\r\n$1\r\n*\r\n$1\r\nv\r\n$3\r\nabc\r\n"
+        );
+        assert_eq!(&bytes[at..at + 3], b"abc");
+    }
+}

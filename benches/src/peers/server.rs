@@ -133,13 +133,15 @@ fn command(program: Program, places: &Places, data: &Path, port: u16) -> anyhow:
             command.arg(data).arg(port).arg(free_port()?.to_string());
             command
         }
-        Program::Null | Program::NullSynced => {
+        Program::Null | Program::NullMap | Program::NullSynced => {
             let mut command = Command::new(&places.null_broker);
             command.args(["--listen", &address]).arg("--directory").arg(data);
             command.args(["--segment-bytes", &places.null_segment_bytes.to_string()]);
-            if program == Program::NullSynced {
-                command.args(["--sync", "fdatasync", "--space", "zero-filled"]);
-            }
+            match program {
+                Program::NullSynced => command.args(["--sync", "fdatasync", "--space", "zero-filled"]),
+                Program::NullMap => command.args(["--send", "map"]),
+                _ => &mut command,
+            };
             command
         }
         Program::Redis | Program::RedisSynced => {

@@ -6,6 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+/// Readers know values by their size: other parts of an answer, such as the id of an entry, are shorter than this.
+const RECORD_BYTES_MIN: usize = 48;
+
 /// The shape of a load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
@@ -72,6 +75,10 @@ impl Shape {
         let fixed = plan.pointer("/sizes/fixed").and_then(Value::as_u64);
         let record_bytes = fixed.context("values of different sizes are for brokers of Kafka's protocol")?;
         let record_bytes = usize::try_from(record_bytes)?;
+        anyhow::ensure!(
+            RECORD_BYTES_MIN <= record_bytes,
+            "values of less than {RECORD_BYTES_MIN} bytes are for brokers of Kafka's protocol"
+        );
         let codec = plan.get("compression").and_then(Value::as_str).unwrap_or("none");
         anyhow::ensure!(codec == "none", "compression is for brokers of Kafka's protocol");
         let fitting = whole("batch_bytes")? / record_bytes.max(1);
@@ -117,6 +124,8 @@ mod tests {
         assert!(Shape::of("groups", &plan).is_err());
         let mut other = plan.clone();
         other["sizes"] = json!({ "uniform": [1, 2] });
+        assert!(Shape::of("produce", &other).is_err());
+        other["sizes"] = json!({ "fixed": 16 });
         assert!(Shape::of("produce", &other).is_err());
         other = plan;
         other["compression"] = json!("zstd");

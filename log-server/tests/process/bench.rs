@@ -30,6 +30,54 @@ fn check(result: &Value, records: u64) {
     assert_eq!(result["warnings"], Value::Array(Vec::new()));
 }
 
+/// A server whose members of groups hear of a rebalance soon.
+fn with_swift_groups(directory: &std::path::Path) -> Place {
+    Place::new(directory)
+        .with("group.consumer.min.heartbeat.interval.ms", "20")
+        .with("group.consumer.heartbeat.interval.ms", "20")
+}
+
+#[test]
+fn groups_follow_the_load_and_lose_nothing_while_members_come_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = with_swift_groups(directory.path()).start();
+    let at = server.kafka().to_owned();
+    for (members, protocol) in [
+        ("--members 3", "consumer"),
+        ("--members 3 --classic --heartbeat-interval 20ms", "classic"),
+    ] {
+        let load = "groups -n 600 -r 2000 -p 5 --groups 2 --commit-interval 5ms --rebalance-every 50ms";
+        let result = bench(&at, &format!("{load} {members}"));
+        check(&result, 600);
+        let groups = &result["groups"];
+        assert_eq!(
+            (&groups["groups"], &groups["members"], &groups["protocol"]),
+            (&2.into(), &6.into(), &protocol.into())
+        );
+        // Each group is a pass over all records.
+        assert_eq!(
+            (&result["end_to_end"]["count"], &result["verification"]["checked"]),
+            (&1200.into(), &1200.into())
+        );
+        // Each group had one member replaced at least, and each replacing is two rebalances.
+        assert!(4 <= groups["rebalances"].as_u64().unwrap(), "{groups}");
+        assert_eq!(groups["rebalance_latency"]["count"], groups["rebalances"]);
+        assert!(0 < groups["commits"].as_u64().unwrap(), "{groups}");
+    }
+    // A topic that was there before is followed from its end, and more members than partitions are no harm.
+    ends_with(0, &run(&at, "topic create mine -p 1", b""));
+    bench(&at, "produce -n 100 --topic mine");
+    let result = bench(&at, "groups -n 50 -r 1000 --topic mine --groups 1 --members 2");
+    check(&result, 50);
+    assert_eq!(result["verification"]["checked"], 50);
+    let table = ends_with(0, &run(&at, "bench groups -n 50 --topic mine", b""));
+    assert!(table.contains("4 members in all (consumer)"), "{table}");
+    ends_with(2, &run(&at, "bench produce -n 10 --classic", b""));
+    let left = ends_with(0, &run(&at, "group list --json", b""));
+    assert_eq!(left.trim(), "[]", "a run removes its groups");
+    assert!(server.stop().success());
+}
+
 #[test]
 fn loads_end_with_a_result_that_adds_up() {
     let directory = tempfile::tempdir().unwrap();

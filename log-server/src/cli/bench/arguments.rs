@@ -29,6 +29,8 @@ pub(crate) enum WorkloadName {
     Partitions,
     /// Producers among many idle connections
     Connections,
+    /// Producers, and groups of consumers that follow them
+    Groups,
     /// Producers and readers for a long time
     Soak,
 }
@@ -42,6 +44,7 @@ impl From<WorkloadName> for Workload {
             WorkloadName::Mixed => Self::Mixed,
             WorkloadName::Partitions => Self::Partitions,
             WorkloadName::Connections => Self::Connections,
+            WorkloadName::Groups => Self::Groups,
             WorkloadName::Soak => Self::Soak,
         }
     }
@@ -90,6 +93,24 @@ pub(crate) struct LoadArgs {
     /// How many passes over old records run meanwhile [default: 1 for fetch and mixed]
     #[arg(long, value_name = "NUMBER", help_heading = "Load")]
     pub(crate) replays: Option<usize>,
+    /// Groups of consumers that follow the load [default: 2 for groups]
+    #[arg(long, value_name = "NUMBER", help_heading = "Groups")]
+    pub(crate) groups: Option<usize>,
+    /// Members of each group
+    #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = at_least_one, help_heading = "Groups")]
+    pub(crate) members: usize,
+    /// Groups use the classic protocol, not KIP-848's
+    #[arg(long, help_heading = "Groups")]
+    pub(crate) classic: bool,
+    /// How often a member of a classic group sends heartbeats; in others the broker says
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = parse_duration, help_heading = "Groups")]
+    pub(crate) heartbeat_interval: Duration,
+    /// How often a member commits
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration, help_heading = "Groups")]
+    pub(crate) commit_interval: Duration,
+    /// So often a member of each group leaves and a new one joins: two rebalances
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Groups")]
+    pub(crate) rebalance_every: Option<Duration>,
     /// Connections that do nothing [default: 1000 for connections]
     #[arg(long, value_name = "NUMBER", help_heading = "Load")]
     pub(crate) idle_connections: Option<usize>,
@@ -216,6 +237,12 @@ impl LoadArgs {
         set(&mut plan.readers, self.readers);
         set(&mut plan.fan_out, self.fan_out);
         set(&mut plan.replays, self.replays);
+        set(&mut plan.groups, self.groups);
+        plan.members = self.members;
+        plan.is_classic = self.classic;
+        plan.heartbeat_interval = self.heartbeat_interval;
+        plan.commit_interval = self.commit_interval;
+        plan.rebalance_every = self.rebalance_every;
         set(&mut plan.idle_connections, self.idle_connections);
         set(&mut plan.threads, self.threads);
         set(&mut plan.batch_records, self.batch_records);
@@ -238,6 +265,9 @@ impl LoadArgs {
             }
             plan.knee_p99 = Some(self.knee_p99);
             plan.rate = self.rate.filter(|rate| 0.0 < *rate);
+        }
+        if plan.groups == 0 && (self.classic || self.rebalance_every.is_some()) {
+            return Err(Failure::usage("there are no groups").advise("--groups makes some"));
         }
         if self.acks != Acks::All && self.idempotent {
             return Err(Failure::usage("--idempotent needs --acks all"));

@@ -1,7 +1,7 @@
 //! A result as people read it: what was measured, on what, and whether it can be believed.
 //! Every figure stands with its unit.
 
-use log_bench::load::result::{BrokerTruth, Flow, Knee, Latency, RunResult, Verification};
+use log_bench::load::result::{BrokerTruth, Flow, Groups, Knee, Latency, RunResult, Verification};
 use log_bench::report::figure;
 
 use super::super::failure::Outcome;
@@ -37,6 +37,20 @@ pub(crate) fn show(result: &RunResult, output: &mut Output) -> Outcome {
         ("acknowledged", produce),
         ("fetched", fetch),
         ("end to end", result.end_to_end.as_ref()),
+        (
+            "commits",
+            result
+                .groups
+                .as_ref()
+                .and_then(|groups| groups.commit_latency.as_ref()),
+        ),
+        (
+            "rebalances",
+            result
+                .groups
+                .as_ref()
+                .and_then(|groups| groups.rebalance_latency.as_ref()),
+        ),
     ] {
         if let Some(latency) = latency {
             latencies.add_row(latency_row(name, latency));
@@ -54,6 +68,9 @@ pub(crate) fn show(result: &RunResult, output: &mut Output) -> Outcome {
         .and_then(|flow| flow.target_records_per_s)
     {
         output.line(format_args!("rate       {} records/s asked for", figure(target)))?;
+    }
+    if let Some(groups) = &result.groups {
+        output.line(groups_line(groups))?;
     }
     if let Some(knee) = &result.knee {
         show_knee(knee, output)?;
@@ -175,6 +192,22 @@ fn cost(result: &RunResult) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn groups_line(groups: &Groups) -> String {
+    let refused = match groups.commit_errors {
+        0 => String::new(),
+        errors => format!(", {} refused", Count(errors)),
+    };
+    format!(
+        "groups     {} with {} members in all ({}), together after {}; {} commits{refused}, {} rebalances",
+        groups.groups,
+        groups.members,
+        groups.protocol,
+        time(groups.assigned_after_ms * 1e3),
+        Count(groups.commits),
+        Count(groups.rebalances)
+    )
 }
 
 /// Each rate that was tried, and the verdict.
