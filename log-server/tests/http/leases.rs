@@ -152,20 +152,37 @@ async fn workers_that_ask_at_once_get_different_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_partition_is_kept_waiting_by_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(config(directory.path())).await;
+    let address = broker.http_address();
+    create_topic(address, "t", 3).await;
+    for partition in 0..3 {
+        write(address, partition, &[1, 2]).await;
+    }
+    for partition in 0..3 {
+        let lease = leased(address, "limit=1").await;
+        assert_eq!(place(&lease), (partition, 0, 1));
+        assert_eq!(act(address, &lease, "acknowledge").await.status, 200);
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_gets_records_as_soon_as_there_are_some() {
     let directory = tempfile::tempdir().unwrap();
     let broker = start(config(directory.path())).await;
     let address = broker.http_address();
     create_topic(address, "t", 1).await;
+    // Who is not woken waits in vain: these leases outlast the wait.
+    let long = "lease_ms=600000&wait_ms=60000";
+    let one = format!("limit=1&{long}");
     for round in 0..10 {
         // They come,
-        let ((), first) = tokio::join!(
-            write(address, 0, &[1, 2]),
-            leased(address, "limit=1&wait_ms=60000")
-        );
+        let ((), first) = tokio::join!(write(address, 0, &[1, 2]), leased(address, &one));
         assert_eq!(place(&first), (0, 2 * round, 2 * round + 1));
         // or another acknowledges those before them,
-        let (acknowledged, second) = tokio::join!(act(address, &first, "acknowledge"), leased(address, WAIT));
+        let (acknowledged, second) = tokio::join!(act(address, &first, "acknowledge"), leased(address, long));
         assert_eq!(acknowledged.status, 200);
         assert_eq!(offsets(&second), [2 * round + 1]);
         // or gives them back,
