@@ -51,7 +51,7 @@ counts() {
   echo "$(find "/proc/$server/fd" -mindepth 1 | wc -l) descriptors, $(wc -l <"/proc/$server/maps") maps, $(anonymous) MiB anonymous"
 }
 
-echo "program: $(stat -c %s "$stratalog") bytes"
+echo "program: $(stat -Lc %s "$stratalog") bytes"
 
 start memory
 "$stratalog" topic create many -p 4 --bootstrap "$at" >/dev/null
