@@ -173,9 +173,7 @@ impl GroupShard {
         group: &Arc<str>,
         token: &LeaseToken,
     ) -> Result<i64, LeaseError> {
-        let (place, lease) = self.held_lease(context, group, token)?;
-        self.commit_for_lease(context, group, &place, lease.to, None)?;
-        Ok(lease.to)
+        self.end_lease(context, group, token, |lease| lease.to)
     }
 
     /// Gives the records back: the next one who asks gets them. Answers where they begin.
@@ -188,9 +186,7 @@ impl GroupShard {
         group: &Arc<str>,
         token: &LeaseToken,
     ) -> Result<i64, LeaseError> {
-        let (place, lease) = self.held_lease(context, group, token)?;
-        self.commit_for_lease(context, group, &place, lease.from, None)?;
-        Ok(lease.from)
+        self.end_lease(context, group, token, |lease| lease.from)
     }
 
     /// Lets the lease end so long from now.
@@ -211,6 +207,20 @@ impl GroupShard {
         };
         self.commit_for_lease(context, group, &place, lease.from, Some(lease))?;
         Ok(lease)
+    }
+
+    /// Ends the lease that a token is of, and commits where the group stands without it.
+    fn end_lease(
+        &mut self,
+        context: &mut Context<'_>,
+        group: &Arc<str>,
+        token: &LeaseToken,
+        stands_at: impl FnOnce(&Lease) -> i64,
+    ) -> Result<i64, LeaseError> {
+        let (place, lease) = self.held_lease(context, group, token)?;
+        let offset = stands_at(&lease);
+        self.commit_for_lease(context, group, &place, offset, None)?;
+        Ok(offset)
     }
 
     /// A group without members has leases; one that does not exist begins with its first.
