@@ -203,6 +203,8 @@ fn translated(error: ErrorCode, version: i16) -> ErrorCode {
         | ErrorCode::CoordinatorNotAvailable
         | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
         ErrorCode::ConcurrentTransactions if version < ADDS_PARTITIONS => ErrorCode::NotEnoughReplicas,
+        // What producers expect of a leader.
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         other => other,
     }
 }
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn older_producers_retry_without_looking_for_another_leader() {
+    fn producers_are_told_what_they_expect_of_a_leader() {
         use ErrorCode as E;
         for (error, older, newer) in [
             (E::NotCoordinator, E::NotEnoughReplicas, E::NotEnoughReplicas),
@@ -228,6 +230,11 @@ mod tests {
             ),
             (
                 E::InvalidProducerEpoch,
+                E::InvalidProducerEpoch,
+                E::InvalidProducerEpoch,
+            ),
+            (
+                E::ProducerFenced,
                 E::InvalidProducerEpoch,
                 E::InvalidProducerEpoch,
             ),
