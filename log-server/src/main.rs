@@ -3,6 +3,10 @@
 
 use std::process::ExitCode;
 
+/// Why this one stands in `Cargo.toml`. Tests and benches use the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     log_server::cli::main()
 }

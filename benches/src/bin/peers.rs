@@ -68,8 +68,8 @@ impl Options {
     }
 }
 
-/// What waits to be written is on the disk, and the disk at rest, before a run.
-const REST: Duration = Duration::from_millis(500);
+/// What waits to be written is on the disk, the files of the run before are gone, and the disk is at rest, before a run.
+const REST: Duration = Duration::from_secs(2);
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();

@@ -129,8 +129,8 @@ impl FrontMetrics {
         }
     }
 
-    /// A request's answer is ready to be sent.
-    pub fn answered(&self, request: Stopwatch, waited: Waited) {
+    /// A request's answer is ready to be sent since `at`.
+    pub fn answered(&self, request: Stopwatch, at: Instant, waited: Waited) {
         let place = usize::try_from(request.api_key).ok();
         let Some(Some(api)) = place.and_then(|place| self.apis.get(place)) else {
             return;
@@ -139,7 +139,7 @@ impl FrontMetrics {
             (Waited::Yes, Some(later)) => later,
             _ => &api.at_once,
         };
-        histogram.record(request.began.elapsed());
+        histogram.record(at.saturating_duration_since(request.began));
     }
 
     /// A connection was refused, or is ended.
@@ -184,8 +184,9 @@ impl FrontMetrics {
     /// Adds a time that no request took, for tests of what shows them.
     #[cfg(test)]
     pub(crate) fn record(&self, api_key: i16, waited: Waited, took: std::time::Duration) {
-        let began = Instant::now().checked_sub(took).unwrap();
-        self.answered(Stopwatch { api_key, began }, waited);
+        let at = Instant::now();
+        let began = at.checked_sub(took).unwrap();
+        self.answered(Stopwatch { api_key, began }, at, waited);
     }
 }
 

@@ -1,8 +1,8 @@
 //! One connection: a pipeline within one task.
 //!
 //! ```text
-//!   socket ─► FrameReader ─► dispatch ─► queue of at most `in_flight_max` answers ─► OutQueue ─► socket
-//!             └───────── reading half ─────────┘   └──────────── writing half ────────────┘
+//!   socket ─► FrameReader ─► dispatch ─► row of at most `in_flight_max` answers ─► OutQueue ─► socket
+//!             └───────── reading half ────────┘   └─────────── writing half ───────────┘
 //! ```
 //!
 //! Requests are read and carried out in order. What a request changes, it has changed when `dispatch` returns; only its answer
@@ -14,22 +14,22 @@
 //! ([`Dispatched::Unsynced`]), and on this thread if the connection waits for nothing else: then no thread has to be woken between
 //! the request and its answer.
 //!
-//! Back-pressure has one chain: a client that does not read fills the socket, then the queue; then nothing more is read from it.
+//! Back-pressure has one chain: a client that does not read fills the socket, then the row; then nothing more is read from it.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::kafka::connection::answer_row::{AnswerRow, Place};
 use crate::kafka::connection::turn::{Turn, Unsynced};
 use crate::kafka::frame::{Frame, FrameError, FrameLimits, FrameReader};
 use crate::kafka::memory::RequestMemory;
@@ -39,6 +39,7 @@ use crate::kafka::wrong_protocol::WrongProtocol;
 use crate::metrics::front::{FrontMetrics, Stopwatch, Waited};
 use crate::shutdown::ShutdownSignal;
 
+mod answer_row;
 pub(crate) mod turn;
 
 /// Answers are gathered for one write up to this many bytes or
@@ -46,7 +47,7 @@ const GATHER_BYTES: usize = 256 << 10;
 /// this many slices.
 const GATHER_SLICES: usize = 64;
 /// Produce requests that came together are carried out together, up to this many
-const TOGETHER_MAX: usize = 64;
+const TOGETHER_MAX: usize = 32;
 /// of so many bytes.
 const TOGETHER_BYTES_MAX: usize = 128 << 10;
 /// How long a client that closed its side may still be sent answers to what it asked before.
@@ -203,8 +204,7 @@ where
 {
     let mut frames = FrameReader::new(reader, Arc::clone(&settings.frames), memory);
     let in_flight = AtomicUsize::new(0);
-    let has_synced = AtomicBool::new(false);
-    let (queue, answers) = mpsc::channel(settings.in_flight_max.max(1));
+    let answers = AnswerRow::new(settings.in_flight_max);
     let end = {
         let mut stopping = shutdown.clone();
         let reading = Reading {
@@ -213,16 +213,15 @@ where
             connection: &connection,
             in_flight: &in_flight,
             metrics: &settings.metrics,
-            has_synced: &has_synced,
             shutdown,
         };
-        // For a reading half that waits for something else than requests: a place in a queue that nobody empties, a barrier.
+        // For a reading half that waits for something else than requests: a place in a row that nobody empties, a barrier.
         let overdue = async {
             stopping.requested().await;
             sleep(settings.drain_timeout).await;
         };
-        let mut writing = pin!(write_answers(&mut writer, answers, &in_flight, settings));
-        let mut reading = pin!(reading.run(queue));
+        let mut writing = pin!(write_answers(&mut writer, &answers, &in_flight, settings));
+        let mut reading = pin!(reading.run(&answers));
         // Writing first: what is ready leaves before more is taken in.
         let mut both = poll_fn(|context| {
             loop {
@@ -232,8 +231,8 @@ where
                 if let Poll::Ready(end) = reading.as_mut().poll(context) {
                     return Poll::Ready((Half::Reading, end));
                 }
-                // Answers that the reading half has brought about itself leave at once, from this thread.
-                if !has_synced.swap(false, Ordering::Relaxed) {
+                // Answers that the reading half has left leave at once, from this thread.
+                if !answers.take_news() {
                     return Poll::Pending;
                 }
             }
@@ -242,6 +241,7 @@ where
             biased;
             (half, end) = &mut both => {
                 if half == Half::Reading {
+                    answers.close();
                     let patience = match end {
                         End::Shutdown => settings.drain_timeout,
                         _ => HALF_CLOSED.min(settings.drain_timeout),
@@ -268,9 +268,9 @@ enum Half {
     Writing,
 }
 
-/// Where the answer to a request goes, and what is known of the request.
-struct Place<'q> {
-    answer: mpsc::Permit<'q, Queued>,
+/// A request that has come: where its answer goes, and what else is to be known of it.
+struct UnderWay<'a> {
+    place: Place<'a>,
     bytes: usize,
     stopwatch: Stopwatch,
 }
@@ -281,60 +281,63 @@ struct Reading<'a, R, D> {
     connection: &'a Arc<ConnectionInfo>,
     in_flight: &'a AtomicUsize,
     metrics: &'a FrontMetrics,
-    /// Set when a turn was synced here: answers are ready.
-    has_synced: &'a AtomicBool,
     shutdown: ShutdownSignal,
 }
 
 impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
-    async fn run(mut self, queue: mpsc::Sender<Queued>) -> End {
+    async fn run(mut self, answers: &AnswerRow) -> End {
         let mut turn = Turn::default();
         loop {
-            let (place, frame) = match self.next_in_turn(&queue, &mut turn).await {
+            let (place, frame) = match self.next_in_turn(answers, &mut turn).await {
                 Ok(next) => next,
                 Err(end) => return end,
             };
-            let place = self.note(place, &frame);
+            let request = self.note(place, &frame, Stopwatch::start(frame.prefix.api_key));
             if frame.admission.is_produce() && self.frames.has_produce() {
-                let (mut places, mut frames) = self.gather(&queue, place, frame);
+                let (mut requests, mut frames) = self.gather(answers, request, frame);
                 while !frames.is_empty() {
-                    for dispatched in self.dispatch.dispatch_produces(self.connection, &mut frames) {
-                        let place = places.pop_front().expect("a place for each request");
-                        if let Some(end) = self.queue(dispatched, place, &mut turn).await {
+                    let all_dispatched = self.dispatch.dispatch_produces(self.connection, &mut frames);
+                    let now = Instant::now();
+                    for dispatched in all_dispatched {
+                        let request = requests.pop_front().expect("one for each frame");
+                        if let Some(end) = self.answer(dispatched, now, request, &mut turn).await {
                             return end;
                         }
                     }
                 }
             } else {
                 let dispatched = self.dispatch.dispatch(self.connection, frame);
-                if let Some(end) = self.queue(dispatched, place, &mut turn).await {
+                if let Some(end) = self.answer(dispatched, Instant::now(), request, &mut turn).await {
                     return end;
                 }
+            }
+            if turn.take_answered() {
+                answers.hand_on().await;
             }
         }
     }
 
     /// A request has come.
-    fn note<'q>(&self, answer: mpsc::Permit<'q, Queued>, frame: &Frame) -> Place<'q> {
+    fn note<'r>(&self, place: Place<'r>, frame: &Frame, stopwatch: Stopwatch) -> UnderWay<'r> {
         self.metrics.received_bytes.add(frame.wire_bytes());
-        Place {
-            answer,
+        UnderWay {
+            place,
             bytes: frame.bytes.len(),
-            stopwatch: Stopwatch::start(frame.prefix.api_key),
+            stopwatch,
         }
     }
 
     /// This Produce request and those behind it that are here already, each with a place for its answer.
-    fn gather<'q>(
+    fn gather<'r>(
         &mut self,
-        queue: &'q mpsc::Sender<Queued>,
-        place: Place<'q>,
+        answers: &'r AnswerRow,
+        request: UnderWay<'r>,
         frame: Frame,
-    ) -> (VecDeque<Place<'q>>, VecDeque<Frame>) {
-        let mut bytes = frame.bytes.len();
-        let (mut places, mut frames) = (VecDeque::from([place]), VecDeque::from([frame]));
+    ) -> (VecDeque<UnderWay<'r>>, VecDeque<Frame>) {
+        let (mut bytes, stopwatch) = (frame.bytes.len(), request.stopwatch);
+        let (mut requests, mut frames) = (VecDeque::from([request]), VecDeque::from([frame]));
         while frames.len() < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX && self.frames.has_produce() {
-            let Ok(place) = queue.try_reserve() else {
+            let Some(place) = answers.try_place() else {
                 break;
             };
             // Where memory has to be waited for, those that have theirs go first. Whatever else is the matter, the next call
@@ -343,47 +346,57 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
                 break;
             };
             bytes = bytes.saturating_add(frame.bytes.len());
-            places.push_back(self.note(place, &frame));
+            requests.push_back(self.note(place, &frame, stopwatch));
             frames.push_back(frame);
         }
-        (places, frames)
+        (requests, frames)
     }
 
-    /// Puts the answer in its place, at once or when it comes. What ends the connection comes back.
-    async fn queue(&mut self, mut dispatched: Dispatched, place: Place<'_>, turn: &mut Turn) -> Option<End> {
-        let Place {
-            answer: place,
+    /// Puts the answer in its place, at once (`now`) or when it comes. What ends the connection comes back.
+    async fn answer(
+        &mut self,
+        mut dispatched: Dispatched,
+        mut now: Instant,
+        request: UnderWay<'_>,
+        turn: &mut Turn,
+    ) -> Option<End> {
+        let UnderWay {
+            place,
             bytes,
             stopwatch,
-        } = place;
+        } = request;
         while let Dispatched::Begun(future) = dispatched {
             *turn = Turn::default();
             dispatched = future.await;
+            now = Instant::now();
         }
         let answer = match dispatched {
             Dispatched::Now(answer) => answer,
             Dispatched::Begun(_) => unreachable!("was waited for above"),
             Dispatched::Barrier(future) => {
                 *turn = Turn::default();
-                future.await
+                let answer = future.await;
+                now = Instant::now();
+                answer
             }
             Dispatched::Later(future) => {
                 self.in_flight.fetch_add(1, Ordering::Relaxed);
-                place.send(Queued::Waiting(future, stopwatch));
+                place.fill(Queued::Waiting(future, stopwatch));
                 return None;
             }
             Dispatched::Unsynced(future, unsynced) => {
                 let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-                place.send(Queued::Waiting(future, stopwatch));
+                place.fill(Queued::Waiting(future, stopwatch));
                 turn.add(unsynced, bytes, before == 0);
                 return None;
             }
         };
-        self.metrics.answered(stopwatch, Waited::No);
+        self.metrics.answered(stopwatch, now, Waited::No);
         match answer {
             Answer::Respond(response) => {
                 self.in_flight.fetch_add(1, Ordering::Relaxed);
-                place.send(Queued::Ready(response));
+                turn.note_answered(bytes);
+                place.fill(Queued::Ready(response));
             }
             Answer::Silence => {}
             Answer::Close(reason) => return Some(End::Request(reason)),
@@ -391,22 +404,21 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
         None
     }
 
-    /// The place for an answer first, then its request: a full queue is felt at the socket. Where either has to be waited
+    /// The place for an answer first, then its request: a full row is felt at the socket. Where either has to be waited
     /// for, the turn ends.
-    async fn next_in_turn<'q>(
+    async fn next_in_turn<'r>(
         &mut self,
-        queue: &'q mpsc::Sender<Queued>,
+        answers: &'r AnswerRow,
         turn: &mut Turn,
-    ) -> Result<(mpsc::Permit<'q, Queued>, Frame), End> {
-        let has_synced = self.has_synced;
+    ) -> Result<(Place<'r>, Frame), End> {
         let mut next = pin!(async {
-            let place = queue.reserve().await.map_err(|_| End::ByClient)?;
+            let place = answers.place().await;
             Ok((place, self.next_frame().await?))
         });
         poll_fn(|context| {
             let next = next.as_mut().poll(context);
-            if next.is_pending() && turn.end() {
-                has_synced.store(true, Ordering::Relaxed);
+            if next.is_pending() {
+                turn.end();
             }
             next
         })
@@ -430,7 +442,7 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
 
 async fn write_answers<W: AsyncWrite + Unpin>(
     socket: &mut W,
-    mut answers: mpsc::Receiver<Queued>,
+    answers: &AnswerRow,
     in_flight: &AtomicUsize,
     settings: &ConnectionSettings,
 ) -> End {
@@ -440,7 +452,7 @@ async fn write_answers<W: AsyncWrite + Unpin>(
     loop {
         let next = match waiting.take() {
             Some((future, stopwatch)) => Queued::Waiting(future, stopwatch),
-            None => match answers.recv().await {
+            None => match answers.next().await {
                 Some(next) => next,
                 None => return End::ByClient,
             },
@@ -449,7 +461,7 @@ async fn write_answers<W: AsyncWrite + Unpin>(
             Queued::Ready(response) => Answer::Respond(response),
             Queued::Waiting(future, stopwatch) => {
                 let answer = future.await;
-                metrics.answered(stopwatch, Waited::Yes);
+                metrics.answered(stopwatch, Instant::now(), Waited::Yes);
                 answer
             }
         };
@@ -460,17 +472,17 @@ async fn write_answers<W: AsyncWrite + Unpin>(
             && out.bytes() < GATHER_BYTES
             && out.slices() < GATHER_SLICES
         {
-            let next = match answers.try_recv() {
-                Ok(Queued::Ready(response)) => Answer::Respond(response),
-                Ok(Queued::Waiting(mut future, stopwatch)) => {
+            let next = match answers.try_next() {
+                Some(Queued::Ready(response)) => Answer::Respond(response),
+                Some(Queued::Waiting(mut future, stopwatch)) => {
                     let Some(answer) = (&mut future).now_or_never() else {
                         waiting = Some((future, stopwatch));
                         break;
                     };
-                    metrics.answered(stopwatch, Waited::Yes);
+                    metrics.answered(stopwatch, Instant::now(), Waited::Yes);
                     answer
                 }
-                Err(_) => break,
+                None => break,
             };
             count += 1;
             close = push(&mut out, next).err();

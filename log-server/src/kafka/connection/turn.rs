@@ -10,6 +10,10 @@ use std::sync::Arc;
 
 /// A turn that brings more is synced by others, while this connection goes on reading.
 pub(super) const SYNCED_HERE_BYTES_MAX: usize = 256 << 10;
+/// Answers that are ready leave when they are to so many requests,
+pub(super) const ANSWERED_MAX: usize = 32;
+/// or to requests of so many bytes, so that the client prepares the next ones while this side works off what is there.
+pub(super) const ANSWERED_BYTES_MAX: usize = 128 << 10;
 
 /// What can be brought to the disk.
 pub(crate) trait SyncTarget: Send + Sync {
@@ -70,6 +74,9 @@ pub(super) struct Turn {
     bytes: usize,
     /// Whether something speaks against holding this thread up.
     is_for_others: bool,
+    /// Requests that were answered at once, and their bytes, since answers were last let go.
+    answered: usize,
+    answered_bytes: usize,
 }
 
 impl Turn {
@@ -94,19 +101,32 @@ impl Turn {
         }
     }
 
-    /// Nothing more is there for now. True when the disk has it all, as far as that was up to this connection.
-    pub(super) fn end(&mut self) -> bool {
+    /// A request was answered at once.
+    pub(super) fn note_answered(&mut self, bytes: usize) {
+        self.answered += 1;
+        self.answered_bytes = self.answered_bytes.saturating_add(bytes);
+    }
+
+    /// Whether so much is answered that the answers should leave before more is read. If so, counts anew.
+    pub(super) fn take_answered(&mut self) -> bool {
+        let is_much = ANSWERED_MAX <= self.answered || ANSWERED_BYTES_MAX <= self.answered_bytes;
+        if is_much {
+            (self.answered, self.answered_bytes) = (0, 0);
+        }
+        is_much
+    }
+
+    /// Nothing more is there for now.
+    pub(super) fn end(&mut self) {
         let Self {
             unsynced,
             is_for_others,
             ..
         } = std::mem::take(self);
-        match unsynced {
-            Some(unsynced) if !is_for_others => {
-                unsynced.sync_here();
-                true
-            }
-            _ => false,
+        if let Some(unsynced) = unsynced
+            && !is_for_others
+        {
+            unsynced.sync_here();
         }
     }
 }

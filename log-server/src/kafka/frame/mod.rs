@@ -267,6 +267,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.buffer.advance(LENGTH_BYTES);
             return Ok(self.buffer.split_to(length).freeze());
         }
+        // The next one is likely as large: what comes with its beginning is copied, so that should be little.
+        self.chunk_bytes = CHUNK_BYTES_MIN;
         self.buffer.advance(LENGTH_BYTES);
         let here = self.buffer.len().min(length);
         let mut body = BytesMut::with_capacity(length);
@@ -287,7 +289,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if spare < missing.max(self.chunk_bytes / 4) {
             self.buffer.reserve(missing.max(self.chunk_bytes));
         }
-        let room = (self.buffer.capacity() - self.buffer.len()).min(CHUNK_BYTES_MAX);
+        let room = (self.buffer.capacity() - self.buffer.len()).min(missing.max(self.chunk_bytes));
         let read = read_timed(&mut self.source, &mut self.timer, &mut self.buffer, room).await?;
         if read == room {
             self.chunk_bytes = (self.chunk_bytes * 2).min(CHUNK_BYTES_MAX);

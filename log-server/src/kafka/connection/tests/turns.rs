@@ -3,7 +3,7 @@
 //! The disks of the script answer whoever waits for them as soon as they are told to sync.
 
 use super::*;
-use crate::kafka::connection::turn::SYNCED_HERE_BYTES_MAX;
+use crate::kafka::connection::turn::{ANSWERED_BYTES_MAX, ANSWERED_MAX, SYNCED_HERE_BYTES_MAX};
 
 #[tokio::test]
 async fn what_a_turn_brings_is_synced_once_and_on_its_thread() {
@@ -100,8 +100,39 @@ fn a_turn_that_brings_much_is_synced_while_it_is_read() {
     assert!(script.disks[0].syncs.lock().is_empty());
     turn.add(unsynced(), 1, false);
     assert_eq!(script.disks[0].syncs.lock().len(), 1);
-    assert!(!turn.end());
+    turn.end();
     assert_eq!(script.disks[0].syncs.lock().len(), 1);
+}
+
+#[test]
+fn answers_leave_when_many_are_ready_or_much_is_answered() {
+    let mut turn = Turn::default();
+    for _ in 1..ANSWERED_MAX {
+        turn.note_answered(1);
+        assert!(!turn.take_answered());
+    }
+    turn.note_answered(1);
+    assert!(turn.take_answered());
+    assert!(!turn.take_answered());
+    turn.note_answered(ANSWERED_BYTES_MAX);
+    assert!(turn.take_answered());
+    turn.note_answered(ANSWERED_BYTES_MAX - 1);
+    turn.end();
+    turn.note_answered(1);
+    assert!(!turn.take_answered());
+}
+
+/// More requests than answers are held back for come at once, and the client reads none before it has sent all.
+#[tokio::test]
+async fn a_long_turn_is_answered_in_order() {
+    let script = Script::answering(10);
+    let mut client = Client::connect(&script, 3 * ANSWERED_MAX);
+    let count = i32::try_from(2 * ANSWERED_MAX + 5).unwrap();
+    let requests: Vec<_> = (1..=count).map(|id| (id, NOW)).collect();
+    client.send(&requests).await;
+    for expected in 1..=count {
+        assert_eq!(client.answer().await, Some(expected));
+    }
 }
 
 fn produce(correlation_id: i32, how: u8) -> Vec<u8> {
