@@ -198,6 +198,7 @@ impl Broker {
             Arc::clone(&storage.manager),
             shutdown.signal(),
         );
+        let client_metrics = Arc::clone(&services.client_metrics);
         let http_metrics: Arc<HttpMetrics> = Arc::default();
         let (monitor, desk) = Monitor::start(Parts {
             registry: Arc::clone(&storage.registry),
@@ -208,6 +209,7 @@ impl Broker {
             transactions: Arc::clone(&coordinators.transactions),
             front: kafka.metrics(),
             http: Arc::clone(&http_metrics),
+            clients: Arc::clone(&client_metrics),
             shutdown: shutdown.signal(),
             cluster_id: Arc::clone(storage.controller.image().cluster_id()),
             started,
@@ -218,6 +220,7 @@ impl Broker {
             health: Arc::clone(&monitor) as Arc<dyn HealthSource>,
             metrics: monitor,
             front: http_metrics,
+            clients: client_metrics,
         };
         let http_services = HttpServices::new(
             Arc::clone(&storage.controller),

@@ -17,9 +17,12 @@
 //! | [`offline`] | data directories that no broker uses: dump and verify |
 //! | [`partition`] | partitions: append, read, acknowledge, flush, housekeeping |
 //! | [`partition_directory`] | the partitions as the metadata's controller sees them |
+//! | [`pattern`] | patterns for whole names |
+//! | `protobuf` | messages of Protocol Buffers |
 //! | [`ready_file`] | tells scripts that clients are served |
 //! | [`shutdown`] | the word "stop" and who says it |
 //! | [`system`] | the machine: its time, its limits, its kernel |
+//! | [`telemetry`] | what clients measure of themselves |
 //! | `time` | points in time, as people write them |
 //!
 //! Direction: the fronts call `partition` and `metadata`; those call log-core; nothing points back.
@@ -40,8 +43,11 @@ pub mod monitor;
 pub mod offline;
 pub mod partition;
 pub mod partition_directory;
+pub mod pattern;
 pub mod ports;
+mod protobuf;
 pub mod ready_file;
 pub mod shutdown;
 pub mod system;
+pub mod telemetry;
 mod time;

@@ -300,6 +300,10 @@ fn the_metadata_records() {
         MetadataRecord::ProducerIdBlock { next_producer_id: 0 },
         MetadataRecord::GroupConfigSet {
             group: String::new(),
+            configs: configs.clone(),
+        },
+        MetadataRecord::SubscriptionConfigSet {
+            subscription: String::new(),
             configs,
         },
     ];

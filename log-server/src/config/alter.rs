@@ -90,6 +90,9 @@ pub enum AlterError {
         /// Its flag.
         flag: String,
     },
+    /// What a subscription to clients' metrics does not take: `INVALID_REQUEST`, where topics have `INVALID_CONFIG`.
+    #[error("{0}")]
+    Subscription(String),
     /// The config is not a list: `INVALID_CONFIG`.
     #[error("cannot {operation} {name}, which is no list")]
     NotAList {

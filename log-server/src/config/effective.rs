@@ -37,6 +37,8 @@ pub enum Source {
     Default,
     /// The group itself (`GROUP_CONFIG`).
     Group,
+    /// The subscription to clients' metrics itself (`CLIENT_METRICS_CONFIG`).
+    Subscription,
 }
 
 impl Source {
@@ -50,6 +52,7 @@ impl Source {
             Self::Static => 4,
             Self::Default => 5,
             Self::Group => 8,
+            Self::Subscription => 7,
         }
     }
 }
@@ -123,7 +126,7 @@ impl BrokerLayers<'_> {
     /// What the broker key `name` has at `source`.
     fn at(&self, source: Source, name: &'static str) -> Option<Candidate> {
         let value = match source {
-            Source::Topic | Source::Group => None,
+            Source::Topic | Source::Group | Source::Subscription => None,
             Source::Node => self.node.get(name).map(String::as_str),
             Source::Cluster => self.cluster.get(name).map(String::as_str),
             Source::Static => self

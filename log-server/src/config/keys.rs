@@ -304,6 +304,8 @@ broker_keys! {
         fetch_max_bytes: usize = "fetch.max.bytes", Int, Rule::AtLeast(1024), Some("57671680");
         /// Incremental fetch sessions that are remembered; 0 refuses them, and clients send whole fetches.
         max_incremental_fetch_session_cache_slots: usize = "max.incremental.fetch.session.cache.slots", Int, Rule::AtLeast(0), Some("1000");
+        /// The most bytes of their own metrics (KIP-714) that clients may push at a time, packed as they come. Unpacked they may have four times as many.
+        telemetry_max_bytes: usize = "telemetry.max.bytes", Int, Rule::Between(1, 4_194_304), Some("1048576");
         /// Topics that `/metrics` shows one by one: those with the most traffic since the start, then the largest.
         metrics_topics_max: usize = "metrics-topics-max", Int, Rule::Between(0, 5_000), Some("200");
         /// Partitions in one answer to `DescribeTopicPartitions`.

@@ -7,6 +7,7 @@
 //! | [`keys`] | the table of the broker's own keys and [`keys::BrokerConfig`] |
 //! | [`properties`] | the layers: default, file, environment, flags |
 //! | [`effective`] | which value counts for a topic or the broker, and from where it comes |
+//! | [`client_metrics`] | subscriptions to what clients measure of themselves |
 //! | `group` | what the settings of groups must have in common |
 //! | [`group_keys`] | what a group may set for itself |
 //! | [`alter`] | changes to a set of overrides |
@@ -17,6 +18,7 @@
 //! Values travel as text in one canonical spelling; types are taken on at the edge, where a setting is used.
 
 pub mod alter;
+pub mod client_metrics;
 pub mod describe;
 pub mod effective;
 mod group;

@@ -47,6 +47,7 @@ const ASSETS: &[Asset] = assets! {
     "js/theme.js"
     "js/ui.js"
     "js/views/broker.js"
+    "js/views/clients.js"
     "js/views/configs.js"
     "js/views/group.js"
     "js/views/groups.js"

@@ -5,7 +5,6 @@
 //! `group` and `transaction` decide, `runtime` writes, waits and tells the time.
 
 pub mod group;
-pub mod pattern;
 pub mod record;
 pub mod runtime;
 pub mod transaction;

@@ -1,4 +1,4 @@
-//! Settings of topics and of the broker.
+//! Settings of topics, of the broker, and of subscriptions to clients' metrics.
 //! They are shown with their source and meaning, and changed.
 
 use std::collections::BTreeMap;
@@ -11,8 +11,9 @@ use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::alter::{Alteration, Change, Operation};
+use crate::config::client_metrics::describe_subscription;
 use crate::config::describe::Row;
-use crate::config::effective::Source;
+use crate::config::effective::{Overrides, Source};
 use crate::config::value::Kind;
 use crate::http::body::read_json;
 use crate::http::page::matches;
@@ -132,6 +133,7 @@ fn source_name(source: Source) -> &'static str {
         Source::Static => "static",
         Source::Default => "default",
         Source::Group => "group",
+        Source::Subscription => "subscription",
     }
 }
 
@@ -211,4 +213,64 @@ pub(crate) async fn alter_broker(
             .await,
     )?;
     Ok(broker_configs(&services, ""))
+}
+
+#[derive(Debug, Serialize)]
+struct SubscriptionRow {
+    name: String,
+    configs: Overrides,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SubscriptionList {
+    subscriptions: Vec<SubscriptionRow>,
+}
+
+/// `GET /v1/subscriptions`.
+pub(crate) async fn subscriptions(State(services): State<Arc<Services>>) -> Json<SubscriptionList> {
+    let image = services.controller.image();
+    let rows = image
+        .subscription_configs()
+        .iter()
+        .map(|(name, configs)| SubscriptionRow {
+            name: name.to_string(),
+            configs: configs.clone(),
+        });
+    Json(SubscriptionList {
+        subscriptions: rows.collect(),
+    })
+}
+
+/// `GET /v1/subscriptions/{subscription}/configs`.
+pub(crate) async fn of_subscription(
+    State(services): State<Arc<Services>>,
+    Place(name): Place<String>,
+) -> Json<ConfigList> {
+    subscription_configs(&services, &name)
+}
+
+fn subscription_configs(services: &Services, name: &str) -> Json<ConfigList> {
+    let image = services.controller.image();
+    let none = Overrides::new();
+    let own = image.subscription_configs().get(name).unwrap_or(&none);
+    list(describe_subscription(own), "")
+}
+
+/// `PATCH /v1/subscriptions/{subscription}/configs`.
+pub(crate) async fn alter_subscription(
+    State(services): State<Arc<Services>>,
+    Place(name): Place<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<ConfigList>> {
+    let wanted: Wanted = read_json(&services, &headers, body).await?;
+    let validate_only = wanted.validate_only;
+    let changes = vec![(name.clone(), wanted.alteration()?)];
+    single(
+        services
+            .controller
+            .alter_subscriptions(changes, validate_only)
+            .await,
+    )?;
+    Ok(subscription_configs(&services, &name))
 }

@@ -6,6 +6,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `body` | bodies of requests: size, silence, memory |
+//! | `clients` | clients that push their own metrics |
 //! | `cluster` | the broker and its data directory |
 //! | `compaction` | a topic is compacted now |
 //! | `compression` | answers that are sent compressed |
@@ -41,6 +42,7 @@
 //! | `topics` | topics |
 
 pub(crate) mod body;
+mod clients;
 mod cluster;
 mod compaction;
 mod compression;

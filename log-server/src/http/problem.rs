@@ -80,6 +80,8 @@ codes! {
         "partitions are counted from 0";
     UnknownGroup = "unknown_group", NOT_FOUND, "There is no such group",
         "nobody has joined it or committed offsets for it";
+    UnknownClient = "unknown_client", NOT_FOUND, "There is no such client",
+        "it never asked which metrics it is to push, or not for long";
     NoRecord = "no_record", NOT_FOUND, "There is no record",
         "`format=value` found none in the time it was given";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route has no such method",

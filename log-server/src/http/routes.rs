@@ -16,8 +16,8 @@ use super::services::{Services, Sources};
 use super::sites::Sites;
 use super::stats::MetricsSource;
 use super::{
-    cluster, compaction, compression, configs, cors, fetch, follow, group_offsets, groups, health, leases,
-    openapi, partitions, produce, sites, socket, stats, timing, topic_offsets, topics,
+    clients, cluster, compaction, compression, configs, cors, fetch, follow, group_offsets, groups, health,
+    leases, openapi, partitions, produce, sites, socket, stats, timing, topic_offsets, topics,
 };
 use crate::http::memory::BodyMemory;
 use crate::http::problem::{Code, Problem};
@@ -87,6 +87,19 @@ pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
             "POST",
             "/v1/groups/{group}/leases/{token}/release",
             post(leases::release),
+        ),
+        route("GET", "/v1/clients", get(clients::list)),
+        route("GET", "/v1/clients/{client}", get(clients::describe)),
+        route("GET", "/v1/subscriptions", get(configs::subscriptions)),
+        route(
+            "GET",
+            "/v1/subscriptions/{subscription}/configs",
+            get(configs::of_subscription),
+        ),
+        route(
+            "PATCH",
+            "/v1/subscriptions/{subscription}/configs",
+            patch(configs::alter_subscription),
         ),
         route("GET", "/v1/cluster", get(cluster::describe)),
         route("GET", "/v1/log-directories", get(cluster::log_directories)),

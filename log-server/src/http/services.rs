@@ -22,6 +22,7 @@ use crate::partition::cleaner::LogCleaner;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
 use crate::shutdown::ShutdownSignal;
+use crate::telemetry::manager::ClientMetricsManager;
 
 /// So many large answers are made at once for each core; others wait for their turn, so that what they unpack to stays bounded.
 const DECODERS_PER_CORE: usize = 4;
@@ -35,6 +36,8 @@ pub struct Sources {
     pub metrics: Arc<dyn MetricsSource>,
     /// What the front itself counts.
     pub front: Arc<HttpMetrics>,
+    /// What clients measure of themselves.
+    pub clients: Arc<ClientMetricsManager>,
 }
 
 /// What reading records takes besides the partitions.

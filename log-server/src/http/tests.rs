@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use log_core::clock::ManualClock;
+use log_core::model::TimestampMs;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,6 +18,7 @@ use super::stats::{LagHistory, Lags, Stats};
 use super::*;
 use crate::config::keys::BrokerConfig;
 use crate::shutdown::{Shutdown, StopReason};
+use crate::telemetry::manager::ClientMetricsManager;
 
 #[derive(Debug)]
 struct Fixed;
@@ -111,6 +114,10 @@ fn sources() -> Sources {
         health: Arc::new(Fixed),
         metrics: Arc::new(Fixed),
         front: Arc::default(),
+        clients: Arc::new(ClientMetricsManager::new(
+            Arc::new(ManualClock::new(TimestampMs::new(0))),
+            1 << 20,
+        )),
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
     }
     let mut results: Vec<Option<Result<(), ControllerError>>> = Vec::with_capacity(wanted.len());
     let (mut topics, mut brokers, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut subscriptions = Vec::new();
     for (place, wanted) in wanted.into_iter().enumerate() {
         results.push(
             match (resource(services, &times_named, &wanted), wanted.alteration) {
@@ -63,6 +64,10 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
                     groups.push((place, (name, alteration)));
                     None
                 }
+                (Ok(ConfigResource::Subscription(name)), Ok(alteration)) => {
+                    subscriptions.push((place, (name, alteration)));
+                    None
+                }
                 (Ok(ConfigResource::Nothing), Ok(_)) => Some(Err(ControllerError::InvalidRequest(
                     "this kind of resource has no settings here".to_owned(),
                 ))),
@@ -72,6 +77,7 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
     let (topic_places, topics): (Vec<usize>, Vec<_>) = topics.into_iter().unzip();
     let (broker_places, brokers): (Vec<usize>, Vec<_>) = brokers.into_iter().unzip();
     let (group_places, groups): (Vec<usize>, Vec<_>) = groups.into_iter().unzip();
+    let (subscription_places, subscriptions): (Vec<usize>, Vec<_>) = subscriptions.into_iter().unzip();
     let mut made = Vec::new();
     if !topics.is_empty() {
         let outcomes = services
@@ -93,6 +99,13 @@ pub(crate) async fn carry_out(services: &Services, wanted: Vec<Wanted>, validate
             .alter_group_configs(groups, validate_only)
             .await;
         made.extend(group_places.into_iter().zip(outcomes));
+    }
+    if !subscriptions.is_empty() {
+        let outcomes = services
+            .controller
+            .alter_subscriptions(subscriptions, validate_only)
+            .await;
+        made.extend(subscription_places.into_iter().zip(outcomes));
     }
     for (place, result) in made {
         if let Some(slot) = results.get_mut(place) {

@@ -16,8 +16,8 @@ use crate::metrics::front::FrontMetrics;
 pub(crate) enum FrameClass {
     /// Names, numbers and settings. A frame of these decodes into many times its size, so it must be small.
     Structure,
-    /// Bytes that only clients understand, a member's metadata or assignment, under a few names. A leader's assignments for a large
-    /// group are some megabytes. Such a frame passes [`request_guard`](crate::kafka::request_guard) before it is decoded.
+    /// Bytes that are not decoded with the request, a member's metadata or assignment or a client's metrics, under a few names. A leader's
+    /// assignments for a large group are some megabytes. Such a frame passes [`request_guard`](crate::kafka::request_guard) before it is decoded.
     Opaque,
     /// Record batches, which are handed on without decoding.
     Records,
@@ -55,7 +55,7 @@ const fn api(key: ApiKey, min: i16, max: i16) -> Api {
     }
 }
 
-/// A row whose requests carry bytes that only clients understand.
+/// A row whose requests carry bytes that are not decoded with them.
 const fn opaque(key: ApiKey, min: i16, max: i16) -> Api {
     Api {
         frame_class: FrameClass::Opaque,
@@ -108,6 +108,8 @@ pub(crate) const APIS: &[Api] = &[
     api(ApiKey::ListTransactions, 0, 2),
     api(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     api(ApiKey::ConsumerGroupDescribe, 0, 1),
+    api(ApiKey::GetTelemetrySubscriptions, 0, 0),
+    opaque(ApiKey::PushTelemetry, 0, 0),
     api(ApiKey::ListConfigResources, 0, 1),
     api(ApiKey::DescribeTopicPartitions, 0, 0),
 ];

@@ -24,6 +24,8 @@ pub(crate) enum ConfigResource {
     Broker(BrokerScope),
     /// A group by name.
     Group(String),
+    /// A subscription to clients' metrics by name.
+    Subscription(String),
     /// A kind that Kafka has and this broker has no settings of.
     Nothing,
 }
@@ -47,7 +49,7 @@ impl ConfigResource {
             CLIENT_METRICS | GROUP if name.is_empty() => Err(ControllerError::InvalidRequest(
                 "the name must not be empty".to_owned(),
             )),
-            CLIENT_METRICS => Ok(Self::Nothing),
+            CLIENT_METRICS => Ok(Self::Subscription(name.to_owned())),
             GROUP => Ok(Self::Group(name.to_owned())),
             other => Err(ControllerError::InvalidRequest(format!(
                 "there are no resources of kind {other}"

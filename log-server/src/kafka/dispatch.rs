@@ -23,13 +23,14 @@ use log_core::protocol::{
     messages::DescribeLogDirsRequestData, messages::DescribeProducersRequestData,
     messages::DescribeTopicPartitionsRequestData, messages::DescribeTransactionsRequestData,
     messages::EndTxnRequestData, messages::FetchRequestData, messages::FindCoordinatorRequestData,
-    messages::HeartbeatRequestData, messages::IncrementalAlterConfigsRequestData,
-    messages::InitProducerIdRequestData, messages::LeaveGroupRequestData,
-    messages::ListConfigResourcesRequestData, messages::ListGroupsRequestData,
-    messages::ListOffsetsRequestData, messages::ListTransactionsRequestData, messages::MetadataRequestData,
-    messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData, messages::OffsetFetchRequestData,
-    messages::OffsetForLeaderEpochRequestData, messages::ProduceRequestData,
-    messages::TxnOffsetCommitRequestData, messages::WriteTxnMarkersRequestData, read_request_header,
+    messages::GetTelemetrySubscriptionsRequestData, messages::HeartbeatRequestData,
+    messages::IncrementalAlterConfigsRequestData, messages::InitProducerIdRequestData,
+    messages::LeaveGroupRequestData, messages::ListConfigResourcesRequestData,
+    messages::ListGroupsRequestData, messages::ListOffsetsRequestData, messages::ListTransactionsRequestData,
+    messages::MetadataRequestData, messages::OffsetCommitRequestData, messages::OffsetDeleteRequestData,
+    messages::OffsetFetchRequestData, messages::OffsetForLeaderEpochRequestData,
+    messages::ProduceRequestData, messages::PushTelemetryRequestData, messages::TxnOffsetCommitRequestData,
+    messages::WriteTxnMarkersRequestData, read_request_header,
 };
 
 use crate::kafka::apis::Admission;
@@ -90,6 +91,17 @@ impl Dispatcher {
             ApiKey::ListConfigResources => now(request, |context, body: ListConfigResourcesRequestData| {
                 h::list_config_resources::handle(&self.services, context, &body)
             }),
+            ApiKey::GetTelemetrySubscriptions => {
+                now(request, |context, body: GetTelemetrySubscriptionsRequestData| {
+                    h::get_telemetry_subscriptions::handle(&self.services, context, &body)
+                })
+            }
+            ApiKey::PushTelemetry => self.barrier(
+                request,
+                |services, context, body: PushTelemetryRequestData| async move {
+                    h::push_telemetry::handle(&services, &context, body).await
+                },
+            ),
             ApiKey::DescribeTopicPartitions => now(request, |_, body: DescribeTopicPartitionsRequestData| {
                 h::describe_topic_partitions::handle(&self.services, &body)
             }),

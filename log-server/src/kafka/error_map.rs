@@ -12,6 +12,7 @@ use crate::coordinator::runtime::markers::MarkerError;
 use crate::coordinator::transaction::error::TransactionError;
 use crate::metadata::error::ControllerError;
 use crate::partition::error::PartitionError;
+use crate::telemetry::error::TelemetryError;
 
 /// The code for a failed read, look-up or deletion.
 pub(crate) fn partition_error(error: &PartitionError) -> ErrorCode {
@@ -157,6 +158,18 @@ pub(crate) fn transaction_code(error: &TransactionError, knows_fenced: bool) -> 
     match transaction_error(error) {
         ErrorCode::ProducerFenced if !knows_fenced => ErrorCode::InvalidProducerEpoch,
         code => code,
+    }
+}
+
+/// The code for refused metrics of a client.
+pub(crate) fn telemetry_error(error: &TelemetryError) -> ErrorCode {
+    match error {
+        TelemetryError::Invalid(_) => ErrorCode::InvalidRequest,
+        TelemetryError::TooEarly => ErrorCode::ThrottlingQuotaExceeded,
+        TelemetryError::UnknownSubscription => ErrorCode::UnknownSubscriptionId,
+        TelemetryError::UnsupportedCompression(_) => ErrorCode::UnsupportedCompressionType,
+        TelemetryError::TooLarge(_) => ErrorCode::TelemetryTooLarge,
+        TelemetryError::Unreadable(_) => ErrorCode::InvalidRecord,
     }
 }
 

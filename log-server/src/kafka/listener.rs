@@ -263,7 +263,7 @@ impl<D: Dispatch> Service<D> {
             .advertised
             .clone()
             .unwrap_or_else(|| Endpoint::reached(local));
-        let connection = Arc::new(ConnectionInfo { id, peer, advertised });
+        let connection = Arc::new(ConnectionInfo::new(id, peer, advertised));
         let (reader, writer) = stream.into_split();
         let end = connection::run(
             reader,

@@ -2,9 +2,11 @@
 //! It is read off the connection once, and never changes while a request is carried out.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use log_core::protocol::{KafkaString, RequestPrefix};
+
+use crate::telemetry::client::{Client, ClientSoftware, ConnectionLife};
 
 /// The address that clients are told to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,23 @@ pub(crate) struct ConnectionInfo {
     pub(crate) peer: SocketAddr,
     /// Where this client is told to find the broker.
     pub(crate) advertised: Endpoint,
+    /// What the client said of its library, by `ApiVersions`.
+    pub(crate) software: OnceLock<ClientSoftware>,
+    /// Ends with the connection.
+    life: ConnectionLife,
+}
+
+impl ConnectionInfo {
+    /// A connection that has just begun.
+    pub(crate) fn new(id: u64, peer: SocketAddr, advertised: Endpoint) -> Self {
+        Self {
+            id,
+            peer,
+            advertised,
+            software: OnceLock::new(),
+            life: ConnectionLife::default(),
+        }
+    }
 }
 
 /// One request's surroundings.
@@ -65,6 +84,17 @@ impl RequestContext {
             address @ IpAddr::V4(_) => address,
         };
         format!("/{address}")
+    }
+
+    /// The client, for those who keep it in mind.
+    pub(crate) fn client(&self) -> Client {
+        let software = self.connection.software.get();
+        Client {
+            client_id: self.client_id().into(),
+            software: software.cloned().unwrap_or_else(ClientSoftware::unknown),
+            address: self.connection.peer,
+            connection: self.connection.life.watch(),
+        }
     }
 
     /// The client's name for log lines.

@@ -3,7 +3,7 @@
 //! Frames of record batches and of opaque bytes (`FrameClass`) may be large, because those are; the codec makes a struct of every array
 //! element and takes memory for as many tags as are announced. A hundred megabytes of empty partitions would become
 //! gigabytes. An honest Produce has a batch of 61 bytes or more in each partition and a partition in each topic; an honest
-//! `SyncGroup` names a member of some forty characters for each assignment; a `JoinGroup` has a handful of protocols. So the number of
+//! `SyncGroup` names a member of some forty characters for each assignment; a `JoinGroup` has a handful of protocols, a `PushTelemetry` one value. So the number of
 //! elements is held to the frame's size. The walk allocates nothing and skips the bytes; small frames are not worth it.
 
 use log_core::protocol::ApiKey;
@@ -24,6 +24,7 @@ fn layout(api: ApiKey) -> Option<(i16, Layout)> {
         ApiKey::Produce => Some((9, |walk, version| walk.produce(version))),
         ApiKey::JoinGroup => Some((6, |walk, version| walk.join_group(version))),
         ApiKey::SyncGroup => Some((4, |walk, version| walk.sync_group(version))),
+        ApiKey::PushTelemetry => Some((0, |walk, _| walk.push_telemetry())),
         _ => None,
     }
 }
@@ -111,6 +112,13 @@ impl Walk<'_> {
             self.text()?;
         }
         self.named_bytes()?;
+        self.tags()
+    }
+
+    fn push_telemetry(&mut self) -> Option<()> {
+        // The client instance, its subscription, whether it ends, the compression.
+        self.skip(16 + 4 + 1 + 1)?;
+        self.bytes()?;
         self.tags()
     }
 

@@ -20,6 +20,7 @@ use crate::metadata::topic_name::METADATA_TOPIC;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
 use crate::shutdown::ShutdownSignal;
+use crate::telemetry::manager::ClientMetricsManager;
 
 /// A quarter of a gigabyte; ten thousand consumers with a hundred partitions each fit in.
 pub(crate) const WAITING_PARTITIONS_MAX: usize = 1 << 20;
@@ -39,6 +40,8 @@ pub struct Services {
     pub transactions: Arc<TransactionCoordinator>,
     /// The data directory.
     pub log_manager: Arc<LogManager>,
+    /// What clients measure of themselves.
+    pub client_metrics: Arc<ClientMetricsManager>,
     /// Says when fetches shall no longer wait.
     pub shutdown: ShutdownSignal,
     /// What clients fetch again and again.
@@ -89,7 +92,9 @@ impl Services {
             sessions_max: config.max_incremental_fetch_session_cache_slots,
             ..SessionLimits::default()
         };
+        let clock = Arc::clone(&log_manager.context().clock);
         Self {
+            client_metrics: Arc::new(ClientMetricsManager::new(clock, config.telemetry_max_bytes)),
             config,
             controller,
             partitions,

@@ -212,6 +212,17 @@ impl Controller {
         self.alter(items.collect(), validate_only).await
     }
 
+    /// Changes subscriptions to clients' metrics, each by itself. One that says nothing any more is gone.
+    pub async fn alter_subscriptions(
+        &self,
+        changes: Vec<(String, Alteration)>,
+        validate_only: bool,
+    ) -> Vec<Result<(), ControllerError>> {
+        let items = changes.into_iter();
+        let items = items.map(|(name, alteration)| Item::AlterSubscription(name, alteration));
+        self.alter(items.collect(), validate_only).await
+    }
+
     async fn alter(&self, items: Vec<Item>, validate_only: bool) -> Vec<Result<(), ControllerError>> {
         let results = self.submit(items, validate_only).await;
         results.into_iter().map(|result| result.map(drop)).collect()

@@ -54,9 +54,10 @@ impl ControllerError {
     #[must_use]
     pub fn from_alteration(error: &AlterError) -> Self {
         match error {
-            AlterError::Null { .. } | AlterError::Twice { .. } | AlterError::ReadOnly { .. } => {
-                Self::InvalidRequest(error.to_string())
-            }
+            AlterError::Null { .. }
+            | AlterError::Twice { .. }
+            | AlterError::ReadOnly { .. }
+            | AlterError::Subscription(_) => Self::InvalidRequest(error.to_string()),
             AlterError::NotAList { .. } | AlterError::Config(_) => Self::InvalidConfig(error.to_string()),
         }
     }

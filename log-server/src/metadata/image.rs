@@ -76,6 +76,9 @@ impl PartialEq for Version {
 
 impl Eq for Version {}
 
+/// Subscriptions to clients' metrics, by name. Whoever works with them sees by the pointer whether they are still the same.
+pub type SubscriptionConfigs = Arc<BTreeMap<Arc<str>, Overrides>>;
+
 /// Everything the metadata log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataImage {
@@ -88,6 +91,7 @@ pub struct MetadataImage {
     cluster_configs: Overrides,
     node_configs: BTreeMap<i32, Overrides>,
     group_configs: BTreeMap<Arc<str>, Overrides>,
+    subscription_configs: SubscriptionConfigs,
     next_producer_id: ProducerId,
     deleted: VecDeque<TopicId>,
 }
@@ -104,6 +108,7 @@ impl Default for MetadataImage {
             cluster_configs: Overrides::new(),
             node_configs: BTreeMap::new(),
             group_configs: BTreeMap::new(),
+            subscription_configs: SubscriptionConfigs::default(),
             next_producer_id: ProducerId::new(0),
             deleted: VecDeque::new(),
         }
@@ -189,6 +194,12 @@ impl MetadataImage {
         self.group_configs.keys()
     }
 
+    /// The subscriptions to clients' metrics.
+    #[must_use]
+    pub fn subscription_configs(&self) -> &SubscriptionConfigs {
+        &self.subscription_configs
+    }
+
     /// The settings of the broker that was started with `config`, those made while it runs included.
     #[must_use]
     pub fn layers<'a>(&'a self, config: &'a BrokerConfig) -> BrokerLayers<'a> {
@@ -259,6 +270,17 @@ impl MetadataImage {
             MetadataRecord::GroupConfigSet { group, configs } => {
                 self.group_configs.insert(group.as_str().into(), configs.clone());
             }
+            MetadataRecord::SubscriptionConfigSet {
+                subscription,
+                configs,
+            } => {
+                let all = Arc::make_mut(&mut self.subscription_configs);
+                if configs.is_empty() {
+                    all.remove(subscription.as_str());
+                } else {
+                    all.insert(subscription.as_str().into(), configs.clone());
+                }
+            }
             MetadataRecord::ProducerIdBlock { next_producer_id } => {
                 if *next_producer_id < self.next_producer_id.get() {
                     return Err(ReplayError::ProducerIdsReused {
@@ -299,6 +321,12 @@ impl MetadataImage {
                 group: group.to_string(),
                 configs: configs.clone(),
             });
+        let subscriptions = self.subscription_configs.iter().map(|(subscription, configs)| {
+            MetadataRecord::SubscriptionConfigSet {
+                subscription: subscription.to_string(),
+                configs: configs.clone(),
+            }
+        });
         let mut records = vec![
             MetadataRecord::ClusterCreated {
                 cluster_id: self.cluster_id.to_string(),
@@ -313,6 +341,7 @@ impl MetadataImage {
         ];
         records.extend(nodes);
         records.extend(groups);
+        records.extend(subscriptions);
         records.extend(deleted);
         records.extend(topics);
         records
@@ -435,6 +464,18 @@ mod tests {
                 group: "g".to_owned(),
                 configs: configs("3"),
             },
+            MetadataRecord::SubscriptionConfigSet {
+                subscription: "s".to_owned(),
+                configs: configs("4"),
+            },
+            MetadataRecord::SubscriptionConfigSet {
+                subscription: "gone".to_owned(),
+                configs: configs("5"),
+            },
+            MetadataRecord::SubscriptionConfigSet {
+                subscription: "gone".to_owned(),
+                configs: Overrides::new(),
+            },
             MetadataRecord::ProducerIdBlock {
                 next_producer_id: 1000,
             },
@@ -460,6 +501,8 @@ mod tests {
         assert_eq!(image.next_producer_id(), ProducerId::new(1000));
         assert_eq!(image.node_configs(1)["log.retention.ms"], "2");
         assert!(image.node_configs(2).is_empty());
+        let subscriptions: Vec<&str> = image.subscription_configs().keys().map(|name| &**name).collect();
+        assert_eq!(subscriptions, ["s"]);
     }
 
     #[test]

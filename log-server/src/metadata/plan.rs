@@ -13,6 +13,7 @@ use super::image::{MetadataImage, TopicImage};
 use super::records::MetadataRecord;
 use super::topic_name;
 use crate::config::alter::{Alteration, creation_overrides};
+use crate::config::client_metrics::alter_subscription;
 use crate::config::effective::{BrokerLayers, Overrides};
 use crate::config::keys::BrokerConfig;
 
@@ -94,6 +95,8 @@ pub enum Item {
     AlterBroker(BrokerScope, Alteration),
     /// Change what a group sets itself.
     AlterGroup(String, Alteration),
+    /// Change what a subscription to clients' metrics says.
+    AlterSubscription(String, Alteration),
     /// A producer id; the controller plans those of all requests together, by [`plan_producer_ids`].
     ProducerId,
 }
@@ -146,6 +149,7 @@ impl<'a> Planner<'a> {
             Item::AlterTopic(name, alteration) => self.alter_topic(image, name, alteration),
             Item::AlterBroker(scope, alteration) => self.alter_broker(image, *scope, alteration),
             Item::AlterGroup(group, alteration) => self.alter_group(image, group, alteration),
+            Item::AlterSubscription(name, alteration) => alter_one_subscription(image, name, alteration),
             Item::ProducerId => Ok(None),
         }
     }
@@ -434,6 +438,7 @@ enum Subject {
     Topic(TopicSelector),
     Broker(BrokerScope),
     Group(String),
+    Subscription(String),
 }
 
 fn subject(item: &Item) -> Option<Subject> {
@@ -445,8 +450,27 @@ fn subject(item: &Item) -> Option<Subject> {
         Item::AlterTopic(name, _) => named(name),
         Item::AlterBroker(scope, _) => Some(Subject::Broker(*scope)),
         Item::AlterGroup(group, _) => Some(Subject::Group(group.clone())),
+        Item::AlterSubscription(name, _) => Some(Subject::Subscription(name.clone())),
         Item::ProducerId => None,
     }
+}
+
+/// No setting of the broker is behind those of a subscription.
+fn alter_one_subscription(
+    image: &MetadataImage,
+    name: &str,
+    alteration: &Alteration,
+) -> Result<Option<MetadataRecord>, ControllerError> {
+    let none = Overrides::new();
+    let current = image.subscription_configs().get(name).unwrap_or(&none);
+    let configs =
+        alter_subscription(current, alteration).map_err(|error| ControllerError::from_alteration(&error))?;
+    Ok(
+        (configs != *current).then(|| MetadataRecord::SubscriptionConfigSet {
+            subscription: name.to_owned(),
+            configs,
+        }),
+    )
 }
 
 fn find<'a>(image: &'a MetadataImage, name: &str) -> Result<&'a Arc<TopicImage>, ControllerError> {
@@ -476,7 +500,7 @@ pub fn plan_producer_ids(
 }
 
 /// A random id of version 4 (RFC 9562).
-pub(super) fn random_id(random: &mut fastrand::Rng) -> TopicId {
+pub(crate) fn random_id(random: &mut fastrand::Rng) -> TopicId {
     let mut number = random.u128(..);
     number &= !(0xf_u128 << 76 | 0b11_u128 << 62);
     number |= 0x4_u128 << 76 | 0b10_u128 << 62;

@@ -85,6 +85,13 @@ pub enum MetadataRecord {
         /// All its overrides.
         configs: Overrides,
     },
+    /// A subscription to clients' metrics says this; one that says nothing is gone.
+    SubscriptionConfigSet {
+        /// Its name.
+        subscription: String,
+        /// All its settings.
+        configs: Overrides,
+    },
 }
 
 impl MetadataRecord {
@@ -116,7 +123,8 @@ impl MetadataRecord {
             Self::ClusterCreated { .. }
             | Self::BrokerConfigSet { .. }
             | Self::ProducerIdBlock { .. }
-            | Self::GroupConfigSet { .. } => None,
+            | Self::GroupConfigSet { .. }
+            | Self::SubscriptionConfigSet { .. } => None,
         }
     }
 }
@@ -225,6 +233,13 @@ mod tests {
                 configs: overrides(&[("a", "1")]),
             },
             "08000000 0100000000000000 67 0100000000000000 0100000000000000 61 0100000000000000 31",
+        );
+        check(
+            &MetadataRecord::SubscriptionConfigSet {
+                subscription: "s".to_owned(),
+                configs: overrides(&[("a", "1")]),
+            },
+            "09000000 0100000000000000 73 0100000000000000 0100000000000000 61 0100000000000000 31",
         );
     }
 

@@ -113,6 +113,10 @@ families! {
     OUT_OF_RANGE: Counter "stratalog_group_offsets_out_of_range_total" [] "Committed offsets that were asked for and lie outside their logs: such a consumer starts anew.";
     COORDINATOR_SHARDS: Gauge "stratalog_coordinator_shards" ["coordinator", "state"] "Parts of the coordinators of groups and of transactions: serving; loading (their log is being read); absent (their log failed).";
 
+    CLIENT_INSTANCES: Gauge "stratalog_client_instances" [] "Clients that asked lately which of their own metrics they are to push (KIP-714).";
+    CLIENT_PUSHES: Counter "stratalog_client_pushes_total" [] "Pushes of clients' own metrics that were taken.";
+    CLIENT_PUSHES_REFUSED: Counter "stratalog_client_pushes_refused_total" ["reason"] "Such pushes, and questions before them, that were refused, by reason.";
+
     DISK_AVAILABLE: Gauge "stratalog_disk_available_bytes" [] "What the disk of the data directory still has.";
     DISK_TOTAL: Gauge "stratalog_disk_total_bytes" [] "What it has in all.";
     DISK_FULL_HOURS: Gauge "stratalog_disk_full_in_hours" [] "When it is full if it goes on like in the last hour; +Inf if it does not fill.";

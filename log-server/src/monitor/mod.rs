@@ -46,6 +46,7 @@ use crate::partition::partition::Condition;
 use crate::partition::registry::PartitionRegistry;
 use crate::shutdown::ShutdownSignal;
 use crate::system::process::ProcessStatus;
+use crate::telemetry::manager::ClientMetricsManager;
 
 /// How often a sample for the plots is taken.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) front: Arc<FrontMetrics>,
     pub(crate) http: Arc<HttpMetrics>,
+    pub(crate) clients: Arc<ClientMetricsManager>,
     pub(crate) shutdown: ShutdownSignal,
     pub(crate) cluster_id: Arc<str>,
     /// When the process began.

@@ -32,6 +32,7 @@ impl Monitor {
         self.logs(&mut page, partitions);
         self.topics(&mut page);
         self.groups(&mut page);
+        self.clients(&mut page);
         self.disk(&mut page);
         page.finish()
     }
@@ -204,6 +205,16 @@ impl Monitor {
             states.sample(&[coordinator, "serving"], shards.serving);
             states.sample(&[coordinator, "loading"], shards.loading);
             states.sample(&[coordinator, "absent"], shards.absent);
+        }
+    }
+
+    fn clients(&self, page: &mut Page) {
+        let clients = &self.parts.clients;
+        page.one(all::CLIENT_INSTANCES, clients.client_count());
+        page.one(all::CLIENT_PUSHES, clients.metrics().pushes.get());
+        let mut refused = page.begin(all::CLIENT_PUSHES_REFUSED);
+        for (reason, count) in clients.metrics().refusals() {
+            refused.sample(&[reason], count);
         }
     }
 

@@ -183,6 +183,8 @@ class Kafka(Broker):
     """A real Apache Kafka: one combined KRaft node, settings as near to its defaults as one node allows."""
 
     name = "kafka"
+    # Directories with classes of plugins.
+    plugins = ()
     # A JVM ends so when it is told to.
     exit_codes = {0, 143}
 
@@ -191,7 +193,8 @@ class Kafka(Broker):
             port, controller_port = free_ports(2)
             self.bootstrap = f"127.0.0.1:{port}"
             self.write_settings(port, controller_port)
-        java = ["java", f"-Dlog4j2.configurationFile={HERE / 'kafka/log4j2.properties'}", "-cp", class_path("broker")]
+        java = ["java", f"-Dlog4j2.configurationFile={HERE / 'kafka/log4j2.properties'}", "-cp",
+                ":".join([*map(str, self.plugins), class_path("broker")])]
         properties = str(self.data_dir / "server.properties")
         if not (self.data_dir / "logs/meta.properties").exists():
             cluster_id = "c3RyYXRhbG9nLXRlc3RzIQ"

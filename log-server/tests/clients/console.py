@@ -13,6 +13,8 @@ import contextlib
 import json
 import pathlib
 import re
+import socket
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -213,6 +215,23 @@ class Run:
         if ["86400000", "topic"] not in [[one["value"], one["source"]] for one in configs]:
             raise AssertionError(f"{configs}")
 
+    def shows_clients(self):
+        self.page.press("c")
+        self.page.see("Clients", "h1")
+        # Nobody but this page asks the broker, and it is no Kafka client.
+        self.page.see("No clients yet")
+        # One that says as little as one can: GetTelemetrySubscriptions 0 of a client without an id.
+        name = b"console-client"
+        request = struct.pack(">hhih", 71, 0, 1, len(name)) + name + bytes(1 + 16 + 1)
+        [broker] = self.api("GET", "cluster")["brokers"]
+        with socket.create_connection((broker["host"], broker["port"]), 30) as client:
+            client.sendall(struct.pack(">i", len(request)) + request)
+            self.page.see(name.decode(), "td.name")
+            self.page.see("nothing is wanted", "tbody")
+            self.page.click("td a", name.decode())
+            self.page.see("It has pushed nothing")
+        self.page.see("gone", ".tile")
+
     def shows_the_broker(self):
         self.page.press("b")
         self.page.see("Broker", "h1")
@@ -278,6 +297,7 @@ class Run:
             ("shows the lag of a group", self.shows_the_lag_of_a_group),
             ("resets a group after a dry run", self.resets_a_group),
             ("changes a setting", self.changes_a_setting),
+            ("shows clients", self.shows_clients),
             ("shows the broker", self.shows_the_broker),
             ("survives odd records", self.survives_odd_records),
             ("runs the example of a page", self.runs_the_example_of_a_page),
@@ -286,7 +306,7 @@ class Run:
 
 
 VIEWS = {"overview": "", "topics": "topics", "topic": f"topics/{TOPIC}", "records": f"topics/{TOPIC}/records",
-         "settings": f"topics/{TOPIC}/settings", "groups": "groups", "group": f"groups/{GROUP}", "broker": "broker"}
+         "settings": f"topics/{TOPIC}/settings", "groups": "groups", "group": f"groups/{GROUP}", "clients": "clients", "broker": "broker"}
 SIZES = {"wide": (1360, 860, False), "dark": (1360, 860, True), "small": (390, 844, False)}
 
 

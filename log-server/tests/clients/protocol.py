@@ -21,15 +21,23 @@ import traceback
 import brokers
 import toolbox
 from differences import Known, flatten
-from wire import (classic_groups, configs_and_cluster, consumer_groups, fetching, groups, offsets, producing, topics,
-                  versions_and_connection)
+from wire import (classic_groups, configs_and_cluster, consumer_groups, fetching, groups, offsets, producing, telemetry,
+                  topics, versions_and_connection)
 from wire.connection import Wire
 
 HERE = pathlib.Path(__file__).resolve().parent
 STORED = HERE / "golden/protocol.json"
 CASES = {case.__name__: case for module in (versions_and_connection, topics, producing, fetching, configs_and_cluster,
-                                                 offsets, groups, classic_groups, consumer_groups)
+                                                 offsets, groups, classic_groups, consumer_groups, telemetry)
          for case in module.CASES}
+
+
+class KafkaThatTakesMetrics(brokers.Kafka):
+    """A real Kafka with a plugin for clients' own metrics, without which it does not serve them."""
+
+    def __init__(self):
+        super().__init__(settings={"metric.reporters": "TakesClientMetrics"})
+        self.plugins = [toolbox.classes("TakesClientMetrics", brokers.class_path("broker"))]
 
 
 def play(case, bootstrap, is_patient, waits):
@@ -69,7 +77,7 @@ def main():
         parser.error("--store keeps what a real Kafka answers: say --broker kafka, too")
     if arguments.bootstrap:
         return run(arguments, arguments.bootstrap)
-    kind = {"stratalog": brokers.Stratalog, "kafka": brokers.Kafka}[arguments.broker]
+    kind = {"stratalog": brokers.Stratalog, "kafka": KafkaThatTakesMetrics}[arguments.broker]
     with kind() as broker:
         return run(arguments, broker.bootstrap)
 

@@ -82,12 +82,16 @@ def jvm(class_path, *options):
     return ["java", *options, f"-Dlog4j2.configurationFile={HERE / 'kafka/log4j2.properties'}", "-cp", class_path]
 
 
+def classes(program, class_path):
+    """The directory with a program's classes."""
+    source = HERE / f"java/{program}.java"
+    return once("java", [source, HERE / "kafka/pom.xml"],
+                lambda where: quietly([need("javac"), "-Xlint:all", "-Werror", "-cp", class_path, "-d", where, source]))
+
+
 def java(program="Scenario", *options, profile="clients"):
     class_path = jars(profile)
-    source = HERE / f"java/{program}.java"
-    classes = once("java", [source, HERE / "kafka/pom.xml"],
-                   lambda where: quietly([need("javac"), "-Xlint:all", "-Werror", "-cp", class_path, "-d", where, source]))
-    return [*jvm(f"{classes}:{class_path}", *options), program]
+    return [*jvm(f"{classes(program, class_path)}:{class_path}", *options), program]
 
 
 def go(program):

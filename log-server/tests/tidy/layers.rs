@@ -234,7 +234,10 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         // Whoever counts names it; it names nobody.
         row("metrics", &[]),
         row("time", &["log_core::model"]),
-        row("config", &["logging", "log_core::config"]),
+        // Patterns of clients and administrators.
+        row("pattern", &[]),
+        row("protobuf", &[]),
+        row("config", &["logging", "pattern", "log_core::config"]),
         row(
             "partition",
             &[
@@ -267,6 +270,19 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "log_core::segment",
             ],
         ),
+        // What clients push of their own metrics; subscriptions to them are metadata.
+        row(
+            "telemetry",
+            &[
+                "config",
+                "metadata",
+                "metrics",
+                "protobuf",
+                "log_core::clock",
+                "log_core::model",
+                "log_core::record",
+            ],
+        ),
         // Joins the two: what the metadata commands, the partitions do.
         row(
             "partition_directory",
@@ -289,6 +305,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "config",
                 "metadata",
                 "partition",
+                "pattern",
                 "log_core::clock",
                 "log_core::config",
                 "log_core::log",
@@ -314,6 +331,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "metrics",
                 "partition",
                 "shutdown",
+                "telemetry",
                 "time",
                 "log_core::clock",
                 "log_core::config",
@@ -335,6 +353,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "partition",
                 "shutdown",
                 "system",
+                "telemetry",
                 "log_core::fs",
                 "log_core::model",
             ],
@@ -348,6 +367,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "metrics",
                 "partition",
                 "shutdown",
+                "telemetry",
                 "log_core::log_manager",
                 "log_core::model",
                 "log_core::producer_state",
@@ -372,6 +392,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "kafka::connection",
                 "metadata",
                 "partition",
+                "telemetry",
                 "log_core::log",
                 "log_core::model",
                 "log_core::producer_state",

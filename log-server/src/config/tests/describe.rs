@@ -147,6 +147,7 @@ fn shared_broker_keys_are_kafka_s() {
     let hidden = [
         "producer.id.expiration.check.interval.ms",
         "group.consumer.regex.refresh.interval.ms",
+        "telemetry.max.bytes",
     ];
     for row in dotted.filter(|row| !hidden.contains(&row.name)) {
         let kafka = kafka

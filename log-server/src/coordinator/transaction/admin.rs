@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use log_core::model::{ProducerId, TimestampMs};
 
-use crate::coordinator::pattern::WholeNamePattern;
 use crate::coordinator::transaction::context::Context;
 use crate::coordinator::transaction::error::TransactionError;
 use crate::coordinator::transaction::record::Transaction;
 use crate::coordinator::transaction::shard::TransactionShard;
 use crate::coordinator::transaction::state::TransactionState;
+use crate::pattern::WholeNamePattern;
 
 /// Which transactions to list.
 #[derive(Debug, Default)]

@@ -18,6 +18,7 @@ use crate::kafka::apis::{APIS, Api};
 use crate::kafka::connection::Answer;
 use crate::kafka::request_context::RequestContext;
 use crate::kafka::response::Response;
+use crate::telemetry::client::ClientSoftware;
 
 /// A feature, and the levels at which this broker could have it; it has the highest.
 struct Feature {
@@ -49,6 +50,11 @@ pub(crate) fn handle(context: &RequestContext, request: &ApiVersionsRequestData)
             ..ApiVersionsResponseData::default()
         };
     }
+    // Who says it again says the same.
+    context.connection.software.get_or_init(|| ClientSoftware {
+        name: request.client_software_name.as_str().into(),
+        version: request.client_software_version.as_str().into(),
+    });
     tracing::debug!(
         peer = %context.connection.peer, client_id = context.client_id(),
         software = request.client_software_name.as_str(), version = request.client_software_version.as_str(),

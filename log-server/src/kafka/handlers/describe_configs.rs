@@ -1,7 +1,8 @@
 //! `DescribeConfigs`, versions 1 to 4: settings with values, sources, types and synonyms.
 //!
 //! - Resources: topics, groups (which need not exist), this broker by its node id, and with an empty name what was set for all brokers while
-//!   they run. Broker loggers and client metrics are answered as having no settings, and groups without those of share and streams groups.
+//!   they run, and subscriptions to clients' metrics (KIP-714). Broker loggers are answered as having no settings, and groups without those of share
+//!   and streams groups.
 //! - A resource named twice is answered once, where Kafka answers twice.
 //! - Version 3 (KIP-569): types and, if asked for, documentation.
 
@@ -14,7 +15,9 @@ use log_core::protocol::messages::describe_configs_response::{
 use log_core::protocol::messages::{DescribeConfigsRequestData, DescribeConfigsResponseData};
 use log_core::protocol::{ErrorCode, KafkaString};
 
+use crate::config::client_metrics::describe_subscription;
 use crate::config::describe::Row;
+use crate::config::effective::Overrides;
 use crate::kafka::config_resource::ConfigResource;
 use crate::kafka::error_map::controller_error;
 use crate::kafka::services::{Services, kafka_string, message};
@@ -71,6 +74,11 @@ fn describe(services: &Services, resource: &DescribeConfigsResource) -> Result<V
         ConfigResource::Broker(BrokerScope::Cluster) => Ok(layers.describe_cluster()),
         ConfigResource::Broker(BrokerScope::Node(_)) => Ok(layers.describe_broker()),
         ConfigResource::Group(name) => Ok(layers.describe_group(image.group_configs(&name))),
+        ConfigResource::Subscription(name) => {
+            let none = Overrides::new();
+            let own = image.subscription_configs().get(&*name);
+            Ok(describe_subscription(own.unwrap_or(&none)))
+        }
         ConfigResource::Nothing => Ok(Vec::new()),
     }
 }

@@ -1,8 +1,8 @@
 //! `ListConfigResources`, versions 0 and 1: what has settings, or could have.
 //!
-//! - Version 0 lists subscriptions to client metrics, of which this broker has none.
-//! - Version 1 (KIP-1142) lists kinds of choice, or all: every topic, this broker twice (as itself and for its loggers), and the groups that
-//!   set something themselves. A kind that no resource has is `UNSUPPORTED_VERSION`.
+//! - Version 0 lists subscriptions to client metrics.
+//! - Version 1 (KIP-1142) lists kinds of choice, or all: every topic, this broker twice (as itself and for its loggers), subscriptions to
+//!   client metrics, and the groups that set something themselves. A kind that no resource has is `UNSUPPORTED_VERSION`.
 
 use log_core::protocol::messages::list_config_resources_response::ConfigResource;
 use log_core::protocol::messages::{ListConfigResourcesRequestData, ListConfigResourcesResponseData};
@@ -51,6 +51,11 @@ fn names(services: &Services, kind: i8) -> Vec<KafkaString> {
     match kind {
         TOPIC => image.topics().map(|topic| kafka_string(&topic.name)).collect(),
         BROKER | BROKER_LOGGER => vec![kafka_string(&services.config.node_id.to_string())],
+        CLIENT_METRICS => image
+            .subscription_configs()
+            .keys()
+            .map(|name| kafka_string(name))
+            .collect(),
         GROUP => image
             .configured_groups()
             .map(|group| kafka_string(group))

@@ -11,12 +11,12 @@ use log_core::protocol::messages::list_transactions_response::TransactionState a
 use log_core::protocol::messages::{ListTransactionsRequestData, ListTransactionsResponseData};
 use log_core::protocol::{ErrorCode, KafkaString};
 
-use crate::coordinator::pattern::WholeNamePattern;
 use crate::coordinator::transaction::admin::{ListedTransaction, TransactionFilter};
 use crate::coordinator::transaction::error::TransactionError;
 use crate::coordinator::transaction::state::TransactionState;
 use crate::kafka::error_map::transaction_error;
 use crate::kafka::services::{Services, kafka_string};
+use crate::pattern::WholeNamePattern;
 
 /// Answers one request.
 pub(crate) async fn handle(

@@ -15,6 +15,7 @@
 //! | `transactions` | Produce within one, what committed readers get, `DescribeProducers` |
 //! | `transaction_coordinator` | which partitions a transaction has, and its end |
 //! | `settings` | describing and altering |
+//! | `telemetry` | clients' own metrics |
 
 mod allocations;
 mod fetch;
@@ -23,6 +24,7 @@ mod negotiation;
 mod offsets;
 mod produce;
 mod settings;
+mod telemetry;
 mod topics;
 mod transaction_coordinator;
 mod transactions;
@@ -237,11 +239,7 @@ impl Broker {
 
 fn info() -> Arc<ConnectionInfo> {
     let address = "127.0.0.1:9092".parse().unwrap();
-    Arc::new(ConnectionInfo {
-        id: 1,
-        peer: address,
-        advertised: Endpoint::reached(address),
-    })
+    Arc::new(ConnectionInfo::new(1, address, Endpoint::reached(address)))
 }
 
 /// A request as the frame reader hands it on.

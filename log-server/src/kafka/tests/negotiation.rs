@@ -170,6 +170,8 @@ async fn every_api_answers_in_every_version() {
         CreatePartitionsRequestData,
         IncrementalAlterConfigsRequestData,
         DescribeClusterRequestData,
+        GetTelemetrySubscriptionsRequestData,
+        PushTelemetryRequestData,
         DescribeTopicPartitionsRequestData
     );
 }

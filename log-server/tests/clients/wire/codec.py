@@ -11,7 +11,7 @@ import uuid
 
 from kafka.protocol.schemas.load_json import load_json
 
-from . import group_schemas
+from . import group_schemas, telemetry_schemas
 
 INTEGERS = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "int64": ">q", "float64": ">d"}
 ZERO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -19,7 +19,7 @@ ZERO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 @functools.cache
 def schema(name):
-    return group_schemas.SCHEMAS.get(name) or load_json(name)
+    return group_schemas.SCHEMAS.get(name) or telemetry_schemas.SCHEMAS.get(name) or load_json(name)
 
 
 @functools.cache

@@ -359,6 +359,13 @@ pub(super) fn describe_metadata(record: &MetadataRecord) -> String {
         MetadataRecord::GroupConfigSet { group, configs: own } => {
             format!("group {group} sets {}", configs(own))
         }
+        MetadataRecord::SubscriptionConfigSet {
+            subscription,
+            configs: own,
+        } => format!(
+            "subscription {subscription} to client metrics sets {}",
+            configs(own)
+        ),
     };
     format!("{what}{subject}")
 }

@@ -6,6 +6,7 @@ import { duration } from "./format.js";
 import { go, href, useRoute } from "./router.js";
 import { Dialog, Toasts, useKeys, walkRows } from "./ui.js";
 import { Broker } from "./views/broker.js";
+import { Client, Clients } from "./views/clients.js";
 import { Group } from "./views/group.js";
 import { Groups } from "./views/groups.js";
 import { Overview } from "./views/overview.js";
@@ -16,6 +17,7 @@ const PLACES = [
   { name: "overview", title: "Overview", key: "o", icon: "M3 17l5-6 4 3 6-8 3 4" },
   { name: "topics", title: "Topics", key: "t", icon: "M3 7c6-4 12 4 18 0M3 12c6-4 12 4 18 0M3 17c6-4 12 4 18 0" },
   { name: "groups", title: "Groups", key: "g", icon: "M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6zm8 0a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM3 19c0-3 2-5 5-5s5 2 5 5M13 19c0-3 1-5 3-5s5 2 5 5" },
+  { name: "clients", title: "Clients", key: "c", icon: "M4 5h16v10H4zM9 19h6M12 15v4" },
   { name: "broker", title: "Broker", key: "b", icon: "M4 5h16v5H4zM4 14h16v5H4zM8 7.5h.01M8 16.5h.01" },
 ];
 
@@ -28,6 +30,8 @@ function View({ route }) {
       return item == null ? html`<${Topics} route=${route} />` : html`<${Topic} key=${item} name=${item} tab=${part} route=${route} />`;
     case "groups":
       return item == null ? html`<${Groups} route=${route} />` : html`<${Group} key=${item} name=${item} route=${route} />`;
+    case "clients":
+      return item == null ? html`<${Clients} route=${route} />` : html`<${Client} key=${item} id=${item} />`;
     case "broker":
       return html`<${Broker} route=${route} />`;
     default:
@@ -61,7 +65,7 @@ function ThemeButton() {
 }
 
 const KEYS = [
-  ["o, t, g, b", "overview, topics, groups, broker"],
+  ["o, t, g, c, b", "overview, topics, groups, clients, broker"],
   ["/", "search"],
   ["j, k", "next and previous row; Enter opens it"],
   ["n", "new topic"],

@@ -12,7 +12,7 @@ use crate::coordinator::group::consumer::group::ConsumerGroup;
 use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::record::{ConsumerMemberValue, ConsumerRegexValue, GroupRecord};
-use crate::coordinator::pattern::{PatternError, WholeNamePattern};
+use crate::pattern::{PatternError, WholeNamePattern};
 
 /// So many compiled patterns are kept, for all groups together: most groups have none, and one that does has one or two.
 const KEPT_MAX: usize = 64;

@@ -213,11 +213,7 @@ fn request(correlation_id: i32, how: u8) -> Vec<u8> {
 
 fn info() -> Arc<ConnectionInfo> {
     let address = "127.0.0.1:9092".parse().unwrap();
-    Arc::new(ConnectionInfo {
-        id: 1,
-        peer: address,
-        advertised: Endpoint::reached(address),
-    })
+    Arc::new(ConnectionInfo::new(1, address, Endpoint::reached(address)))
 }
 
 fn settings(in_flight_max: usize) -> ConnectionSettings {

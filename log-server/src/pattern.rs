@@ -1,4 +1,4 @@
-//! Patterns that clients send for names of topics or transactional ids.
+//! Patterns that clients send for names of topics and transactional ids, and administrators for clients.
 //!
 //! A pattern matches whole names, and takes time linear in them, whatever it is: Kafka's are RE2's, too.
 
