@@ -29,7 +29,8 @@ use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator
 use crate::http::services::Services as HttpServices;
 use crate::http::{self, health::HealthSource};
 use crate::kafka::services::{Coordinators, Services};
-use crate::metadata::controller::{Controller, remove_leftovers};
+use crate::metadata::controller::Controller;
+use crate::metadata::leftovers::remove_leftovers;
 use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning};
 use crate::metadata::topic_name;
 use crate::metrics::http_front::HttpMetrics;

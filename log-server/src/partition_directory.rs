@@ -91,8 +91,9 @@ mod tests {
 
     use super::*;
     use crate::config::alter::{Alteration, Change, Operation};
-    use crate::metadata::controller::{Controller, remove_leftovers};
+    use crate::metadata::controller::Controller;
     use crate::metadata::error::ControllerError;
+    use crate::metadata::leftovers::remove_leftovers;
     use crate::metadata::metadata_log::{self, MetadataLog, Tuning};
     use crate::metadata::plan::{MorePartitions, NewTopic, TopicSelector};
     use crate::partition::flusher::FlushQueue;

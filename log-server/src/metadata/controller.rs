@@ -13,7 +13,6 @@
 //! second record takes the topic back and the request is refused. A crash between 2 and 3 leaves topics without files,
 //! or files without a topic; the next start makes the former and removes the latter.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::io;
 use std::ops::Range;
@@ -23,7 +22,6 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use log_core::config::LogConfig;
 use log_core::log::LogError;
-use log_core::log_manager::{Found, LogManager};
 use log_core::model::ProducerId;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -575,34 +573,4 @@ fn carry_out(image: &mut MetadataImage, record: &MetadataRecord) -> (Done, Optio
 fn set(results: &mut [Vec<ItemResult>], (request, item): (usize, usize), result: ItemResult) {
     let slot = results.get_mut(request).and_then(|items| items.get_mut(item));
     *slot.expect("owners name items of the group") = result;
-}
-
-/// Removes directories that a crash left behind between the record of a topic's deletion and the renaming of its
-/// files; the others stay in `found`. Blocks.
-///
-/// # Errors
-/// The file system's, of the last one that could not be removed; the next start tries again.
-pub fn remove_leftovers(
-    manager: &LogManager,
-    found: &mut Found,
-    image: &MetadataImage,
-) -> Result<usize, LogError> {
-    let mut per_topic: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-    let mut outcome = Ok(());
-    // Whatever happens to one of them, the others that were found must stay found: who is not is made anew.
-    found.partitions.retain(|one| {
-        let Some(id) = one.topic_id.filter(|id| image.was_deleted(*id)) else {
-            return true;
-        };
-        match manager.schedule_delete(&one.partition, id) {
-            Ok(()) => *per_topic.entry(Arc::clone(&one.partition.topic)).or_default() += 1,
-            Err(error) => outcome = Err(error),
-        }
-        false
-    });
-    let count = per_topic.values().sum();
-    for (topic, partitions) in per_topic {
-        tracing::info!(%topic, partitions, "files of a deleted topic are removed");
-    }
-    outcome.map(|()| count)
 }

@@ -9,11 +9,13 @@
 //! | [`snapshot`] | the state in a file, so that old records can go |
 //! | [`metadata_log`] | the log on disk: append, load, snapshot, reclaim |
 //! | [`controller`] | the one writer: plans, makes durable, tells the partitions, publishes |
+//! | [`leftovers`] | what deleted topics left in the data directory |
 //! | [`error`] | why a request was refused |
 
 pub mod controller;
 pub mod error;
 pub mod image;
+pub mod leftovers;
 pub mod metadata_log;
 pub mod plan;
 pub mod records;

@@ -392,6 +392,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "kafka::connection",
                 "metadata",
                 "partition",
+                "pattern",
                 "telemetry",
                 "log_core::log",
                 "log_core::model",

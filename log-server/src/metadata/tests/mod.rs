@@ -22,9 +22,10 @@ use log_core::log_manager::{Found, LogManager};
 use log_core::model::{TimestampMs, TopicId, TopicPartition};
 use parking_lot::Mutex;
 
-use super::controller::{Controller, PartitionDirectory, remove_leftovers};
+use super::controller::{Controller, PartitionDirectory};
 use super::error::ControllerError;
 use super::image::{MetadataImage, TopicImage};
+use super::leftovers::remove_leftovers;
 use super::metadata_log::{MetadataLog, MetadataLogError, Tuning, partition};
 use super::plan::NewTopic;
 use crate::config::keys::BrokerConfig;
