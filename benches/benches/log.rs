@@ -18,7 +18,7 @@ use log_core::fs::os::OsFileSystem;
 use log_core::index::offset_index::OffsetIndex;
 use log_core::index::time_index::TimeIndex;
 use log_core::log::{Log, LogContext, ReadBound, ReadError, ReadRequest};
-use log_core::log_manager::LogManager;
+use log_core::log_manager::LogDirectory;
 use log_core::model::{FilePosition, Offset, TimestampMs, TopicId, TopicPartition};
 use log_core::record::batch::batches;
 use log_core::record::compression::Compression;
@@ -389,7 +389,7 @@ fn recoveries<'a>(options: &Options, directory: &'a Path, cases: &mut Vec<Case<'
 
 fn recover(directory: &Path, expected: u64) -> anyhow::Result<Sample> {
     let watch = Watch::start();
-    let (manager, found) = LogManager::open(context(), directory.to_path_buf())?;
+    let (manager, found) = LogDirectory::open(context(), directory.to_path_buf())?;
     anyhow::ensure!(!found.clean, "the stop was not clean");
     let (log, report) = manager.load(&partition(), TOPIC_ID, relaxed())?;
     let sample = watch.stop(1, report.bytes_verified);
@@ -426,7 +426,7 @@ fn relaxed() -> LogConfig {
 struct World {
     log: Log,
     directory: Option<Removed>,
-    _manager: LogManager,
+    _manager: LogDirectory,
 }
 
 impl World {
@@ -439,7 +439,7 @@ impl World {
     }
 
     fn create_in(directory: &Path, config: LogConfig) -> anyhow::Result<Self> {
-        let (manager, _) = LogManager::open(context(), directory.to_path_buf())?;
+        let (manager, _) = LogDirectory::open(context(), directory.to_path_buf())?;
         let log = manager.create(&partition(), TOPIC_ID, config)?;
         Ok(Self {
             log,

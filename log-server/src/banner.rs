@@ -22,7 +22,7 @@ pub struct Banner {
     /// Where HTTP clients connect.
     pub http: SocketAddr,
     /// Where the data is.
-    pub data_dir: PathBuf,
+    pub data_dirs: Vec<PathBuf>,
     /// Whose data it is.
     pub cluster_id: String,
     /// Topics, internal ones left out.
@@ -46,7 +46,7 @@ impl Banner {
             start_ms = u64::try_from(self.start_time.as_millis()).unwrap_or(u64::MAX),
             kafka = %self.kafka,
             http = %self.http,
-            data_dir = %self.data_dir.display(),
+            data_dirs = %self.data_dirs(),
             cluster_id = %self.cluster_id,
             topics = self.topics,
             partitions = self.partitions,
@@ -81,12 +81,7 @@ impl fmt::Display for Banner {
         writeln!(formatter, "    Kafka    {kafka}")?;
         writeln!(formatter, "    HTTP     {http}")?;
         writeln!(formatter, "    Console  http://{}/", reachable(*http))?;
-        writeln!(
-            formatter,
-            "    Data     {} ({})",
-            self.data_dir.display(),
-            self.counts()
-        )?;
+        writeln!(formatter, "    Data     {} ({})", self.data_dirs(), self.counts())?;
         writeln!(formatter, "    Cluster  {cluster_id}")?;
         writeln!(
             formatter,
@@ -107,6 +102,15 @@ impl fmt::Display for Banner {
 }
 
 impl Banner {
+    fn data_dirs(&self) -> String {
+        let paths: Vec<_> = self
+            .data_dirs
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        paths.join(", ")
+    }
+
     fn counts(&self) -> String {
         if self.partitions == 0 && self.offline == 0 {
             return "empty".to_owned();
@@ -141,7 +145,7 @@ mod tests {
             start_time: Duration::from_millis(12),
             kafka: kafka.parse().unwrap(),
             http: "127.0.0.1:8080".parse().unwrap(),
-            data_dir: PathBuf::from("./stratalog-data"),
+            data_dirs: vec![PathBuf::from("./stratalog-data")],
             cluster_id: "c".to_owned(),
             topics: 0,
             partitions: 0,

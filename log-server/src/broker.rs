@@ -1,7 +1,7 @@
 //! The wiring: builds the parts in order, starts them, stops them in the opposite order. It has no behaviour of its own.
 //!
 //! ```text
-//! ports ─ data directory ─ metadata log ─ flusher ─ partitions ─ controller ─ housekeeping ─ groups ─ fronts
+//! ports ─ data directories ─ metadata log ─ flusher ─ partitions ─ controller ─ housekeeping ─ groups ─ fronts
 //! ```
 //!
 //! The ports are bound first, so that one that is taken is found before a log is touched, and so that clients that
@@ -13,12 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log_core::clock::Clock;
 use log_core::fs::map::MapBudget;
-use log_core::fs::os::OsFileSystem;
-use log_core::fs::{FsError, FsErrorKind};
-use log_core::log::LogContext;
-use log_core::log_manager::{LogManager, LogManagerError};
+use log_core::log_manager::LogManager;
 use tokio::task::JoinHandle;
 
 use crate::banner::Banner;
@@ -26,6 +22,7 @@ use crate::config::keys::BrokerConfig;
 use crate::coordinator::runtime::group_coordinator::GroupCoordinator;
 use crate::coordinator::runtime::shard_topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
+use crate::data_directories::{self, DataDirectoryError};
 use crate::http::services::Services as HttpServices;
 use crate::http::{self, health::HealthSource};
 use crate::kafka::services::{Coordinators, Services};
@@ -37,17 +34,18 @@ use crate::metrics::http_front::HttpMetrics;
 use crate::monitor::desk::DeskThread;
 use crate::monitor::{Monitor, Parts};
 use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner, SettingsSource};
+use crate::partition::disk::SpaceGauges;
 use crate::partition::flusher::Flusher;
-use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, SpaceGauge, Watch};
+use crate::partition::housekeeping::{Housekeeper, Intervals, Rounds, Watch};
+use crate::partition::loading::LoadSummary;
 use crate::partition::offset_query::BLOCKING_THREADS_MAX;
 use crate::partition::partition::Partition;
-use crate::partition::registry::{LoadSummary, PartitionRegistry};
-use crate::partition::reserve::SpaceReserve;
+use crate::partition::registry::PartitionRegistry;
 use crate::partition_directory::{RegistryDirectory, topic_specs};
 use crate::ports::{self, ListenError};
 use crate::ready_file;
 use crate::shutdown::{Shutdown, StopReason};
-use crate::system::{SystemClock, SystemFacts, raise_file_limit};
+use crate::system::{SystemFacts, raise_file_limit};
 
 /// What is kept back of the stop's time for closing the logs, after the fronts had the rest.
 const CLOSE_SHARE: u32 = 2;
@@ -58,16 +56,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory {data_dir}: {source}; {advice}", data_dir = data_dir.display())]
-    DataDirectory {
-        /// The directory.
-        data_dir: PathBuf,
-        /// What is wrong.
-        source: Box<LogManagerError>,
-        /// What to do.
-        advice: String,
-    },
+    /// A data directory cannot be used.
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
     /// The metadata log cannot be used.
     #[error(
         "cannot read what topics there are: {0}; check the directory with `stratalog log verify`, and bring it back from \
@@ -113,7 +104,7 @@ struct Storage {
     cleaner: Arc<LogCleaner>,
     cleaner_threads: Option<CleanerThreads>,
     watch: Rounds,
-    space: Arc<SpaceGauge>,
+    space: SpaceGauges,
     maps: MapBudget,
     summary: LoadSummary,
 }
@@ -131,7 +122,7 @@ pub fn run(config: BrokerConfig) -> Result<(), StartError> {
         kernel = facts.kernel_release.as_deref().unwrap_or("unknown"),
         cores = facts.core_count,
         open_files_max = files.now,
-        data_dir = %config.data_dir.display(),
+        data_dirs = ?config.log_directories(),
         "starting"
     );
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -196,7 +187,7 @@ impl Broker {
             Arc::clone(&storage.controller),
             Arc::clone(&storage.registry),
             coordinators.clone(),
-            Arc::clone(&storage.manager),
+            Arc::clone(&storage.manager.context().clock),
             shutdown.signal(),
         );
         let client_metrics = Arc::clone(&services.client_metrics);
@@ -204,7 +195,7 @@ impl Broker {
         let (monitor, desk) = Monitor::start(Parts {
             registry: Arc::clone(&storage.registry),
             cleaner: Arc::clone(&storage.cleaner),
-            space: Arc::clone(&storage.space),
+            space: storage.space.clone(),
             maps: storage.maps.clone(),
             groups: Arc::clone(&coordinators.groups),
             transactions: Arc::clone(&coordinators.transactions),
@@ -227,7 +218,7 @@ impl Broker {
             Arc::clone(&storage.controller),
             Arc::clone(&storage.registry),
             Arc::clone(&coordinators.groups),
-            Arc::clone(&storage.manager),
+            Arc::clone(&storage.manager.context().clock),
             sources,
             ports::kafka_endpoint(&config, kafka_address),
             shutdown.signal(),
@@ -330,7 +321,7 @@ impl Broker {
             start_time,
             kafka: self.kafka_address,
             http: self.http_address,
-            data_dir: self.config.data_dir.clone(),
+            data_dirs: self.config.log_directories().to_vec(),
             cluster_id: image.cluster_id().to_string(),
             topics: image.topics().filter(|topic| is_users(&topic.name)).count(),
             partitions: self.storage.summary.online,
@@ -352,15 +343,15 @@ impl Broker {
 }
 
 impl Storage {
-    /// Opens the data directory and all that is in it. Blocks.
+    /// Opens the data directories and all that is in them. Blocks.
     fn open(config: &Arc<BrokerConfig>) -> Result<Self, StartError> {
         let began = Instant::now();
         let maps = map_budget(config);
-        let (manager, mut found) = open_data_directory(config, maps.clone())?;
-        SpaceReserve::new(&manager).give_up_if_full(manager.space());
+        let (manager, mut found) = data_directories::open(config.log_directories(), maps.clone())?;
         let tuning = Tuning::new(config.metadata_snapshot_records);
-        let (metadata, image) = MetadataLog::open(Arc::clone(&manager), &found, tuning)
+        let (metadata, image) = MetadataLog::open(Arc::clone(manager.first()), &found, tuning)
             .map_err(|error| StartError::Metadata(Box::new(error)))?;
+        data_directories::claim(&manager, image.cluster_id())?;
         if let Err(error) = remove_leftovers(&manager, &mut found, &image) {
             tracing::warn!(operation = "remove what deleted topics left", %error, "tried again at the next start");
         }
@@ -377,7 +368,7 @@ impl Storage {
         let intervals = intervals(config);
         let mut watch = Watch::new(Arc::clone(&registry), Arc::clone(&manager), intervals);
         let mut housekeeper = Housekeeper::new(Arc::clone(&registry), &intervals);
-        let space = watch.gauge();
+        let space = watch.gauges();
         let cleaner = LogCleaner::new(
             Arc::clone(&registry),
             Arc::clone(&manager),
@@ -418,15 +409,15 @@ impl Storage {
         self.housekeeping.stop();
         self.watch.stop();
         self.flusher.stop();
-        let is_clean = self.registry.close_all() && metadata.is_ok();
-        if !is_clean {
-            return false;
+        let is_complete = self.registry.close_all() && metadata.is_ok();
+        if metadata.is_err() {
+            self.manager.first().leave_disorderly();
         }
         let marked = self.manager.mark_clean();
         if let Err(error) = &marked {
-            tracing::error!(operation = "mark the directory as left in order", %error, "the next start recovers the logs");
+            tracing::error!(operation = "mark a directory as left in order", %error, "the next start recovers its logs");
         }
-        marked.is_ok()
+        is_complete && marked.is_ok()
     }
 }
 
@@ -469,45 +460,6 @@ fn map_budget(config: &BrokerConfig) -> MapBudget {
         .maps_max
         .map_or(usize::MAX, |maps| usize::try_from(maps / 2).unwrap_or(usize::MAX));
     MapBudget::new(config.maps_max.min(kernel_share))
-}
-
-fn open_data_directory(
-    config: &BrokerConfig,
-    maps: MapBudget,
-) -> Result<(Arc<LogManager>, log_core::log_manager::Found), StartError> {
-    let context = LogContext {
-        file_system: Arc::new(OsFileSystem::with_map_budget(maps)),
-        clock: Arc::new(SystemClock) as Arc<dyn Clock>,
-    };
-    match LogManager::open(context, config.data_dir.clone()) {
-        Ok((manager, found)) => Ok((Arc::new(manager), found)),
-        Err(source) => Err(StartError::DataDirectory {
-            advice: data_directory_advice(&source),
-            data_dir: config.data_dir.clone(),
-            source: Box::new(source),
-        }),
-    }
-}
-
-fn data_directory_advice(error: &LogManagerError) -> String {
-    match error {
-        LogManagerError::Storage(FsError {
-            kind: FsErrorKind::Locked,
-            ..
-        }) => "another broker uses it: stop that one, or choose another directory with --data-dir".to_owned(),
-        LogManagerError::Storage(FsError {
-            kind: FsErrorKind::NoSpace,
-            ..
-        }) => "free some space on its disk".to_owned(),
-        LogManagerError::Storage(_) => {
-            "see that this user may read and write it, or choose another with --data-dir".to_owned()
-        }
-        LogManagerError::Checkpoint { path, .. } => format!(
-            "bring {} back from a copy; without it all logs are verified from their beginnings, and records that were \
-             deleted by DeleteRecords may be seen again",
-            path.display()
-        ),
-    }
 }
 
 fn log_summary(summary: &LoadSummary, was_clean: bool, took: Duration) {

@@ -8,6 +8,7 @@
 //! | [`config`] | settings of the broker and of topics |
 //! | [`console`] | the web console: files within the program |
 //! | [`coordinator`] | what clients agree on: consumer groups |
+//! | [`data_directories`] | opening the data directories |
 //! | [`http`] | the HTTP front: records, topics, groups, health |
 //! | [`kafka`] | the Kafka front: listener, connections, APIs |
 //! | [`logging`] | log lines: where they go and how they look |
@@ -33,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod coordinator;
+pub mod data_directories;
 mod entity_tag;
 pub mod http;
 pub mod kafka;

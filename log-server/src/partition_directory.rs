@@ -113,7 +113,8 @@ mod tests {
             let config = Arc::new(BrokerConfig::default());
             let (manager, mut found) = LogManager::open(context, "/data".into()).unwrap();
             let manager = Arc::new(manager);
-            let (log, image) = MetadataLog::open(Arc::clone(&manager), &found, Tuning::new(10)).unwrap();
+            let (log, image) =
+                MetadataLog::open(Arc::clone(manager.first()), &found, Tuning::new(10)).unwrap();
             remove_leftovers(&manager, &mut found, &image).unwrap();
             let registry = PartitionRegistry::new(Arc::clone(&manager), FlushQueue::without_threads(), 2);
             let summary = registry.load(

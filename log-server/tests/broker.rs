@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 fn config(directory: &Path) -> BrokerConfig {
     BrokerConfig {
-        data_dir: directory.join("data"),
+        data_dirs: vec![directory.join("data")],
         kafka_listen: "127.0.0.1:0".to_owned(),
         http_listen: "127.0.0.1:0".to_owned(),
         ready_file: Some(directory.join("ready")),

@@ -7,7 +7,7 @@
 #![expect(clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -465,10 +465,10 @@ fn is_of_form(name: &str, form: &str) -> bool {
 }
 
 /// Two topics of two partitions with records and a roll, one of them deleted, over two starts.
-async fn fill(data_dir: &Path) {
+async fn fill(data_dirs: &[PathBuf]) {
     for round in 0..2 {
         let config = BrokerConfig {
-            data_dir: data_dir.to_owned(),
+            data_dirs: data_dirs.to_vec(),
             kafka_listen: "127.0.0.1:0".to_owned(),
             http_listen: "127.0.0.1:0".to_owned(),
             ..BrokerConfig::default()
@@ -510,7 +510,8 @@ async fn fill(data_dir: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_file_of_a_data_directory_is_named() {
     let directory = tempfile::tempdir().expect("there is room for a directory");
-    fill(directory.path()).await;
+    let data_dirs = ["first", "second"].map(|name| directory.path().join(name));
+    fill(&data_dirs).await;
     let of_directory = names_under("\n## The data directory");
     let of_partition = names_under("\n## A partition");
     let mut met: Vec<&str> = Vec::new();
@@ -526,9 +527,13 @@ async fn every_file_of_a_data_directory_is_named() {
             met.push(form.unwrap_or_else(|| panic!("FORMAT.md does not name {name}")));
         }
     };
-    look(directory.path(), &of_directory);
+    for data_dir in &data_dirs {
+        look(data_dir, &of_directory);
+    }
     for partition in ["kept-0-0", "kept-1-1", "__stratalog_metadata-0"] {
-        look(&directory.path().join(partition), &of_partition);
+        let mut places = data_dirs.iter().map(|data_dir| data_dir.join(partition));
+        let place = places.find(|place| place.exists());
+        look(&place.expect("it is in one of the directories"), &of_partition);
     }
     for form in of_directory.iter().chain(&of_partition) {
         let is_rare = [

@@ -1,167 +1,136 @@
-//! One data directory: its lock, its checkpoints, and the logs in it.
+//! The directories of one broker, and which partition lives in which.
 //!
-//! ```text
-//! data-dir/.lock                              held while a process uses it
-//!          .kafka_cleanshutdown               the last process ended in order
-//!          recovery-point-offset-checkpoint   below it, each log is on the disk
-//!          log-start-offset-checkpoint        below it, records were deleted
-//!          cleaner-offset-checkpoint          below it, compacted logs have been cleaned
-//!          topic-0/                           one directory a partition
-//!          topic-0.<id>-delete                being removed
-//!          topic-0.<id>-stray                 set aside: no such topic is known
-//! ```
+//! | module | owns |
+//! |---|---|
+//! | `aside` | names of partition directories on their way out |
+//! | `checkpoints` | the contents of checkpoint files, by life |
+//! | `error` | why a directory cannot be used |
+//! | `found` | what stood in a directory when it was opened |
+//! | `homes` | which partition lives in which directory |
+//! | `identity` | whose a directory is, and which of several |
+//! | `log_directory` | one directory: lock, checkpoints, logs |
+//! | `standing` | whether it serves |
+//!
+//! Mostly there is one directory. Of several, the first has the broker's own log besides and the broker does not start without it;
+//! each of the others may fail alone. What is found at a start:
+//!
+//! | a further directory | decision |
+//! |---|---|
+//! | is held by another process | an error |
+//! | cannot be opened, or its files cannot be read | it is absent: the others serve |
+//! | says that it is of another cluster | an error |
+//! | says that it is a directory that is there already | an error: it is a copy |
+//! | does not say whose it is, and had stood at this path before | it is absent: its disk is not mounted |
+//! | does not say whose it is, and holds partitions | an error: they are somebody else's |
+//! | does not say whose it is, and holds none | it is new, and marked |
+//! | has a partition, of the same topic id, that another one has | an error |
+//!
+//! A partition that is found nowhere while a directory is missing that was there before may be in that one: it is not made anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+mod aside;
 mod checkpoints;
+mod error;
+mod found;
+mod homes;
+mod identity;
+mod log_directory;
+mod standing;
 
 pub use checkpoints::CheckpointEntry;
-use checkpoints::Checkpoints;
+pub use error::{LogManagerError, OpenError};
+pub use found::{Found, FoundPartition};
+pub use identity::Identity;
+pub use log_directory::LogDirectory;
 
-use crate::checkpoint::clean_shutdown::CleanShutdown;
-use crate::checkpoint::error::{CheckpointError, CheckpointFile};
-use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
-use crate::checkpoint::partition_metadata;
 use crate::config::LogConfig;
-use crate::fs::{DirectoryLock, FileSystem, FsError, FsErrorKind, FsOperation, Space};
-use crate::log::loader::load;
-use crate::log::{LoadHints, LoadReport, Log, LogContext, LogError};
-use crate::model::{Offset, TopicId, TopicPartition};
+use crate::fs::{FsError, FsErrorKind};
+use crate::log::{LoadReport, Log, LogContext, LogError};
+use crate::model::{TopicId, TopicPartition};
+use homes::Homes;
 
-/// Marks an orderly stop.
-const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
-/// Where each log's recovery begins.
-const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
-/// Where each log starts.
-const LOG_START_FILE: &str = "log-start-offset-checkpoint";
-/// Up to where each compacted log has been cleaned.
-const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
-/// The topic's id, in each partition's directory.
-const PARTITION_METADATA_FILE: &str = "partition.metadata";
-/// A partition directory on its way out.
-const DELETE_SUFFIX: &str = "-delete";
-/// A partition directory that belongs to no known topic.
-const STRAY_SUFFIX: &str = "-stray";
-/// The longest name that common file systems take, in bytes.
-const NAME_BYTES_MAX: usize = 255;
-/// The mark of an orderly stop is one short line.
-const MARKER_BYTES_MAX: u64 = 64 << 10;
-/// Checkpoint files hold one short line a partition.
-const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
+/// A disk with less space takes no new partition while another one has more.
+const SPACE_OF_A_PARTITION: u64 = 1 << 20;
 
-/// A data directory that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LogManagerError {
-    /// The file system failed, or another process holds the directory.
-    #[error(transparent)]
-    Storage(#[from] FsError),
-    /// A checkpoint file cannot be read.
-    #[error("{path}: {source}", path = path.display())]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: CheckpointError,
-    },
-}
-
-/// A partition's directory as it was found.
+/// A directory that was not opened, because it is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundPartition {
-    /// By the directory's name.
-    pub partition: TopicPartition,
-    /// By the file in it; `None` when that is missing or damaged.
-    pub topic_id: Option<TopicId>,
-    /// Where it is.
-    pub directory: PathBuf,
+pub struct AbsentDirectory {
+    /// Where it should be.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub reason: Arc<str>,
 }
 
-/// What a data directory held when it was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Whether the last process ended in order.
-    pub clean: bool,
-    /// The partitions, by name.
-    pub partitions: Vec<FoundPartition>,
-}
-
-/// A data directory that this process holds.
+/// All directories of a broker.
 #[derive(Debug)]
 pub struct LogManager {
     context: LogContext,
-    data_dir: PathBuf,
-    clean: bool,
-    checkpoints: Mutex<Checkpoints>,
-    /// Directories of logs at whose opening a sync failed.
-    unsynced: Mutex<BTreeSet<PathBuf>>,
-    _lock: Box<dyn DirectoryLock>,
+    /// In the order of the setting; one at least.
+    directories: Vec<Arc<LogDirectory>>,
+    absent: Vec<AbsentDirectory>,
+    /// Whether there is one directory and never was another: everything lives in it.
+    is_only: bool,
+    homes: Mutex<Homes>,
 }
 
 impl LogManager {
-    /// Takes the directory, making it if need be. The mark of an orderly stop is gone, durably, when this returns.
+    /// Takes a broker's only directory.
     ///
     /// # Errors
-    /// `Locked` when another process has it; an unreadable checkpoint; the file system's.
-    pub fn open(context: LogContext, data_dir: PathBuf) -> Result<(Self, Found), LogManagerError> {
-        let file_system = context.file_system.as_ref();
-        file_system.create_directory(&data_dir)?;
-        let lock = file_system.lock_directory(&data_dir)?;
-        // After a kill, names may be in the system's memory alone; what is read now must be what stays.
-        file_system.sync_directory(&data_dir)?;
-        sync_own_name(file_system, &data_dir)?;
-        let recovery_points = read_checkpoint(
-            &context,
-            &data_dir,
-            RECOVERY_POINT_FILE,
-            CheckpointFile::RecoveryPoint,
-        )?;
-        let log_starts = read_checkpoint(
-            &context,
-            &data_dir,
-            LOG_START_FILE,
-            CheckpointFile::LogStartOffset,
-        )?;
-        let cleaned = match read_checkpoint(&context, &data_dir, CLEANER_FILE, CheckpointFile::CleanerOffset)
-        {
-            Err(LogManagerError::Checkpoint { .. }) => BTreeMap::new(),
-            result => result?,
-        };
-        let marker = data_dir.join(CLEAN_SHUTDOWN_FILE);
-        // One that does not parse is no promise; to recover is always safe.
-        let clean = match file_system.read(&marker, MARKER_BYTES_MAX) {
-            Ok(bytes) => {
-                file_system.remove_file(&marker)?;
-                file_system.sync_directory(&data_dir)?;
-                CleanShutdown::parse(&bytes).is_ok()
-            }
-            Err(error) if error.kind == FsErrorKind::NotFound => false,
-            Err(error) => return Err(error.into()),
-        };
-        let partitions = find_partitions(&context, &data_dir)?;
-        let manager = Self {
-            context,
-            data_dir,
-            clean,
-            checkpoints: Mutex::new(Checkpoints {
-                lives: BTreeMap::new(),
-                recovery_points,
-                log_starts,
-                cleaned,
-                ended: BTreeSet::new(),
-            }),
-            unsynced: Mutex::default(),
-            _lock: lock,
-        };
-        Ok((manager, Found { clean, partitions }))
+    /// As [`LogDirectory::open`].
+    pub fn open(context: LogContext, path: PathBuf) -> Result<(Self, Found), LogManagerError> {
+        Self::open_all(context, &[path]).map_err(|error| error.source)
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn data_dir(&self) -> &Path {
-        &self.data_dir
+    /// Takes a broker's directories, in this order. Those behind the first may be absent.
+    ///
+    /// # Errors
+    /// By the table above, and whatever keeps the first from being opened.
+    ///
+    /// # Panics
+    /// Without any path.
+    pub fn open_all(context: LogContext, paths: &[PathBuf]) -> Result<(Self, Found), OpenError> {
+        let (first, others) = paths.split_first().expect("a broker has a directory");
+        let opened = LogDirectory::open(context.clone(), first.clone());
+        let (opened, mut found) = opened.map_err(|source| at(first, source))?;
+        let stood_here = |path: &PathBuf| {
+            opened
+                .identity()
+                .is_some_and(|own| own.others.values().any(|other| other == path))
+        };
+        let mut directories = Vec::new();
+        let mut absent = Vec::new();
+        for path in others {
+            match open_further(&context, path, stood_here(path)) {
+                Ok((directory, held)) => {
+                    directories.push(Arc::new(directory));
+                    found.clean &= held.clean || held.partitions.is_empty();
+                    found.partitions.extend(held.partitions);
+                }
+                Err(Refusal::Absent(reason)) => absent.push(AbsentDirectory {
+                    path: path.clone(),
+                    reason: reason.into(),
+                }),
+                Err(Refusal::Error(source)) => return Err(at(path, source)),
+            }
+        }
+        directories.insert(0, Arc::new(opened));
+        check_copies(&directories)?;
+        check_twice(&found)?;
+        let is_only = paths.len() == 1 && directories.iter().all(|first| first.identity().is_none());
+        let manager = Self {
+            context,
+            is_only,
+            directories,
+            absent,
+            homes: Mutex::default(),
+        };
+        Ok((manager, found))
     }
 
     /// What logs are opened with.
@@ -170,160 +139,199 @@ impl LogManager {
         &self.context
     }
 
-    /// The space of its file system.
+    /// The directory with the broker's own log.
     ///
-    /// # Errors
-    /// The system's.
-    pub fn space(&self) -> Result<Space, FsError> {
-        self.context.file_system.space(&self.data_dir)
+    /// # Panics
+    /// Never: there is one.
+    #[must_use]
+    pub fn first(&self) -> &Arc<LogDirectory> {
+        self.directories.first().expect("a broker has a directory")
     }
 
-    /// Starts the log of a new partition. Durable when it returns. Blocks.
-    ///
-    /// A directory of that name that holds another topic's life is refused; one left behind by an interrupted
-    /// creation of the same life is used.
+    /// Those that were opened, in the order of the setting; some may have been given up since.
+    #[must_use]
+    pub fn directories(&self) -> &[Arc<LogDirectory>] {
+        &self.directories
+    }
+
+    /// Those that could not be opened.
+    #[must_use]
+    pub fn absent(&self) -> &[AbsentDirectory] {
+        &self.absent
+    }
+
+    /// How many do not serve.
+    #[must_use]
+    pub fn offline_count(&self) -> usize {
+        let given_up = self.directories.iter().filter(|directory| !directory.is_online());
+        self.absent.len().saturating_add(given_up.count())
+    }
+
+    /// Checks that all directories are this cluster's, and marks those that are new, durably, where there are several. To be called
+    /// as soon as the cluster's id is known, before partitions are looked for. `new_id` makes ids that nobody else has.
     ///
     /// # Errors
-    /// [`LogError::ForeignDirectory`] and the file system's.
+    /// A directory of another cluster, or the first cannot be written to. Others that cannot are given up.
+    pub fn claim(&self, cluster_id: &str, mut new_id: impl FnMut() -> String) -> Result<(), OpenError> {
+        for directory in &self.directories {
+            let identity = directory.identity();
+            if let Some(identity) = identity.filter(|identity| identity.cluster_id != cluster_id) {
+                let owner = identity.cluster_id;
+                let reason = format!("it belongs to cluster {owner}, and this broker's is {cluster_id}");
+                return Err(at(directory.data_dir(), LogManagerError::Foreign { reason }));
+            }
+        }
+        let first = self.first();
+        let before = first.identity();
+        if self.is_only {
+            return Ok(());
+        }
+        let mut identity_of = |directory: &LogDirectory| {
+            directory.identity().unwrap_or_else(|| Identity {
+                cluster_id: cluster_id.to_owned(),
+                directory_id: new_id(),
+                others: BTreeMap::new(),
+            })
+        };
+        let mut own = identity_of(first);
+        // The others first: the first must not know one that does not know itself.
+        for directory in self.directories.iter().skip(1) {
+            let identity = identity_of(directory);
+            let id = identity.directory_id.clone();
+            let is_marked = directory.identity().is_some() || directory.write_identity(identity).is_ok();
+            if is_marked {
+                own.others.insert(id, directory.data_dir().to_path_buf());
+            }
+        }
+        if before.as_ref() == Some(&own) {
+            return Ok(());
+        }
+        let written = first.write_identity(own);
+        written.map_err(|error| at(first.data_dir(), error.into()))
+    }
+
+    /// Directories that were this broker's before and do not serve: what is found nowhere else may be in them.
+    #[must_use]
+    pub fn missing(&self) -> Vec<PathBuf> {
+        let known = self.first().identity().map(|own| own.others).unwrap_or_default();
+        let is_here = |id: &String| {
+            let mut online = self.directories.iter().filter(|directory| directory.is_online());
+            online.any(|directory| {
+                directory
+                    .identity()
+                    .is_some_and(|identity| identity.directory_id == *id)
+            })
+        };
+        let missing = known.into_iter().filter(|(id, _)| !is_here(id));
+        missing.map(|(_, path)| path).collect()
+    }
+
+    /// Forgets directories that the setting does not name any more, durably: nothing is missing that could be in them. Returns where
+    /// they were.
+    ///
+    /// # Errors
+    /// The file system's; they are forgotten next time.
+    pub fn forget_unnamed(&self) -> Result<Vec<PathBuf>, FsError> {
+        let Some(mut own) = self.first().identity() else {
+            return Ok(Vec::new());
+        };
+        let is_named = |path: &Path| {
+            let mut named = self.directories.iter().map(|directory| directory.data_dir());
+            named.any(|other| other == path) || self.absent.iter().any(|absent| absent.path == path)
+        };
+        let unnamed: Vec<PathBuf> = own
+            .others
+            .values()
+            .filter(|path| !is_named(path))
+            .cloned()
+            .collect();
+        if !unnamed.is_empty() {
+            own.others.retain(|_, path| is_named(path));
+            self.first().write_identity(own)?;
+        }
+        Ok(unnamed)
+    }
+
+    /// From now on the partition lives where it was found.
+    pub fn adopt(&self, found: &FoundPartition) {
+        if let Some(place) = self.owner(found) {
+            self.homes.lock().settle(&found.partition, place);
+        }
+    }
+
+    /// The directory that a partition lives in.
+    #[must_use]
+    pub fn home(&self, partition: &TopicPartition) -> Option<&Arc<LogDirectory>> {
+        if self.is_only {
+            return Some(self.first());
+        }
+        let place = self.homes.lock().of(partition)?;
+        self.directories.get(place)
+    }
+
+    /// The same; of a partition that lives nowhere the first directory, which then does not have it either.
+    #[must_use]
+    pub fn home_or_first(&self, partition: &TopicPartition) -> &Arc<LogDirectory> {
+        self.home(partition).unwrap_or_else(|| self.first())
+    }
+
+    /// Starts the log of a new partition, in the directory with the fewest. Durable when it returns. Blocks.
+    ///
+    /// # Errors
+    /// As [`LogDirectory::create`].
     pub fn create(
         &self,
         partition: &TopicPartition,
         topic_id: TopicId,
         config: LogConfig,
     ) -> Result<Log, LogError> {
-        let directory = self.directory(partition);
-        let found = self.topic_id_in(&directory)?;
-        if let Some(found) = found.filter(|found| *found != topic_id) {
-            return Err(LogError::ForeignDirectory {
-                directory,
-                found,
-                expected: topic_id,
-            });
-        }
-        // First, so that a directory of this life is never found beside checkpoints of a former one.
-        self.begin_life(partition, topic_id)?;
-        self.context.file_system.create_directory(&directory)?;
-        if found.is_none() {
-            self.write_topic_id(&directory, topic_id)?;
-        }
-        let hints = LoadHints {
-            recovery_point: Offset::ZERO,
-            log_start: Offset::ZERO,
-            cleaned_to: Offset::ZERO,
-            clean: true,
-            cut_to: None,
-            rewrite_from: None,
-        };
-        let (log, _) = load(&self.context, &directory, partition, topic_id, config, hints)?;
-        Ok(log)
+        self.place(partition).create(partition, topic_id, config)
     }
 
-    /// Opens the log of a partition that exists, and recovers it if the last process did not end in order.
-    /// Blocks; several may be opened at once.
+    /// Opens the log of a partition that exists, where it lives. Blocks; several may be opened at once.
     ///
     /// # Errors
-    /// As [`load`], and [`LogError::ForeignDirectory`].
+    /// As [`LogDirectory::load`].
     pub fn load(
         &self,
         partition: &TopicPartition,
         topic_id: TopicId,
         config: LogConfig,
     ) -> Result<(Log, LoadReport), LogError> {
-        let directory = self.directory(partition);
-        match self.topic_id_in(&directory)? {
-            Some(found) if found != topic_id => {
-                return Err(LogError::ForeignDirectory {
-                    directory,
-                    found,
-                    expected: topic_id,
-                });
-            }
-            Some(_) => {}
-            // A creation was interrupted, or the file is damaged; without it the next life could not be told from this one.
-            None => self.write_topic_id(&directory, topic_id)?,
-        }
-        let hints = {
-            let mut checkpoints = self.checkpoints.lock();
-            checkpoints.lives.insert(partition.clone(), topic_id);
-            let offset_in = |file: &OffsetCheckpoint| file.get(partition).copied().unwrap_or(Offset::ZERO);
-            LoadHints {
-                recovery_point: offset_in(&checkpoints.recovery_points),
-                log_start: offset_in(&checkpoints.log_starts),
-                cleaned_to: offset_in(&checkpoints.cleaned),
-                clean: self.clean,
-                cut_to: None,
-                rewrite_from: None,
-            }
-        };
-        self.open_log(&directory, partition, topic_id, config, hints)
+        self.home_or_first(partition).load(partition, topic_id, config)
     }
 
-    /// Opens a latched log again: back to what was surely on the disk. Blocks.
-    ///
-    /// Where consumers only see what is synced, everything behind the last good sync is dropped: the system
-    /// may show bytes that a power cut would take away. Where flushing is relaxed, what can be read is kept, and
-    /// written once more.
+    /// Opens a latched log again. Blocks.
     ///
     /// # Errors
-    /// As [`load`].
+    /// As [`LogDirectory::reopen`].
     pub fn reopen(&self, log: &Log) -> Result<(Log, LoadReport), LogError> {
-        let flushed = log.flushed();
-        let is_durable = log.config().durable;
-        let hints = LoadHints {
-            recovery_point: log.recovery_point(),
-            log_start: log.offsets().log_start,
-            cleaned_to: self.cleaned_to(log.partition()).unwrap_or(Offset::ZERO),
-            clean: false,
-            cut_to: is_durable.then_some(flushed),
-            rewrite_from: (!is_durable).then_some(flushed),
-        };
-        self.open_log(
-            log.directory(),
-            log.partition(),
-            log.topic_id(),
-            log.config().clone(),
-            hints,
-        )
+        self.home_or_first(log.partition()).reopen(log)
     }
 
-    /// Opens a log. When a sync fails at that, the next attempt writes once more what it was to bring to the disk.
-    fn open_log(
-        &self,
-        directory: &Path,
-        partition: &TopicPartition,
-        topic_id: TopicId,
-        config: LogConfig,
-        hints: LoadHints,
-    ) -> Result<(Log, LoadReport), LogError> {
-        let rewrite_from = if self.unsynced.lock().contains(directory) {
-            Some(hints.recovery_point)
-        } else {
-            hints.rewrite_from
-        };
-        let hints = LoadHints {
-            rewrite_from,
-            ..hints
-        };
-        let result = load(&self.context, directory, partition, topic_id, config, hints);
-        match &result {
-            Ok(_) => {
-                self.unsynced.lock().remove(directory);
-            }
-            Err(LogError::Storage(error)) if error.operation == FsOperation::Sync => {
-                self.unsynced.lock().insert(directory.to_path_buf());
-            }
-            Err(_) => {}
-        }
-        result
-    }
-
-    /// Gives the directory of a deleted topic's partition another name, durably. Its files go with [`Self::remove_deleted`].
+    /// Gives the directory of a deleted topic's partition another name, durably. In a directory that was given up it stays as it is:
+    /// it goes when that is back.
     ///
     /// # Errors
-    /// The file system's; a directory that is gone already is `Ok`.
+    /// As [`LogDirectory::schedule_delete`].
     pub fn schedule_delete(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), LogError> {
-        self.checkpoints.lock().end_life(partition, topic_id);
-        self.rename_away(partition, topic_id, DELETE_SUFFIX)
+        let home = self.home(partition).filter(|home| home.is_online());
+        if let Some(home) = home {
+            home.schedule_delete(partition, topic_id)?;
+        }
+        self.homes.lock().leave(partition);
+        Ok(())
+    }
+
+    /// The same with what a start found of a topic that is deleted.
+    ///
+    /// # Errors
+    /// As [`LogDirectory::schedule_delete`].
+    pub fn delete_found(&self, found: &FoundPartition, topic_id: TopicId) -> Result<(), LogError> {
+        match self.owner(found).and_then(|place| self.directories.get(place)) {
+            Some(owner) => owner.schedule_delete(&found.partition, topic_id),
+            None => Ok(()),
+        }
     }
 
     /// Sets aside a directory whose topic nobody knows, durably.
@@ -331,276 +339,168 @@ impl LogManager {
     /// # Errors
     /// The file system's.
     pub fn set_aside_stray(&self, found: &FoundPartition) -> Result<(), LogError> {
-        self.rename_away(
-            &found.partition,
-            found.topic_id.unwrap_or(TopicId::ZERO),
-            STRAY_SUFFIX,
-        )
+        match self.owner(found).and_then(|place| self.directories.get(place)) {
+            Some(owner) => owner.set_aside_stray(found),
+            None => Ok(()),
+        }
     }
 
     /// Removes the directories of deleted partitions and returns how many there were. Blocks.
     ///
     /// # Errors
-    /// The file system's; what is left is removed next time.
+    /// The first of the file system's; what is left is removed next time.
     pub fn remove_deleted(&self) -> Result<usize, FsError> {
-        let mut count: usize = 0;
-        for entry in self.context.file_system.list(&self.data_dir)? {
-            if entry.is_directory && entry.name.ends_with(DELETE_SUFFIX) {
-                self.context
-                    .file_system
-                    .remove_directory(&self.data_dir.join(&entry.name))?;
-                count = count.saturating_add(1);
-            }
-        }
-        Ok(count)
+        let mut removed: usize = 0;
+        let outcome = self.in_each(|directory| {
+            removed = removed.saturating_add(directory.remove_deleted()?);
+            Ok(())
+        });
+        outcome.map(|()| removed)
     }
 
-    /// Makes log starts durable. Blocks. Segments below them may be removed afterwards, not before.
-    ///
-    /// Only the logs named change; the others keep what was written for them before.
+    /// Makes recovery points durable, each where its partition lives. Blocks.
     ///
     /// # Errors
-    /// The file system's; the former file is still there.
-    pub fn write_log_starts(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
-        let mut checkpoints = self.checkpoints.lock();
-        let mut merged = checkpoints.without_ended(&checkpoints.log_starts);
-        merged.extend(checkpoints.current(entries));
-        self.replace(LOG_START_FILE, &merged)?;
-        checkpoints.log_starts = merged;
-        checkpoints.forget_written();
-        Ok(())
-    }
-
-    /// Makes recovery points durable. Blocks. Each must be a log's [`Log::recovery_point`], taken before.
-    ///
-    /// None goes back: compaction may have relied on a later one, and left gaps below it.
-    ///
-    /// # Errors
-    /// The file system's; the former file is still there.
+    /// The first of the file system's; the others are written all the same.
     pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
-        let mut checkpoints = self.checkpoints.lock();
-        let mut merged = checkpoints.without_ended(&checkpoints.recovery_points);
-        for (partition, offset) in checkpoints.current(entries) {
-            let known = merged.entry(partition).or_insert(offset);
-            *known = offset.max(*known);
-        }
-        self.replace(RECOVERY_POINT_FILE, &merged)?;
-        checkpoints.recovery_points = merged;
-        checkpoints.forget_written();
-        Ok(())
+        self.in_each(|directory| {
+            let is_here = |entry: &&CheckpointEntry| {
+                let home = self.home(&entry.partition);
+                home.is_some_and(|home| Arc::ptr_eq(home, directory))
+            };
+            let here: Vec<_> = entries.iter().filter(is_here).cloned().collect();
+            directory.write_recovery_points(&here)
+        })
     }
 
-    /// The recovery point of a partition as it stands on the disk.
-    #[must_use]
-    pub fn recovery_point_on_disk(&self, partition: &TopicPartition) -> Offset {
-        let checkpoints = self.checkpoints.lock();
-        let point = checkpoints.recovery_points.get(partition);
-        point.copied().unwrap_or(Offset::ZERO)
-    }
-
-    /// Up to where a compacted log has been cleaned.
-    #[must_use]
-    pub fn cleaned_to(&self, partition: &TopicPartition) -> Option<Offset> {
-        self.checkpoints.lock().cleaned.get(partition).copied()
-    }
-
-    /// Notes up to where logs have been cleaned, durably. Blocks.
+    /// The last act of an orderly stop. See [`LogDirectory::mark_clean`].
     ///
     /// # Errors
-    /// The file system's; the former file is still there.
-    pub fn write_cleaned_to(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
-        let mut checkpoints = self.checkpoints.lock();
-        let mut merged = checkpoints.without_ended(&checkpoints.cleaned);
-        merged.extend(checkpoints.current(entries));
-        self.replace(CLEANER_FILE, &merged)?;
-        checkpoints.cleaned = merged;
-        checkpoints.forget_written();
-        Ok(())
-    }
-
-    /// Cuts off the end of a log. Durable when it returns; blocks.
-    ///
-    /// The recovery point goes back first: were it left behind the new end, the next opening would take the
-    /// cut for damage.
-    ///
-    /// # Errors
-    /// As [`Log::truncate_to`].
-    pub fn truncate(&self, log: &mut Log, offset: Offset) -> Result<Offset, LogError> {
-        let mut checkpoints = self.checkpoints.lock();
-        let cleaned = checkpoints.cleaned.get_mut(log.partition());
-        if let Some(cleaned) = cleaned.filter(|cleaned| offset < **cleaned) {
-            *cleaned = offset;
-            self.replace(CLEANER_FILE, &checkpoints.cleaned)?;
-        }
-        let known = checkpoints.recovery_points.get(log.partition()).copied();
-        if known.is_some_and(|known| offset < known) {
-            // The beginning of the segment: the cut may fall back to the beginning of a batch.
-            let lowered = log.segment_base_at(offset);
-            checkpoints
-                .recovery_points
-                .insert(log.partition().clone(), lowered);
-            self.replace(RECOVERY_POINT_FILE, &checkpoints.recovery_points)?;
-        }
-        log.truncate_to(offset)
-    }
-
-    /// The last act of an orderly stop, after every log was closed and the recovery points were written.
-    ///
-    /// # Errors
-    /// The file system's; the next start then recovers.
+    /// The first of the file system's.
     pub fn mark_clean(&self) -> Result<(), FsError> {
-        let contents = CleanShutdown {
-            broker_epoch: Some(-1),
+        self.in_each(|directory| directory.mark_clean())
+    }
+
+    /// Does something in each directory that serves, and returns the first failure.
+    fn in_each(
+        &self,
+        mut work: impl FnMut(&Arc<LogDirectory>) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let online = self.directories.iter().filter(|directory| directory.is_online());
+        let mut outcome = Ok(());
+        // A failure in one holds up none of the others.
+        for directory in online {
+            outcome = outcome.and(work(directory));
         }
-        .to_bytes();
-        self.context
-            .file_system
-            .replace(&self.data_dir.join(CLEAN_SHUTDOWN_FILE), &contents)
+        outcome
     }
 
-    /// Notes that `partition` now belongs to `topic_id`, and forgets what the checkpoints say of a former
-    /// life, durably: they would cut or condemn the new one at the next start.
-    fn begin_life(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), FsError> {
-        let mut checkpoints = self.checkpoints.lock();
-        checkpoints.lives.insert(partition.clone(), topic_id);
-        checkpoints.ended.remove(partition);
-        // Memory follows the disk: what could not be written is tried again by the next creation.
-        if checkpoints.recovery_points.contains_key(partition) {
-            let mut rest = checkpoints.recovery_points.clone();
-            rest.remove(partition);
-            self.replace(RECOVERY_POINT_FILE, &rest)?;
-            checkpoints.recovery_points = rest;
+    /// Where a new partition is to live: where the fewest do, of those with space. One that lives somewhere stays.
+    fn place(&self, partition: &TopicPartition) -> &Arc<LogDirectory> {
+        let first = self.first();
+        if self.is_only {
+            return first;
         }
-        if checkpoints.log_starts.contains_key(partition) {
-            let mut rest = checkpoints.log_starts.clone();
-            rest.remove(partition);
-            self.replace(LOG_START_FILE, &rest)?;
-            checkpoints.log_starts = rest;
+        let is_full = |directory: &LogDirectory| {
+            let space = directory.space();
+            space.is_ok_and(|space| space.available < SPACE_OF_A_PARTITION)
+        };
+        // Asked before the lock is taken: a disk may take its time.
+        let candidates: Vec<_> = (self.directories.iter().enumerate())
+            .filter(|(_, directory)| directory.is_online())
+            .map(|(place, directory)| (is_full(directory), place))
+            .collect();
+        let mut homes = self.homes.lock();
+        let home = homes.of(partition).and_then(|place| self.directories.get(place));
+        if let Some(home) = home.filter(|home| home.is_online()) {
+            return home;
         }
-        if checkpoints.cleaned.contains_key(partition) {
-            let mut rest = checkpoints.cleaned.clone();
-            rest.remove(partition);
-            self.replace(CLEANER_FILE, &rest)?;
-            checkpoints.cleaned = rest;
-        }
-        Ok(())
+        let emptiest = candidates
+            .into_iter()
+            .min_by_key(|(is_full, place)| (*is_full, homes.count(*place), *place));
+        let place = emptiest.map_or(0, |(_, place)| place);
+        homes.settle(partition, place);
+        self.directories.get(place).unwrap_or(first)
     }
 
-    fn write_topic_id(&self, directory: &Path, topic_id: TopicId) -> Result<(), FsError> {
-        let contents = partition_metadata::to_bytes(topic_id);
-        self.context
-            .file_system
-            .replace(&directory.join(PARTITION_METADATA_FILE), &contents)
-    }
-
-    fn replace(&self, name: &str, offsets: &OffsetCheckpoint) -> Result<(), FsError> {
-        self.context
-            .file_system
-            .replace(&self.data_dir.join(name), &offset_checkpoint::to_bytes(offsets))
-    }
-
-    fn directory(&self, partition: &TopicPartition) -> PathBuf {
-        self.data_dir.join(partition.to_string())
-    }
-
-    fn topic_id_in(&self, directory: &Path) -> Result<Option<TopicId>, FsError> {
-        topic_id_in(&self.context, directory)
-    }
-
-    fn rename_away(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<(), LogError> {
-        let from = self.directory(partition);
-        let to = self.data_dir.join(name_aside(partition, id, suffix));
-        match self.context.file_system.rename(&from, &to) {
-            Ok(()) => {}
-            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(self.context.file_system.sync_directory(&self.data_dir)?)
+    fn owner(&self, found: &FoundPartition) -> Option<usize> {
+        let parent = found.directory.parent()?;
+        self.directories
+            .iter()
+            .position(|directory| directory.data_dir() == parent)
     }
 }
 
-/// The name of a directory that is on its way out or set aside. Of a topic with a long name it has the beginning alone,
-/// as in Kafka: the id tells them apart, and a name that is too long could not be given.
-fn name_aside(partition: &TopicPartition, id: TopicId, suffix: &str) -> String {
-    let rest = format!("-{}.{id}{suffix}", partition.partition);
-    let room = NAME_BYTES_MAX.saturating_sub(rest.len());
-    let (topic, _) = partition
-        .topic
-        .split_at(partition.topic.floor_char_boundary(room));
-    format!("{topic}{rest}")
+/// Why a further directory is not taken.
+enum Refusal {
+    /// The broker goes on without it.
+    Absent(String),
+    /// The broker does not start.
+    Error(LogManagerError),
 }
 
-/// Makes the name of the data directory itself durable: a process that was killed may have made it and no more.
-/// A parent that may not be looked into is another's, and so is the making of the name.
-fn sync_own_name(file_system: &dyn FileSystem, data_dir: &Path) -> Result<(), FsError> {
-    let parent = match data_dir.parent() {
-        None => return Ok(()),
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-    };
-    match file_system.sync_directory(parent) {
-        Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-        result => result,
-    }
-}
-
-fn read_checkpoint(
+fn open_further(
     context: &LogContext,
-    data_dir: &Path,
-    name: &str,
-    kind: CheckpointFile,
-) -> Result<OffsetCheckpoint, LogManagerError> {
-    let path = data_dir.join(name);
-    match context.file_system.read(&path, CHECKPOINT_BYTES_MAX) {
-        Ok(bytes) => offset_checkpoint::parse(kind, &bytes)
-            .map_err(|source| LogManagerError::Checkpoint { path, source }),
-        Err(error) if error.kind == FsErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(error.into()),
+    path: &Path,
+    has_stood_here: bool,
+) -> Result<(LogDirectory, Found), Refusal> {
+    let (directory, held) = match LogDirectory::open(context.clone(), path.to_path_buf()) {
+        Ok(opened) => opened,
+        Err(LogManagerError::Storage(error)) if error.kind == FsErrorKind::Locked => {
+            return Err(Refusal::Error(error.into()));
+        }
+        Err(error) => return Err(Refusal::Absent(error.to_string())),
+    };
+    if directory.identity().is_none() {
+        if has_stood_here {
+            let file = path.join(identity::IDENTITY_FILE);
+            let reason = format!("{} is not there any more: is its disk mounted?", file.display());
+            return Err(Refusal::Absent(reason));
+        }
+        if let Some(found) = held.partitions.first() {
+            let partition = &found.partition;
+            let reason = format!(
+                "it holds partitions ({partition} among them) and nothing says that they are this broker's"
+            );
+            return Err(Refusal::Error(LogManagerError::Foreign { reason }));
+        }
     }
+    Ok((directory.dispensable(), held))
 }
 
-fn find_partitions(context: &LogContext, data_dir: &Path) -> Result<Vec<FoundPartition>, FsError> {
-    let mut found = Vec::new();
-    for entry in context.file_system.list(data_dir)? {
-        let Ok(partition) = entry.name.parse::<TopicPartition>() else {
+fn check_copies(directories: &[Arc<LogDirectory>]) -> Result<(), OpenError> {
+    let mut seen: BTreeMap<String, &Path> = BTreeMap::new();
+    for directory in directories {
+        let Some(identity) = directory.identity() else {
             continue;
         };
-        if entry.is_directory {
-            let directory = data_dir.join(&entry.name);
-            let topic_id = topic_id_in(context, &directory)?;
-            found.push(FoundPartition {
-                partition,
-                topic_id,
-                directory,
-            });
+        if let Some(other) = seen.insert(identity.directory_id, directory.data_dir()) {
+            let other = other.to_path_buf();
+            return Err(at(directory.data_dir(), LogManagerError::Copied { other }));
         }
     }
-    Ok(found)
+    Ok(())
 }
 
-fn topic_id_in(context: &LogContext, directory: &Path) -> Result<Option<TopicId>, FsError> {
-    match context
-        .file_system
-        .read(&directory.join(PARTITION_METADATA_FILE), CHECKPOINT_BYTES_MAX)
-    {
-        Ok(bytes) => Ok(partition_metadata::parse(&bytes).ok()),
-        Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// One of two with different topic ids is left over from a deleted topic, and whoever knows the topics tells which.
+fn check_twice(found: &Found) -> Result<(), OpenError> {
+    let mut seen: BTreeMap<(&TopicPartition, Option<TopicId>), &Path> = BTreeMap::new();
+    for one in &found.partitions {
+        if let Some(first) = seen.insert((&one.partition, one.topic_id), &one.directory) {
+            let source = LogManagerError::Twice {
+                partition: one.partition.clone(),
+                first: first.to_path_buf(),
+                second: one.directory.clone(),
+            };
+            return Err(at(one.directory.parent().unwrap_or(&one.directory), source));
+        }
     }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_topic_can_be_set_aside() {
-        let id = TopicId::from_bytes([0xfb, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
-        let name = |topic: &str, partition| name_aside(&TopicPartition::new(topic, partition), id, "-delete");
-        assert_eq!(name("orders", 3), "orders-3.-_8BAgMEBQYHCAkKCwwNDg-delete");
-        let longest = "x".repeat(249);
-        assert_eq!(name(&longest, 0).len(), NAME_BYTES_MAX);
-        assert!(name(&longest, i32::MAX).ends_with("-2147483647.-_8BAgMEBQYHCAkKCwwNDg-delete"));
-        assert!(name(&"ü".repeat(125), 0).len() < NAME_BYTES_MAX + 1);
+fn at(directory: &Path, source: LogManagerError) -> OpenError {
+    OpenError {
+        directory: directory.to_path_buf(),
+        source,
     }
 }

@@ -14,7 +14,7 @@ use log_core::fs::FileSystem;
 use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
 use log_core::log::{AppendOrigin, AppendOutcome, Log, LogReader, ReadBound, ReadRequest};
-use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::log_manager::{CheckpointEntry, LogDirectory};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use log_core::producer_state::verification::TransactionProof;
 use log_core::record::batch::Batch;
@@ -64,7 +64,7 @@ pub(crate) struct Keyed {
     pub(crate) files: MemFileSystem,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) config: LogConfig,
-    manager: Option<LogManager>,
+    manager: Option<LogDirectory>,
     log: Option<Log>,
     /// Records, those of transactions too.
     appended: BTreeMap<i64, KeyedRecord>,
@@ -133,11 +133,11 @@ impl Keyed {
 
     fn open_manager(&mut self) {
         let context = context(&self.files, &self.clock);
-        let (manager, _) = LogManager::open(context, PathBuf::from("/data")).unwrap();
+        let (manager, _) = LogDirectory::open(context, PathBuf::from("/data")).unwrap();
         self.manager = Some(manager);
     }
 
-    pub(crate) fn manager(&self) -> &LogManager {
+    pub(crate) fn manager(&self) -> &LogDirectory {
         self.manager.as_ref().unwrap()
     }
 

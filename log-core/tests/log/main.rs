@@ -14,6 +14,7 @@
 
 mod compaction;
 mod crash;
+mod directories;
 mod hooked;
 mod keyed;
 mod model;

@@ -16,7 +16,7 @@ use log_core::log::{
     AppendOrigin, AppendOutcome, LoadReport, Log, LogContext, LogError, LogReader, ReadBound, ReadError,
     ReadRequest,
 };
-use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::log_manager::{CheckpointEntry, LogDirectory};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TransactionVersion};
 use log_core::producer_state::verification::TransactionalBatch;
 use log_core::record::batch::batches;
@@ -30,26 +30,26 @@ use crate::support::{TOPIC_ID, partition, small_config};
 
 const TIME: TimestampMs = TimestampMs::new(1_000_000);
 
-fn open_on(file_system: Arc<dyn FileSystem>) -> LogManager {
+fn open_on(file_system: Arc<dyn FileSystem>) -> LogDirectory {
     let context = LogContext {
         file_system,
         clock: Arc::new(ManualClock::new(TIME)) as Arc<dyn Clock>,
     };
-    LogManager::open(context, PathBuf::from("/data")).unwrap().0
+    LogDirectory::open(context, PathBuf::from("/data")).unwrap().0
 }
 
-fn manager_of(files: &MemFileSystem) -> LogManager {
+fn manager_of(files: &MemFileSystem) -> LogDirectory {
     open_on(Arc::new(files.clone()))
 }
 
-fn create(files: &MemFileSystem, config: LogConfig) -> (LogManager, Log) {
+fn create(files: &MemFileSystem, config: LogConfig) -> (LogDirectory, Log) {
     let manager = manager_of(files);
     let log = manager.create(&partition(), TOPIC_ID, config).unwrap();
     (manager, log)
 }
 
 /// Opens the log of a crash's image.
-fn load(files: &MemFileSystem, config: LogConfig) -> (LogManager, Log) {
+fn load(files: &MemFileSystem, config: LogConfig) -> (LogDirectory, Log) {
     let manager = manager_of(files);
     let (log, _) = manager.load(&partition(), TOPIC_ID, config).unwrap();
     (manager, log)
@@ -117,7 +117,7 @@ fn values(log: &Log) -> Vec<String> {
         .collect()
 }
 
-fn stop_in_order(manager: LogManager, mut log: Log) {
+fn stop_in_order(manager: LogDirectory, mut log: Log) {
     let offset = log.close().unwrap();
     manager.write_recovery_points(&[entry(offset)]).unwrap();
     manager.mark_clean().unwrap();

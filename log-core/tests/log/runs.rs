@@ -9,7 +9,7 @@ use log_core::config::LogConfig;
 use log_core::fs::mem::MemFileSystem;
 use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use log_core::log::{AppendError, AppendOutcome, Log, LogContext};
-use log_core::log_manager::LogManager;
+use log_core::log_manager::LogDirectory;
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use log_core::record::compression::Compression;
@@ -75,7 +75,7 @@ fn log(files: &MemFileSystem, config: LogConfig) -> Log {
         file_system: Arc::new(files.clone()),
         clock: Arc::new(ManualClock::new(TIME)) as Arc<dyn Clock>,
     };
-    let (manager, _) = LogManager::open(context, PathBuf::from("/data")).unwrap();
+    let (manager, _) = LogDirectory::open(context, PathBuf::from("/data")).unwrap();
     manager.create(&partition(), TOPIC_ID, config).unwrap()
 }
 

@@ -14,7 +14,7 @@ use log_core::config::{LogConfig, TimestampType};
 use log_core::fs::map::MapBudget;
 use log_core::fs::mem::MemFileSystem;
 use log_core::log::{AppendOutcome, Log, LogContext, LogError, ReadBound, ReadError, ReadRequest};
-use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::log_manager::{CheckpointEntry, LogDirectory};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition};
 use log_core::producer_state::verification::TransactionalBatch;
 use log_core::record::batch::batches;
@@ -48,7 +48,7 @@ pub(crate) struct World {
     pub(crate) files: MemFileSystem,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) config: LogConfig,
-    pub(crate) manager: Option<LogManager>,
+    pub(crate) manager: Option<LogDirectory>,
     pub(crate) log: Option<Log>,
     pub(crate) records: BTreeMap<i64, ModelRecord>,
     /// Base offsets of batches, and the log end: where a crash may cut.
@@ -123,7 +123,7 @@ impl World {
 
     fn open_manager(&mut self) -> Result<(), String> {
         let context = context(&self.files, &self.clock);
-        let opened = LogManager::open(context, PathBuf::from("/data"));
+        let opened = LogDirectory::open(context, PathBuf::from("/data"));
         let (manager, _found) = opened.map_err(|error| format!("open data directory: {error}"))?;
         self.manager = Some(manager);
         Ok(())

@@ -465,7 +465,7 @@ fn a_rotten_marker_below_the_recovery_point_is_damage() {
     use log_core::fs::FileSystem as _;
     use log_core::fs::mem::crash::CrashMode;
     use log_core::log::LogError;
-    use log_core::log_manager::LogManager;
+    use log_core::log_manager::LogDirectory;
 
     use crate::support::{TOPIC_ID, context, partition, small_config};
 
@@ -501,7 +501,7 @@ fn a_rotten_marker_below_the_recovery_point_is_damage() {
         let mut rotten = sound.clone();
         rotten[marker + at] ^= 1;
         image.replace(&segment, &rotten).unwrap();
-        let (manager, _) = LogManager::open(context(&image, &world.clock), PathBuf::from("/data")).unwrap();
+        let (manager, _) = LogDirectory::open(context(&image, &world.clock), PathBuf::from("/data")).unwrap();
         let outcome = manager.load(&partition(), TOPIC_ID, small_config());
         assert!(
             matches!(outcome, Err(LogError::Damaged(_))),

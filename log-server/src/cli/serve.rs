@@ -108,8 +108,9 @@ impl FromArgMatches for ServeArgs {
             self.config = Some(path.clone());
         }
         for key in KEYS.iter() {
-            if let Some(value) = matches.get_one::<String>(key.name) {
-                self.flags.push((key.name, value.clone()));
+            if let Some(values) = matches.get_many::<String>(key.name) {
+                let values: Vec<&str> = values.map(String::as_str).collect();
+                self.flags.push((key.name, values.join(",")));
             }
         }
         Ok(())
@@ -162,6 +163,20 @@ mod tests {
             (2, 3, 4)
         );
         assert_eq!(config.settings.value("log.retention.ms"), Some("-1"));
+    }
+
+    #[test]
+    fn a_list_may_be_given_piece_by_piece() {
+        let flags = parse(&["--data-dir", "/a", "--data-dir", "/b,/c", "--node-id", "3"])
+            .unwrap()
+            .flags;
+        let expected =
+            [("data-dir", "/a,/b,/c"), ("node.id", "3")].map(|(name, value)| (name, value.to_owned()));
+        assert_eq!(flags, expected);
+        let twice = parse(&["--node-id", "3", "--node-id", "4"])
+            .unwrap_err()
+            .to_string();
+        assert!(twice.contains("--node-id"), "{twice}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn arguments() -> impl Iterator<Item = Arg> {
         Arg::new(key.name)
             .long(key.flag.as_str())
             .value_name(placeholder(key.kind))
-            .action(ArgAction::Set)
+            .action(action(key.kind))
             // Values such as -1 are no flags.
             .allow_hyphen_values(true)
             .help(key.doc.to_string())
@@ -37,6 +37,14 @@ pub fn arguments() -> impl Iterator<Item = Arg> {
             .help_heading(key.section.title())
             .hide_short_help(!PROMINENT.contains(&key.name))
     })
+}
+
+/// A list may also be given by a flag for each element.
+const fn action(kind: Kind) -> ArgAction {
+    match kind {
+        Kind::List => ArgAction::Append,
+        _ => ArgAction::Set,
+    }
 }
 
 const fn placeholder(kind: Kind) -> &'static str {

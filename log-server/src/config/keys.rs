@@ -199,6 +199,12 @@ impl Typed for Vec<String> {
     }
 }
 
+impl Typed for Vec<PathBuf> {
+    fn typed(text: Option<&str>) -> Option<Self> {
+        Some(split_list(text?).into_iter().map(PathBuf::from).collect())
+    }
+}
+
 impl Typed for LogFormat {
     fn typed(text: Option<&str>) -> Option<Self> {
         match text? {
@@ -262,8 +268,10 @@ macro_rules! broker_keys {
 
 broker_keys! {
     Basics {
-        /// The directory of all data; made when it is missing, locked while the broker runs.
-        data_dir: PathBuf = "data-dir", String, Rule::Any, Some("./stratalog-data");
+        /// The directory of all data; made when it is missing, locked while the broker runs. Several, with commas between, share the partitions.
+        data_dirs: Vec<PathBuf> = "data-dir", List, Rule::Any, Some("./stratalog-data");
+        /// The same under Kafka's name; one of the two keys may be set.
+        log_dirs: Option<Vec<PathBuf>> = "log.dirs", List, Rule::Any, None;
         /// Where Kafka clients connect. Port 0 lets the system choose.
         kafka_listen: String = "kafka-listen", String, Rule::Address, Some("127.0.0.1:9092");
         /// Where HTTP clients connect. Port 0 lets the system choose.

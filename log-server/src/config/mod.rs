@@ -20,6 +20,7 @@
 pub mod alter;
 pub mod client_metrics;
 pub mod describe;
+mod directories;
 pub mod effective;
 mod group;
 pub mod group_keys;

@@ -287,6 +287,7 @@ impl Layers {
                 Ok(config) => {
                     let checked =
                         super::effective::check_defaults(&config).map_err(|error| error.to_string());
+                    let checked = checked.and_then(|()| super::directories::check_directories(&config));
                     match checked.and_then(|()| super::group::check_groups(&config)) {
                         Ok(()) => return Ok(config),
                         Err(conflict) => self.problems.push(ConfigProblem::Conflict(conflict)),
@@ -417,7 +418,7 @@ mod tests {
         "#;
         let config = load(file, &[], &[]).unwrap();
         assert_eq!(config.max_connections, 1000);
-        assert_eq!(config.data_dir, Path::new("/var/lib/stratalog"));
+        assert_eq!(config.log_directories(), [Path::new("/var/lib/stratalog")]);
         assert!(!config.auto_create_topics_enable);
         assert_eq!(config.socket_request_max_bytes, 1 << 20);
         assert_eq!(

@@ -1,5 +1,5 @@
 //! The broker as a whole.
-//! `GET /v1/cluster`, and `GET /v1/log-directories` with its disk.
+//! `GET /v1/cluster`, and `GET /v1/log-directories` with their disks.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::http::services::{KafkaEndpoint, Services};
 use crate::metadata::topic_name::METADATA_TOPIC;
-use crate::partition::offset_query::blocking;
+use crate::partition::log_dirs::LogDir;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ClusterDocument {
@@ -89,27 +89,28 @@ struct LogDirectory {
 
 /// `GET /v1/log-directories`.
 pub(crate) async fn log_directories(State(services): State<Arc<Services>>) -> Json<LogDirectories> {
-    let manager = Arc::clone(&services.log_manager);
-    let (space, error) = match blocking(move || manager.space()).await {
-        Ok(Ok(space)) => (Some(space), None),
-        Ok(Err(error)) => (None, Some(error.to_string())),
-        Err(error) => (None, Some(error.to_string())),
-    };
-    let (mut partitions, mut size_bytes) = (0, 0);
-    services.partitions.for_each(|partition| {
-        partitions += 1;
-        size_bytes += partition.size_in_bytes();
-    });
+    let log_dirs = services.partitions.log_dirs().await;
     Json(LogDirectories {
-        log_directories: vec![LogDirectory {
-            path: services.config.data_dir.display().to_string(),
-            error,
-            total_bytes: space.as_ref().map(|space| space.total),
-            available_bytes: space.as_ref().map(|space| space.available),
-            partitions,
-            size_bytes,
-        }],
+        log_directories: log_dirs.iter().map(LogDirectory::of).collect(),
     })
+}
+
+impl LogDirectory {
+    fn of(log_dir: &LogDir) -> Self {
+        let space = log_dir.space.as_ref();
+        let sizes = log_dir
+            .partitions
+            .iter()
+            .map(|partition| partition.size_in_bytes());
+        Self {
+            path: log_dir.path.display().to_string(),
+            error: space.err().cloned(),
+            total_bytes: space.ok().map(|space| space.total),
+            available_bytes: space.ok().map(|space| space.available),
+            partitions: log_dir.partitions.len(),
+            size_bytes: sizes.sum(),
+        }
+    }
 }
 
 #[cfg(test)]

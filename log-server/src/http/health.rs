@@ -25,9 +25,11 @@ pub struct Health {
     pub uptime_ms: u64,
     /// Partitions by how they are, or were up to a second ago.
     pub partitions: PartitionCounts,
-    /// Whether the disk of the data directory is nearly full.
+    /// Data directories that serve nothing: they could not be opened, or failed.
+    pub log_directories_offline: usize,
+    /// Whether the disk of a data directory is nearly full.
     pub space_is_short: bool,
-    /// Bytes that the disk of the data directory still has.
+    /// Bytes that the disk of the data directory still has; of several, the least.
     pub disk_available_bytes: Option<u64>,
     /// The memory that the process occupies.
     pub resident_bytes: Option<u64>,
@@ -39,7 +41,7 @@ pub struct Health {
 pub enum Status {
     /// Everything serves.
     Ok,
-    /// Some partition refuses writes, is off-line or cannot be compacted, or space is short.
+    /// Some partition refuses writes, is off-line or cannot be compacted, a data directory does not serve, or space is short.
     Degraded,
     /// "Stop" was said; requests in flight are being finished.
     Stopping,

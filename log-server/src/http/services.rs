@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use log_core::clock::Clock;
-use log_core::log_manager::LogManager;
 use tokio::sync::Semaphore;
 
 use crate::config::keys::BrokerConfig;
@@ -71,8 +70,6 @@ pub struct Services {
     pub(crate) partitions: Arc<PartitionRegistry>,
     /// Groups of consumers.
     pub(crate) groups: Arc<GroupCoordinator>,
-    /// The data directory.
-    pub(crate) log_manager: Arc<LogManager>,
     /// What the front shows of the broker, and counts.
     pub(crate) sources: Sources,
     /// Where Kafka clients connect.
@@ -104,7 +101,7 @@ impl Services {
         controller: Arc<Controller>,
         partitions: Arc<PartitionRegistry>,
         groups: Arc<GroupCoordinator>,
-        log_manager: Arc<LogManager>,
+        clock: Arc<dyn Clock>,
         sources: Sources,
         kafka_endpoint: KafkaEndpoint,
         shutdown: ShutdownSignal,
@@ -113,14 +110,13 @@ impl Services {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             memory: BodyMemory::new(config.http_queued_max_request_bytes),
-            clock: Arc::clone(&log_manager.context().clock),
+            clock,
             decoders: Arc::new(Semaphore::new(DECODERS_PER_CORE * cores)),
             lease_bells: LeaseBells::default(),
             config,
             controller,
             partitions,
             groups,
-            log_manager,
             sources,
             kafka_endpoint,
             shutdown,

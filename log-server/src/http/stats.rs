@@ -33,10 +33,12 @@ pub struct Stats {
     pub health: Health,
     /// Topics, internal ones included.
     pub topics: usize,
-    /// What the disk of the data directory has in all.
+    /// What the disk of the data directory has in all; of several, the one with the least space left.
     pub disk_total_bytes: Option<u64>,
-    /// When it is full, going by the last hour.
+    /// When it is full, going by the last hour; of several, the first that will be.
     pub disk_full_in_hours: Option<f64>,
+    /// The same of each data directory.
+    pub disks: Vec<DiskOutlook>,
     /// Open connections of Kafka clients.
     pub kafka_connections: u64,
     /// The same over HTTP.
@@ -49,6 +51,15 @@ pub struct Stats {
     pub memory_maps: usize,
     /// How many there may be.
     pub memory_maps_max: usize,
+}
+
+/// When a disk is full, going by the last hour.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DiskOutlook {
+    /// The data directory on it.
+    pub path: String,
+    /// Nothing where it does not fill, or nobody knows yet.
+    pub full_in_hours: Option<f64>,
 }
 
 /// What a topic takes and gives in a second.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use log_core::log_manager::LogManager;
+use log_core::clock::Clock;
 use log_core::model::{LeaderEpoch, ProducerEpoch, ProducerId, TopicId};
 use log_core::protocol::{ErrorCode, KafkaString};
 use tokio::sync::Semaphore;
@@ -38,8 +38,6 @@ pub struct Services {
     pub groups: Arc<GroupCoordinator>,
     /// Transactions.
     pub transactions: Arc<TransactionCoordinator>,
-    /// The data directory.
-    pub log_manager: Arc<LogManager>,
     /// What clients measure of themselves.
     pub client_metrics: Arc<ClientMetricsManager>,
     /// Says when fetches shall no longer wait.
@@ -84,7 +82,7 @@ impl Services {
         controller: Arc<Controller>,
         partitions: Arc<PartitionRegistry>,
         coordinators: Coordinators,
-        log_manager: Arc<LogManager>,
+        clock: Arc<dyn Clock>,
         shutdown: ShutdownSignal,
     ) -> Self {
         let config = Arc::clone(controller.config());
@@ -92,7 +90,6 @@ impl Services {
             sessions_max: config.max_incremental_fetch_session_cache_slots,
             ..SessionLimits::default()
         };
-        let clock = Arc::clone(&log_manager.context().clock);
         Self {
             client_metrics: Arc::new(ClientMetricsManager::new(clock, config.telemetry_max_bytes)),
             config,
@@ -100,7 +97,6 @@ impl Services {
             partitions,
             groups: coordinators.groups,
             transactions: coordinators.transactions,
-            log_manager,
             shutdown,
             sessions: FetchSessions::new(limits),
             waiting_partitions: Arc::new(Semaphore::new(WAITING_PARTITIONS_MAX)),

@@ -26,7 +26,7 @@ pub fn remove_leftovers(
         let Some(id) = one.topic_id.filter(|id| image.was_deleted(*id)) else {
             return true;
         };
-        match manager.schedule_delete(&one.partition, id) {
+        match manager.delete_found(one, id) {
             Ok(()) => *per_topic.entry(Arc::clone(&one.partition.topic)).or_default() += 1,
             Err(error) => outcome = Err(error),
         }

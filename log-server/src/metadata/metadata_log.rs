@@ -6,6 +6,8 @@
 //! |---|---|
 //! | nothing at all | a new cluster: the log begins with the cluster's id |
 //! | partitions of topics, but no metadata log | an error: starting anew would condemn them all as strays |
+//! | a directory that is marked as a cluster's, but no metadata log | an error: it is one of a broker's further directories |
+//! | the metadata log, but in another than the first directory | an error that says which has to be the first |
 //! | a sound snapshot | the state begins with it, the log is replayed from its offset on |
 //! | a damaged snapshot | reported; the one before it, or the log's beginning if it still has it |
 //! | no sound snapshot, and a log whose beginning is gone | an error that names the files |
@@ -22,7 +24,7 @@ use log_core::config::{CleanupPolicy, LogConfig};
 use log_core::envelope::{EnvelopeError, SealError};
 use log_core::fs::FsError;
 use log_core::log::{AppendError, Log, LogError, ReadBound, ReadError, ReadRequest};
-use log_core::log_manager::{CheckpointEntry, Found, LogManager};
+use log_core::log_manager::{CheckpointEntry, Found, LogDirectory};
 use log_core::model::{Offset, TopicId, TopicPartition};
 use log_core::record::batch::{Batch, BatchError, HEADER_LENGTH, batches};
 use log_core::record::batch_builder::{self, BatchBuilder, BatchOptions};
@@ -79,6 +81,27 @@ pub enum MetadataLogError {
         data_dir: String,
         /// One of the partitions.
         example: TopicPartition,
+    },
+    /// A directory of a cluster whose metadata log is not in it.
+    #[error(
+        "{data_dir} belongs to cluster {cluster_id} and holds no metadata log: it is one of several directories of a broker, and not \
+         the first; name all of them, or start with another one"
+    )]
+    Orphaned {
+        /// The data directory.
+        data_dir: String,
+        /// The cluster.
+        cluster_id: String,
+    },
+    /// The metadata log is not where it should be.
+    #[error(
+        "the metadata log is {found}, and the first directory is {data_dir}: name the one with the metadata log first"
+    )]
+    Elsewhere {
+        /// The first directory.
+        data_dir: String,
+        /// Where the log was found.
+        found: String,
     },
     /// The log begins behind offset 0, and no sound snapshot holds what came before.
     #[error(
@@ -166,7 +189,7 @@ pub enum MetadataLogError {
 /// The log and its snapshots, with one writer.
 #[derive(Debug)]
 pub struct MetadataLog {
-    manager: Arc<LogManager>,
+    directory: Arc<LogDirectory>,
     log: Log,
     snapshots: Snapshots,
     /// Everything below is on the disk and in the state that was published.
@@ -179,30 +202,24 @@ pub struct MetadataLog {
 }
 
 impl MetadataLog {
-    /// Opens the log, or begins it, and replays it. Blocks.
+    /// Opens the log in the broker's first directory, or begins it there, and replays it. Blocks.
     ///
     /// # Errors
     /// By the table above; nothing is changed then.
     pub fn open(
-        manager: Arc<LogManager>,
+        directory: Arc<LogDirectory>,
         found: &Found,
         tuning: Tuning,
     ) -> Result<(Self, MetadataImage), MetadataLogError> {
         let partition = partition();
         let snapshots = Snapshots::new(
-            Arc::clone(&manager.context().file_system),
-            manager.data_dir().to_owned(),
+            Arc::clone(&directory.context().file_system),
+            directory.data_dir().to_owned(),
         );
         let offsets = snapshots.list()?;
-        let is_there = found.partitions.iter().any(|found| found.partition == partition);
-        if let (false, Some(other)) = (is_there, found.partitions.first()) {
-            return Err(MetadataLogError::Missing {
-                data_dir: manager.data_dir().display().to_string(),
-                example: other.partition.clone(),
-            });
-        }
+        let is_there = is_in(&directory, found)?;
         let log = if is_there {
-            let (log, report) = manager.load(&partition, METADATA_TOPIC_ID, log_config())?;
+            let (log, report) = directory.load(&partition, METADATA_TOPIC_ID, log_config())?;
             for (file, bytes, cause) in &report.torn {
                 tracing::warn!(
                     file = %file.display(), bytes, %cause,
@@ -211,13 +228,13 @@ impl MetadataLog {
             }
             log
         } else {
-            manager.create(&partition, METADATA_TOPIC_ID, log_config())?
+            directory.create(&partition, METADATA_TOPIC_ID, log_config())?
         };
         let (mut image, last_snapshot) = restore(&snapshots, &offsets, &log)?;
         let from = last_snapshot.unwrap_or(Offset::ZERO);
         let next_offset = replay(&log, from, &mut image)?;
         let mut opened = Self {
-            manager,
+            directory,
             log,
             snapshots,
             next_offset,
@@ -290,7 +307,7 @@ impl MetadataLog {
             self.snapshot(image)?;
         }
         let offset = self.log.close()?;
-        Ok(self.manager.write_recovery_points(&[checkpoint(offset)])?)
+        Ok(self.directory.write_recovery_points(&[checkpoint(offset)])?)
     }
 
     fn snapshot(&mut self, image: &MetadataImage) -> Result<(), MetadataLogError> {
@@ -314,10 +331,10 @@ impl MetadataLog {
         }
         self.log.checkpoint_state()?.run()?;
         let point = checkpoint(self.log.recovery_point());
-        self.manager.write_recovery_points(&[point])?;
+        self.directory.write_recovery_points(&[point])?;
         if let Some(before) = before {
             let log_start = self.log.advance_log_start(before)?;
-            self.manager.write_log_starts(&[checkpoint(log_start)])?;
+            self.directory.write_log_starts(&[checkpoint(log_start)])?;
             self.log.reclaim(log_start).run()?;
         }
         Ok(())
@@ -331,7 +348,7 @@ impl MetadataLog {
             return Ok(());
         }
         if is_latched {
-            let (log, _) = self.manager.reopen(&self.log)?;
+            let (log, _) = self.directory.reopen(&self.log)?;
             self.log = log;
         }
         // What was appended before the failure, if anything, was never promised.
@@ -348,7 +365,7 @@ impl MetadataLog {
     }
 
     fn batches(&self, records: &[MetadataRecord]) -> Result<Vec<ValidatedBatch>, MetadataLogError> {
-        let now = self.manager.context().clock.now();
+        let now = self.directory.context().clock.now();
         let mut batches = Vec::new();
         let mut builder = BatchBuilder::new(BatchOptions::default());
         for record in records {
@@ -369,6 +386,39 @@ impl MetadataLog {
 #[must_use]
 pub fn partition() -> TopicPartition {
     TopicPartition::new(METADATA_TOPIC, 0)
+}
+
+/// Whether the log is in the broker's first directory. Where it is not, nothing else may be in any.
+fn is_in(directory: &LogDirectory, found: &Found) -> Result<bool, MetadataLogError> {
+    let data_dir = || directory.data_dir().display().to_string();
+    let there = found
+        .partitions
+        .iter()
+        .find(|found| found.partition == partition());
+    if let Some(there) = there {
+        return if there.directory.parent() == Some(directory.data_dir()) {
+            Ok(true)
+        } else {
+            Err(MetadataLogError::Elsewhere {
+                data_dir: data_dir(),
+                found: there.directory.display().to_string(),
+            })
+        };
+    }
+    if let Some(other) = found.partitions.first() {
+        let holder = other.directory.parent().unwrap_or(directory.data_dir());
+        return Err(MetadataLogError::Missing {
+            data_dir: holder.display().to_string(),
+            example: other.partition.clone(),
+        });
+    }
+    match directory.identity() {
+        Some(identity) => Err(MetadataLogError::Orphaned {
+            data_dir: data_dir(),
+            cluster_id: identity.cluster_id,
+        }),
+        None => Ok(false),
+    }
 }
 
 fn own_batch(bytes: Bytes) -> ValidatedBatch {

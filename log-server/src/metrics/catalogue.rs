@@ -117,9 +117,10 @@ families! {
     CLIENT_PUSHES: Counter "stratalog_client_pushes_total" [] "Pushes of clients' own metrics that were taken.";
     CLIENT_PUSHES_REFUSED: Counter "stratalog_client_pushes_refused_total" ["reason"] "Such pushes, and questions before them, that were refused, by reason.";
 
-    DISK_AVAILABLE: Gauge "stratalog_disk_available_bytes" [] "What the disk of the data directory still has.";
-    DISK_TOTAL: Gauge "stratalog_disk_total_bytes" [] "What it has in all.";
-    DISK_FULL_HOURS: Gauge "stratalog_disk_full_in_hours" [] "When it is full if it goes on like in the last hour; +Inf if it does not fill.";
+    OFFLINE_LOG_DIRECTORIES: Gauge "stratalog_offline_log_directories" [] "Data directories that serve nothing: they could not be opened, or failed (Kafka's OfflineLogDirectoryCount).";
+    DISK_AVAILABLE: Gauge "stratalog_disk_available_bytes" ["directory"] "What the disk of a data directory still has.";
+    DISK_TOTAL: Gauge "stratalog_disk_total_bytes" ["directory"] "What it has in all.";
+    DISK_FULL_HOURS: Gauge "stratalog_disk_full_in_hours" ["directory"] "When it is full if it goes on like in the last hour; +Inf if it does not fill.";
     MAPS: Gauge "stratalog_memory_maps" [] "Memory maps of segments.";
     MAPS_MAX: Gauge "stratalog_memory_maps_max" [] "How many there may be; beyond, segments are read without one.";
 }

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::http::health::Health;
-use crate::http::stats::{BusyTopic, Stats};
+use crate::http::stats::{BusyTopic, DiskOutlook, Stats};
 use crate::metrics::front::Waited;
 use crate::metrics::histogram::Counts;
 use crate::metrics::logs::TrafficCounts;
 use crate::monitor::topics::{Rates, TopicRate, totals, whole};
 use crate::monitor::{Parts, SAMPLE_INTERVAL};
+use crate::partition::disk::SpaceGauge;
 use crate::system::process::{ProcessStatus, processor_time};
 
 /// A quarter of an hour.
@@ -104,7 +105,13 @@ impl History {
     }
 
     /// What came after a moment, and how everything is now.
-    pub(super) fn stats(&self, parts: &Parts, health: Health, full_in_hours: f64, since_ms: u64) -> Stats {
+    pub(super) fn stats(
+        &self,
+        parts: &Parts,
+        health: Health,
+        disks: Vec<DiskOutlook>,
+        since_ms: u64,
+    ) -> Stats {
         let is_new = |row: &&Row| {
             row.first()
                 .copied()
@@ -128,8 +135,11 @@ impl History {
                 .collect(),
             health,
             topics,
-            disk_total_bytes: parts.space.total(),
-            disk_full_in_hours: Some(full_in_hours).filter(|hours| hours.is_finite()),
+            disk_total_bytes: parts.space.tightest().and_then(SpaceGauge::total),
+            disk_full_in_hours: (disks.iter())
+                .filter_map(|disk| disk.full_in_hours)
+                .min_by(f64::total_cmp),
+            disks,
             kafka_connections: parts.front.connections.get(),
             http_connections: parts.http.connections.get(),
             http_streams: parts.http.streams.get(),

@@ -34,14 +34,14 @@ use crate::coordinator::runtime::hosts::ShardCounts;
 use crate::coordinator::runtime::lag_watch::{HISTORIES_MAX, LagWatch};
 use crate::coordinator::runtime::transaction_coordinator::TransactionCoordinator;
 use crate::http::health::{Health, HealthSource, PartitionCounts, Readiness, ShardStates, Status};
-use crate::http::stats::{LagHistory, LagPoint, LaggingGroup, Lags, MetricsSource, Stats};
+use crate::http::stats::{DiskOutlook, LagHistory, LagPoint, LaggingGroup, Lags, MetricsSource, Stats};
 use crate::metrics::front::FrontMetrics;
 use crate::metrics::http_front::HttpMetrics;
 use crate::monitor::desk::{DeskThread, QUESTIONS_MAX, Question};
 use crate::monitor::forecast::SpaceForecast;
 use crate::monitor::history::History;
 use crate::partition::cleaner::LogCleaner;
-use crate::partition::housekeeping::SpaceGauge;
+use crate::partition::disk::{SpaceGauge, SpaceGauges};
 use crate::partition::partition::Condition;
 use crate::partition::registry::PartitionRegistry;
 use crate::shutdown::ShutdownSignal;
@@ -56,7 +56,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Parts {
     pub(crate) registry: Arc<PartitionRegistry>,
     pub(crate) cleaner: Arc<LogCleaner>,
-    pub(crate) space: Arc<SpaceGauge>,
+    pub(crate) space: SpaceGauges,
     pub(crate) maps: MapBudget,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
@@ -76,7 +76,8 @@ pub(crate) struct Parts {
 pub struct Monitor {
     parts: Parts,
     started_at: SystemTime,
-    forecast: SpaceForecast,
+    /// One for each gauge of space, in their order.
+    forecasts: Vec<SpaceForecast>,
     lag: LagWatch,
     seen: Mutex<Seen>,
     questions: SyncSender<Question>,
@@ -99,7 +100,7 @@ impl Monitor {
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
         let monitor = Arc::new(Self {
             started_at: now.checked_sub(parts.started.elapsed()).unwrap_or(now),
-            forecast: SpaceForecast::default(),
+            forecasts: parts.space.iter().map(|_| SpaceForecast::default()).collect(),
             lag: LagWatch::default(),
             seen: Mutex::default(),
             questions,
@@ -131,19 +132,27 @@ impl Monitor {
 
     fn take_sample(&self, history: &mut History) {
         self.look();
-        if let Some(available) = self.parts.space.available() {
-            self.forecast.note(self.parts.started.elapsed(), available);
+        let now = self.parts.started.elapsed();
+        for (gauge, forecast) in self.parts.space.iter().zip(&self.forecasts) {
+            if let Some(available) = gauge.available() {
+                forecast.note(now, available);
+            }
         }
         history.take(&self.parts, unix_ms());
     }
 
     fn stats_of(&self, history: &History, since_ms: u64) -> Stats {
-        history.stats(
-            &self.parts,
-            self.health(),
-            self.forecast.full_in_hours(),
-            since_ms,
-        )
+        history.stats(&self.parts, self.health(), self.outlooks(), since_ms)
+    }
+
+    /// When each disk is full.
+    fn outlooks(&self) -> Vec<DiskOutlook> {
+        let disks = self.parts.space.iter().zip(&self.forecasts);
+        let outlook = |(gauge, forecast): (&SpaceGauge, &SpaceForecast)| DiskOutlook {
+            path: gauge.directory().display().to_string(),
+            full_in_hours: Some(forecast.full_in_hours()).filter(|hours| hours.is_finite()),
+        };
+        disks.map(outlook).collect()
     }
 
     /// Looks at all partitions and at the process.
@@ -179,7 +188,9 @@ impl Monitor {
 
     fn status(&self, partitions: PartitionCounts) -> Status {
         let ailing = [partitions.latched, partitions.offline, partitions.uncleanable];
-        let is_whole = ailing == [0; 3] && !self.parts.space.is_short();
+        let is_whole = ailing == [0; 3]
+            && self.parts.registry.offline_directory_count() == 0
+            && !self.parts.space.is_short();
         match (self.parts.shutdown.is_requested(), is_whole) {
             (true, _) => Status::Stopping,
             (false, true) => Status::Ok,
@@ -210,7 +221,8 @@ impl HealthSource for Monitor {
             uptime_ms: uptime_ms(self.parts.started),
             partitions,
             space_is_short: self.parts.space.is_short(),
-            disk_available_bytes: self.parts.space.available(),
+            disk_available_bytes: self.parts.space.tightest().and_then(SpaceGauge::available),
+            log_directories_offline: self.parts.registry.offline_directory_count(),
             resident_bytes,
         }
     }

@@ -11,6 +11,7 @@ use crate::metrics::exposition::Page;
 use crate::metrics::front::Waited;
 use crate::monitor::Monitor;
 use crate::monitor::topics::{TopicTotals, totals, whole};
+use crate::partition::disk::SpaceGauge;
 use crate::system::process::{ProcessStatus, open_files, open_files_max, processor_time};
 
 /// Pairs of group and topic whose lag is shown.
@@ -20,6 +21,9 @@ const PAGE_BYTES: usize = 64 << 10;
 
 /// A metric by topic, and where its value is found.
 type Column = (&'static Family, fn(&TopicTotals) -> u64);
+
+/// A metric by data directory, and where its value is found.
+type DiskColumn = (&'static Family, fn(&SpaceGauge) -> Option<u64>);
 
 impl Monitor {
     /// The page. Takes some milliseconds where there are many partitions.
@@ -219,13 +223,29 @@ impl Monitor {
     }
 
     fn disk(&self, page: &mut Page) {
-        if let Some(available) = self.parts.space.available() {
-            page.one(all::DISK_AVAILABLE, available);
+        let registry = &self.parts.registry;
+        page.one(all::OFFLINE_LOG_DIRECTORIES, registry.offline_directory_count());
+        let gauges: Vec<_> = self.parts.space.iter().collect();
+        let paths: Vec<_> = gauges
+            .iter()
+            .map(|gauge| gauge.directory().display().to_string())
+            .collect();
+        let columns: [DiskColumn; 2] = [
+            (all::DISK_AVAILABLE, SpaceGauge::available),
+            (all::DISK_TOTAL, SpaceGauge::total),
+        ];
+        for (family, value) in columns {
+            let mut samples = page.begin(family);
+            for (path, gauge) in paths.iter().zip(&gauges) {
+                if let Some(bytes) = value(gauge) {
+                    samples.sample(&[path], bytes);
+                }
+            }
         }
-        if let Some(total) = self.parts.space.total() {
-            page.one(all::DISK_TOTAL, total);
+        let mut hours = page.begin(all::DISK_FULL_HOURS);
+        for (path, forecast) in paths.iter().zip(&self.forecasts) {
+            hours.sample(&[path], forecast.full_in_hours());
         }
-        page.one(all::DISK_FULL_HOURS, self.forecast.full_in_hours());
         page.one(all::MAPS, self.parts.maps.used());
         page.one(all::MAPS_MAX, self.parts.maps.max());
     }

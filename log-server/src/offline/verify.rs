@@ -10,6 +10,7 @@ use log_core::checkpoint::error::CheckpointFile;
 use log_core::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
 use log_core::checkpoint::partition_metadata;
 use log_core::fs::{DirectoryLock, FileSystem, FsError, FsErrorKind};
+use log_core::log_manager::{Identity, LogManagerError};
 use log_core::model::{Offset, TopicId, TopicPartition};
 use log_core::segment::file_name::{FileKind, parse_segment_file};
 
@@ -236,12 +237,12 @@ impl DataDirectory {
         self.check_marker(findings)?;
         let image = known_topics(&self.file_system, &self.path, findings)?;
         report.has_metadata = image.is_some();
-        self.check_presence(image.as_ref(), findings)?;
+        let identity = self.identity(findings)?;
+        self.check_presence(image.as_ref(), identity.as_ref(), findings)?;
 
         // Our broker writes down where a log starts before it removes a segment; Kafka does so afterwards, if at all.
-        let is_ours = self
-            .file_system
-            .exists(&self.path.join(metadata_log::partition().to_string()))?;
+        let metadata_log = self.path.join(metadata_log::partition().to_string());
+        let is_ours = identity.is_some() || self.file_system.exists(&metadata_log)?;
         let start_unless_said = is_ours.then_some(Offset::ZERO);
         let mut ids: BTreeMap<Arc<str>, TopicId> = BTreeMap::new();
         for partition in &self.partitions {
@@ -332,8 +333,32 @@ impl DataDirectory {
         }
     }
 
-    /// Directories that should be there and are not, and the other way round.
-    fn check_presence(&self, image: Option<&MetadataImage>, findings: &mut Findings) -> Result<(), FsError> {
+    /// Which of a broker's several directories it is, if it is one.
+    fn identity(&self, findings: &mut Findings) -> Result<Option<Identity>, FsError> {
+        match Identity::read(self.file_system.as_ref(), &self.path) {
+            Ok(identity) => Ok(identity),
+            Err(LogManagerError::Storage(error)) => Err(error),
+            Err(error) => {
+                findings.push(Finding::new(Severity::Damage, &self.path, error));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Directories that should be there and are not, and the other way round. Of a broker with several data directories, what is not here
+    /// may be in one of the others.
+    fn check_presence(
+        &self,
+        image: Option<&MetadataImage>,
+        identity: Option<&Identity>,
+        findings: &mut Findings,
+    ) -> Result<(), FsError> {
+        let mut others = identity
+            .iter()
+            .flat_map(|identity| identity.others.values())
+            .peekable();
+        let is_only = others.peek().is_none();
+        let mut elsewhere: usize = 0;
         for entry in self.file_system.list(&self.path)? {
             let aside = ASIDE.iter().find(|(suffix, _)| entry.name.ends_with(suffix));
             if let (Some((_, what)), true) = (aside, entry.is_directory) {
@@ -351,7 +376,11 @@ impl DataDirectory {
         for topic in image.topics() {
             for partition in 0..topic.partition_count {
                 let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
-                if !there.contains(&partition) {
+                if there.contains(&partition) {
+                    continue;
+                }
+                elsewhere += 1;
+                if is_only {
                     let path = self.path.join(partition.to_string());
                     let what = format!("missing: topic {} has this partition", topic.name);
                     findings.push(Finding {
@@ -360,6 +389,14 @@ impl DataDirectory {
                     });
                 }
             }
+        }
+        if !is_only && 0 < elsewhere {
+            let others: Vec<_> = others.map(|path| path.display().to_string()).collect();
+            let what = format!(
+                "{elsewhere} partitions are not here and should be in another directory of the broker; verify {} too",
+                others.join(", ")
+            );
+            findings.push(Finding::new(Severity::Note, &self.path, what));
         }
         for partition in there {
             let is_known = image

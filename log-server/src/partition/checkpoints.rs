@@ -1,4 +1,4 @@
-//! Log starts on their way to the disk.
+//! Log starts of one directory's partitions, on their way to the disk.
 //!
 //! A log start must be durable before the segments below it are removed and before `DeleteRecords` is answered. It is
 //! noted under the log's own lock, so that the largest wins, and written without it; those who ask at the same time
@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use log_core::fs::{FsError, FsErrorKind};
-use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::log_manager::{CheckpointEntry, LogDirectory};
 use log_core::model::{Offset, TopicId, TopicPartition};
 use parking_lot::Mutex;
 
 use crate::partition::reserve::SpaceReserve;
 
-/// Writes log starts for all partitions together.
+/// Writes log starts for all partitions of a directory together.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
-    manager: Arc<LogManager>,
+    directory: Arc<LogDirectory>,
     reserve: Arc<SpaceReserve>,
     /// What is not on the disk yet.
     pending: Mutex<BTreeMap<(TopicPartition, TopicId), Offset>>,
@@ -27,13 +27,18 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     /// Nothing is to be written yet.
-    pub(crate) fn new(manager: Arc<LogManager>) -> Self {
+    pub(crate) fn new(directory: Arc<LogDirectory>) -> Self {
         Self {
-            reserve: Arc::new(SpaceReserve::new(&manager)),
-            manager,
+            reserve: Arc::new(SpaceReserve::new(&directory)),
+            directory,
             pending: Mutex::default(),
             turn: Mutex::default(),
         }
+    }
+
+    /// Where the partitions live.
+    pub(crate) fn directory(&self) -> &Arc<LogDirectory> {
+        &self.directory
     }
 
     /// What is given up when there is no space for that.
@@ -67,10 +72,10 @@ impl Checkpoints {
                 offset,
             })
             .collect();
-        let mut result = self.manager.write_log_starts(&entries);
+        let mut result = self.directory.write_log_starts(&entries);
         let is_full = (result.as_ref()).is_err_and(|error| error.kind == FsErrorKind::NoSpace);
         if is_full && self.reserve.give_up() {
-            result = self.manager.write_log_starts(&entries);
+            result = self.directory.write_log_starts(&entries);
         }
         if result.is_err() {
             for entry in &entries {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use log_core::cleaner::{CleanError, CleanerStats, Cleaning, Dirt, OffsetMap, Pace, Stopped};
 use log_core::fs::FsError;
 use log_core::log::ReadError;
-use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::log_manager::{CheckpointEntry, LogDirectory, LogManager};
 use log_core::model::{Offset, TopicId, TopicPartition};
 use parking_lot::{Condvar, Mutex};
 
@@ -280,7 +280,12 @@ impl LogCleaner {
 
     /// Up to where it was cleaned before.
     pub(super) fn cleaned_to(&self, partition: &Partition) -> Option<Offset> {
-        self.manager.cleaned_to(partition.name())
+        self.manager.home(partition.name())?.cleaned_to(partition.name())
+    }
+
+    /// The directory that it lives in.
+    fn home(&self, partition: &Partition) -> &LogDirectory {
+        self.manager.home_or_first(partition.name())
     }
 
     pub(super) fn clean(&self, partition: &Arc<Partition>, dirt: &Dirt) -> Result<CleanerStats, CleanError> {
@@ -291,7 +296,7 @@ impl LogCleaner {
             Err(ReadError::Storage(error)) => return Err(error.into()),
             Err(error) => {
                 return Err(CleanError::Damaged {
-                    file: self.manager.data_dir().join(partition.name().to_string()),
+                    file: self.home(partition).data_dir().join(partition.name().to_string()),
                     cause: error.to_string(),
                 });
             }
@@ -332,18 +337,18 @@ impl LogCleaner {
             }
         }
         let entry = entry_of(partition, cleaning.end());
-        self.manager.write_cleaned_to(&[entry])?;
+        self.home(partition).write_cleaned_to(&[entry])?;
         Ok(cleaning.stats())
     }
 
     /// Makes the log's recovery point durable, because only what it covers may be swapped.
     fn bring_recovery_point(&self, partition: &Arc<Partition>) -> Result<Offset, CleanError> {
         let point = partition.recovery_point().ok_or(CleanError::Stopped)?;
-        let on_disk = self.manager.recovery_point_on_disk(partition.name());
+        let on_disk = self.home(partition).recovery_point_on_disk(partition.name());
         if point <= on_disk {
             return Ok(on_disk);
         }
-        self.manager
+        self.home(partition)
             .write_recovery_points(&[entry_of(partition, point)])?;
         Ok(point)
     }

@@ -2,7 +2,8 @@
 //!
 //! - *housekeeping* does what may take long: retention, checkpoints, forgetting producers, giving up idle maps,
 //!   removing deleted directories.
-//! - *watch* does what must not wait behind that: `flush.ms`, mending logs that failed, an eye on the disk's space.
+//! - *watch* does what must not wait behind that: `flush.ms`, mending logs that failed, an eye on the space of disks, and on
+//!   directories that failed.
 //!
 //! Both are driven by [`Housekeeper::tick`] and [`Watch::tick`], which take the time as an argument: a test calls them
 //! without a thread and without waiting.
@@ -11,18 +12,18 @@ use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log_core::fs::{FsErrorKind, Space};
+use log_core::fs::FsErrorKind;
 use log_core::log_manager::LogManager;
 use log_core::model::TopicPartition;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::partition::disk::{Disk, SpaceGauges};
+use crate::partition::loading::log_report;
 use crate::partition::partition::{Condition, Partition};
-use crate::partition::registry::{PartitionRegistry, log_report};
-use crate::partition::reserve::SpaceReserve;
+use crate::partition::registry::PartitionRegistry;
 
 /// How often the threads look whether something is due: the grain of `flush.ms`, and of the delay after a latch.
 const TICK: Duration = Duration::from_millis(200);
@@ -115,6 +116,7 @@ impl Housekeeper {
 
     /// Moves log starts, makes them durable in one write, and then lets the segments below go: also those of an earlier
     /// round whose write failed, or of a `DeleteRecords`.
+    /// What fails in one directory holds up none of the others.
     fn apply_retention(&self) {
         let mut starts = Vec::new();
         self.registry.for_each(|partition| {
@@ -122,18 +124,23 @@ impl Housekeeper {
                 starts.push((Arc::clone(partition), log_start));
             }
         });
-        match self.registry.write_log_starts() {
-            Ok(()) => {}
-            // Retention is what frees a full disk, so it must not need space. Without the checkpoint, a crash in this
-            // moment may show some of the oldest segments again, until the next retention.
-            Err(error) if error.kind == FsErrorKind::NoSpace => {}
-            Err(error) => {
-                tracing::error!(operation = "write log starts", %error, "retention is put off");
-                return;
+        for checkpoints in self.registry.checkpoints() {
+            match checkpoints.write() {
+                Ok(()) => {}
+                // Retention is what frees a full disk, so it must not need space. Without the checkpoint, a crash in this
+                // moment may show some of the oldest segments again, until the next retention.
+                Err(error) if error.kind == FsErrorKind::NoSpace => {}
+                Err(error) => {
+                    tracing::error!(operation = "write log starts", %error, "retention is put off");
+                    continue;
+                }
             }
-        }
-        for (partition, log_start) in starts {
-            partition.reclaim(log_start);
+            let directory = checkpoints.directory();
+            let here =
+                (starts.iter()).filter(|(partition, _)| Arc::ptr_eq(partition.log_directory(), directory));
+            for (partition, log_start) in here {
+                partition.reclaim(*log_start);
+            }
         }
     }
 }
@@ -149,80 +156,6 @@ struct Attempts {
     whole_since: Option<Duration>,
 }
 
-/// How much space there is, in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum SpaceLevel {
-    /// Next to nothing: appends will fail any moment.
-    Critical,
-    /// Little.
-    Low,
-    /// Enough.
-    Enough,
-}
-
-impl SpaceLevel {
-    /// A twentieth of the disk is little, a hundredth next to nothing; of a large disk, 4 GiB and 256 MiB.
-    pub(crate) fn of(space: Space) -> Self {
-        let low = (space.total / 20).min(4 << 30);
-        let critical = (space.total / 100).min(256 << 20);
-        match space.available {
-            available if available < critical => Self::Critical,
-            available if available < low => Self::Low,
-            _ => Self::Enough,
-        }
-    }
-}
-
-/// How much space there was when somebody last looked, for those who must not wait for a disk.
-#[derive(Debug)]
-pub(crate) struct SpaceGauge {
-    available: AtomicU64,
-    total: AtomicU64,
-    is_short: AtomicBool,
-}
-
-/// Nobody has looked yet.
-const UNKNOWN: u64 = u64::MAX;
-
-impl Default for SpaceGauge {
-    fn default() -> Self {
-        Self {
-            available: AtomicU64::new(UNKNOWN),
-            total: AtomicU64::new(UNKNOWN),
-            is_short: AtomicBool::new(false),
-        }
-    }
-}
-
-impl SpaceGauge {
-    /// In bytes, as far as it is known.
-    pub(crate) fn available(&self) -> Option<u64> {
-        known(&self.available)
-    }
-
-    /// What the disk has in all.
-    pub(crate) fn total(&self) -> Option<u64> {
-        known(&self.total)
-    }
-
-    /// Whether there is little left, or next to nothing.
-    pub(crate) fn is_short(&self) -> bool {
-        self.is_short.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, space: Space, level: SpaceLevel) {
-        self.available.store(space.available, Ordering::Relaxed);
-        self.total.store(space.total, Ordering::Relaxed);
-        self.is_short
-            .store(level != SpaceLevel::Enough, Ordering::Relaxed);
-    }
-}
-
-fn known(bytes: &AtomicU64) -> Option<u64> {
-    let bytes = bytes.load(Ordering::Relaxed);
-    (bytes != UNKNOWN).then_some(bytes)
-}
-
 /// What must not wait.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -230,10 +163,8 @@ pub(crate) struct Watch {
     manager: Arc<LogManager>,
     intervals: Intervals,
     space_due: Due,
-    gauge: Arc<SpaceGauge>,
-    reserve: Arc<SpaceReserve>,
-    available: u64,
-    level: SpaceLevel,
+    /// One for each directory.
+    disks: Vec<Disk>,
     mending: HashMap<TopicPartition, Attempts>,
 }
 
@@ -244,31 +175,32 @@ impl Watch {
         intervals: Intervals,
     ) -> Self {
         Self {
-            reserve: registry.reserve(),
+            disks: registry
+                .checkpoints()
+                .map(|checkpoints| Disk::of(checkpoints))
+                .collect(),
             registry,
             intervals,
             space_due: Due {
                 interval: SPACE_INTERVAL,
                 next: Duration::ZERO,
             },
-            gauge: Arc::default(),
-            available: 0,
-            level: SpaceLevel::Enough,
             manager,
             mending: HashMap::new(),
         }
     }
 
-    /// What it sees of the disk's space.
-    pub(crate) fn gauge(&self) -> Arc<SpaceGauge> {
-        Arc::clone(&self.gauge)
+    /// What it sees of the space of each directory's disk.
+    pub(crate) fn gauges(&self) -> SpaceGauges {
+        SpaceGauges::new(self.disks.iter().map(Disk::gauge).collect())
     }
 
     /// Does what is due at `now`, counted from any one beginning. Blocks where a log is mended.
     pub(crate) fn tick(&mut self, now: Duration) {
         if self.space_due.is_now(now) {
-            self.look_at_space();
+            self.disks.iter_mut().for_each(Disk::look);
         }
+        self.leave_failed_directories();
         let mut ailing = Vec::new();
         self.registry.for_each(|partition| match &*partition.condition() {
             Condition::Online(_) => partition.flush_if_old(),
@@ -283,44 +215,29 @@ impl Watch {
         self.forget_whole(&ailing, now);
     }
 
-    fn look_at_space(&mut self) {
-        let space = match self.manager.space() {
-            Ok(space) => space,
-            Err(error) => {
-                tracing::debug!(%error, "the space of the disk is unknown");
-                return;
+    /// What a directory that failed held is served no more, until the next start.
+    fn leave_failed_directories(&mut self) {
+        for disk in &mut self.disks {
+            if let Some(reason) = disk.notice_failure() {
+                tracing::error!(
+                    directory = %disk.directory().data_dir().display(), %reason,
+                    "the directory is given up: its partitions are off-line, the others serve; mend its disk and start again"
+                );
             }
-        };
-        self.available = space.available;
-        let level = SpaceLevel::of(space);
-        self.gauge.set(space, level);
-        if level == SpaceLevel::Enough {
-            self.reserve.take(space);
         }
-        if level == self.level {
-            return;
-        }
-        self.level = level;
-        let (available, total) = (space.available, space.total);
-        match level {
-            SpaceLevel::Enough => tracing::info!(available, total, "there is enough space again"),
-            SpaceLevel::Low => tracing::warn!(available, total, "the disk is getting full"),
-            SpaceLevel::Critical => tracing::error!(
-                available,
-                total,
-                "the disk is nearly full: when it is, producers are refused and reads go on; free space, lower \
-                 retention.ms or retention.bytes of a topic, or delete records"
-            ),
-        }
+        self.registry.leave_failed_directories();
     }
 
     /// The first try comes one back-off after the failure, each further one twice as late, unless space returned.
     fn mend(&mut self, partition: &Arc<Partition>, now: Duration) {
         let intervals = self.intervals;
+        let mut disks = self.disks.iter();
+        let own = disks.find(|disk| Arc::ptr_eq(disk.directory(), partition.log_directory()));
+        let available = own.map_or(0, Disk::available);
         let attempts = self.mending.entry(partition.name().clone()).or_insert(Attempts {
             next: now.saturating_add(intervals.mend),
             delay: intervals.mend,
-            available: self.available,
+            available,
             whole_since: None,
         });
         if attempts.whole_since.take().is_some() {
@@ -328,7 +245,7 @@ impl Watch {
             attempts.delay = attempts.delay.saturating_mul(2).min(intervals.mend_max);
             attempts.next = now.saturating_add(attempts.delay);
         }
-        let has_space = attempts.available.saturating_add(SPACE_WORTH_A_TRY) <= self.available;
+        let has_space = attempts.available.saturating_add(SPACE_WORTH_A_TRY) <= available;
         if now < attempts.next && !has_space {
             return;
         }
@@ -351,7 +268,7 @@ impl Watch {
             }
         }
         attempts.next = now.saturating_add(attempts.delay);
-        attempts.available = self.available;
+        attempts.available = available;
     }
 
     /// A log that stays whole for the longest back-off begins with the shortest at its next failure.

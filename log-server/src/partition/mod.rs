@@ -3,19 +3,22 @@
 //! | module | owns |
 //! |---|---|
 //! | `ack_queue` | answers that wait for the disk |
-//! | `checkpoints` | the checkpoint files of all partitions |
+//! | `checkpoints` | log starts of one directory, on their way to its disk |
 //! | `cleaner` | the threads that compact logs |
 //! | `cleaning` | one partition as they see it |
 //! | `compaction` | compactions that somebody asks for |
 //! | `counting` | what goes in and out, counted |
+//! | `disk` | the space of one directory's disk |
 //! | `error` | why a partition refused |
 //! | `fetch_waiter` | fetches that wait for records |
 //! | `flusher` | the threads that sync, and what they do behind the answers |
 //! | `housekeeping` | what is done now and then: retention, checkpoints, mending, space |
+//! | `loading` | what a start makes of the partitions on the disk |
+//! | `log_dirs` | the directories as clients are shown them |
 //! | `offset_query` | `ListOffsets` |
 //! | `partition` | one partition: append, read, watch |
 //! | `patient_read` | reads that wait for a disk |
-//! | `registry` | all partitions: found, loaded, made, deleted, closed |
+//! | `registry` | all partitions: found, made, deleted, closed |
 //! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
 //! | `transactions` | first batches, markers, open transactions |
@@ -30,10 +33,13 @@ pub mod cleaner;
 mod cleaning;
 pub mod compaction;
 mod counting;
+pub(crate) mod disk;
 pub mod error;
 pub mod fetch_waiter;
 pub(crate) mod flusher;
 pub(crate) mod housekeeping;
+pub(crate) mod loading;
+pub mod log_dirs;
 pub mod offset_query;
 pub mod partition;
 mod patient_read;

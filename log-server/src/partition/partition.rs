@@ -21,6 +21,7 @@ use log_core::index::transaction_index::AbortedTransaction;
 use log_core::log::{
     AppendError, AppendOutcome, Log, LogOffsets, LogReader, ReadBound, ReadError, ReadRequest,
 };
+use log_core::log_manager::LogDirectory;
 use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use log_core::record::validator::ValidatedBatch;
 use log_core::segment::segment::Patience;
@@ -151,16 +152,16 @@ impl Condition {
     }
 }
 
-/// What all partitions of a broker share.
-#[derive(Debug)]
+/// What all partitions of a data directory share.
+#[derive(Debug, Clone)]
 pub(crate) struct PartitionContext {
     /// The time of day.
     pub(crate) clock: Arc<dyn Clock>,
     /// Where dirty partitions stand in line.
     pub(crate) flush_queue: FlushQueue<Partition>,
-    /// The data directory's checkpoint files.
+    /// The checkpoint files of their data directory.
     pub(crate) checkpoints: Arc<Checkpoints>,
-    /// What is counted over all partitions.
+    /// What is counted over all partitions of the broker.
     pub(crate) metrics: Arc<LogMetrics>,
 }
 
@@ -248,6 +249,12 @@ impl Partition {
     #[must_use]
     pub fn topic_id(&self) -> TopicId {
         self.topic_id
+    }
+
+    /// The directory that it lives in; of a partition that was not found, the first.
+    #[must_use]
+    pub fn log_directory(&self) -> &Arc<LogDirectory> {
+        self.context.checkpoints.directory()
     }
 
     /// The topic's settings as the log uses them.

@@ -3,25 +3,17 @@
 //! A look-up takes no lock: the table is immutable and replaced as a whole, a topic with all its partitions at once.
 //! Changes block (files are made, renamed, recovered) and are made one at a time.
 //!
-//! What is found on the disk at start, against what the metadata says:
-//!
-//! | the directory | decision |
-//! |---|---|
-//! | is there, with the topic's id or without any | loaded; recovered if the last stop was not in order |
-//! | is there and cannot be loaded | the partition is off-line, with the reason; the others serve |
-//! | is missing | made anew: the broker stopped between the topic's record and its files, or somebody removed it |
-//! | carries another topic's id | set aside under another name, and made anew |
-//! | belongs to no topic | set aside under another name |
+//! `loading.rs` fills it at a start.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use log_core::config::LogConfig;
 use log_core::fs::FsError;
-use log_core::log::{LoadReport, Log, LogError};
-use log_core::log_manager::{CheckpointEntry, Found, FoundPartition, LogManager};
+use log_core::log::LogError;
+use log_core::log_manager::{CheckpointEntry, LogManager};
 use log_core::model::{TopicId, TopicPartition};
 use parking_lot::Mutex;
 
@@ -29,8 +21,7 @@ use crate::metrics::logs::LogMetrics;
 use crate::partition::checkpoints::Checkpoints;
 use crate::partition::error::PartitionError;
 use crate::partition::flusher::FlushQueue;
-use crate::partition::partition::{Condition, Partition, PartitionContext};
-use crate::partition::reserve::SpaceReserve;
+use crate::partition::partition::{Partition, PartitionContext};
 
 /// Logs that are made or closed at once, at least: each waits for the disk several times, and a disk does many at once.
 const SYNCING_THREADS: usize = 16;
@@ -50,20 +41,20 @@ pub struct TopicSpec {
 
 /// A topic with its partitions, by index.
 #[derive(Debug)]
-struct Topic {
+pub(super) struct Topic {
     name: Arc<str>,
     id: TopicId,
     partitions: Vec<Arc<Partition>>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Table {
+pub(super) struct Table {
     by_name: HashMap<Arc<str>, Arc<Topic>>,
     by_id: HashMap<TopicId, Arc<Topic>>,
 }
 
 impl Table {
-    fn put(&mut self, topic: &Arc<Topic>) {
+    pub(super) fn put(&mut self, topic: &Arc<Topic>) {
         self.by_name.insert(Arc::clone(&topic.name), Arc::clone(topic));
         self.by_id.insert(topic.id, Arc::clone(topic));
     }
@@ -72,28 +63,17 @@ impl Table {
 /// All partitions of the broker.
 #[derive(Debug)]
 pub struct PartitionRegistry {
-    manager: Arc<LogManager>,
-    context: Arc<PartitionContext>,
-    table: ArcSwap<Table>,
+    pub(super) manager: Arc<LogManager>,
+    /// One for each of the manager's directories, in their order.
+    contexts: Vec<Arc<PartitionContext>>,
+    metrics: Arc<LogMetrics>,
+    pub(super) table: ArcSwap<Table>,
     /// Held by the one who changes the table.
-    change: Mutex<()>,
+    pub(super) change: Mutex<()>,
     /// How many logs are opened, made or closed at once.
-    thread_count: usize,
+    pub(super) thread_count: usize,
     /// Whether directories of deleted partitions wait for their removal.
     has_deleted: AtomicBool,
-}
-
-/// What loading found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LoadSummary {
-    /// Partitions that serve.
-    pub online: usize,
-    /// Partitions that could not be loaded.
-    pub offline: usize,
-    /// Directories set aside.
-    pub strays: usize,
-    /// Bytes whose checksums were verified because the last stop was not in order.
-    pub bytes_verified: u64,
 }
 
 impl PartitionRegistry {
@@ -103,15 +83,28 @@ impl PartitionRegistry {
         flush_queue: FlushQueue<Partition>,
         thread_count: usize,
     ) -> Arc<Self> {
-        let context = PartitionContext {
+        let of_first = PartitionContext {
             clock: Arc::clone(&manager.context().clock),
             flush_queue,
-            checkpoints: Arc::new(Checkpoints::new(Arc::clone(&manager))),
+            checkpoints: Arc::new(Checkpoints::new(Arc::clone(manager.first()))),
             metrics: Arc::default(),
         };
+        let of_others = manager
+            .directories()
+            .iter()
+            .skip(1)
+            .map(|directory| PartitionContext {
+                checkpoints: Arc::new(Checkpoints::new(Arc::clone(directory))),
+                ..of_first.clone()
+            });
+        let contexts = std::iter::once(of_first.clone())
+            .chain(of_others)
+            .map(Arc::new)
+            .collect();
         Arc::new(Self {
             manager,
-            context: Arc::new(context),
+            contexts,
+            metrics: of_first.metrics,
             table: ArcSwap::default(),
             change: Mutex::default(),
             thread_count,
@@ -136,7 +129,7 @@ impl PartitionRegistry {
     /// What all partitions count together.
     #[must_use]
     pub fn metrics(&self) -> &Arc<LogMetrics> {
-        &self.context.metrics
+        &self.metrics
     }
 
     /// Calls `visit` with every topic there is now and its partitions, in no order.
@@ -174,63 +167,6 @@ impl PartitionRegistry {
         table.by_name.values().map(|topic| topic.partitions.len()).sum()
     }
 
-    /// Makes the files say what the metadata says, and serves what can be served. `owned` are partitions that are
-    /// neither in `topics` nor strays. Blocks.
-    ///
-    /// # Panics
-    /// On a negative number of partitions.
-    pub fn load(&self, topics: &[TopicSpec], found: &Found, owned: &[TopicPartition]) -> LoadSummary {
-        let _change = self.change.lock();
-        let mut summary = LoadSummary::default();
-        let mut directories: BTreeMap<&TopicPartition, &FoundPartition> = found
-            .partitions
-            .iter()
-            .map(|found| (&found.partition, found))
-            .collect();
-        for partition in owned {
-            directories.remove(partition);
-        }
-        let mut jobs = Vec::new();
-        for topic in topics {
-            for index in 0..topic.partition_count {
-                let name = TopicPartition::new(Arc::clone(&topic.name), index);
-                let directory = directories.remove(&name);
-                let is_ours = directory.is_some_and(|found| found.topic_id.is_none_or(|id| id == topic.id));
-                if let Some(foreign) = directory.filter(|_| !is_ours) {
-                    summary.strays += self.set_aside(foreign);
-                }
-                jobs.push((topic, name, is_ours));
-            }
-        }
-        for stray in directories.into_values() {
-            summary.strays += self.set_aside(stray);
-        }
-
-        let opened = in_parallel(self.thread_count, &jobs, |(topic, name, exists)| {
-            if !exists && !found.partitions.is_empty() {
-                tracing::warn!(partition = %name, "the directory is missing; the partition starts empty");
-            }
-            self.open_partition(topic, name, *exists)
-        });
-        let mut opened = opened.into_iter();
-        let mut table = (**self.table.load()).clone();
-        for topic in topics {
-            let count = usize::try_from(topic.partition_count).expect("a topic has partitions");
-            let mut partitions = Vec::with_capacity(count);
-            for (partition, bytes_verified) in opened.by_ref().take(count) {
-                match &*partition.condition() {
-                    Condition::Offline { .. } | Condition::Closed(_) => summary.offline += 1,
-                    Condition::Online(_) | Condition::Latched { .. } => summary.online += 1,
-                }
-                summary.bytes_verified += bytes_verified;
-                partitions.push(partition);
-            }
-            table.put(&topic_of(topic, partitions));
-        }
-        self.table.store(Arc::new(table));
-        summary
-    }
-
     /// Makes the partitions of a new topic, or those that an existing one lacks. Durable, and served, when this returns.
     /// Blocks.
     ///
@@ -257,7 +193,7 @@ impl PartitionRegistry {
         let logs = made.into_iter().collect::<Result<Vec<_>, _>>()?;
         let made = logs
             .into_iter()
-            .map(|log| Partition::new(Arc::clone(&self.context), log));
+            .map(|log| Partition::new(self.context_of(log.partition()), log));
         let mut table = (**self.table.load()).clone();
         table.put(&topic_of(topic, known.iter().cloned().chain(made).collect()));
         self.table.store(Arc::new(table));
@@ -336,17 +272,33 @@ impl PartitionRegistry {
         self.manager.write_recovery_points(&entries)
     }
 
-    /// The space that is kept back.
-    pub(crate) fn reserve(&self) -> Arc<SpaceReserve> {
-        self.context.checkpoints.reserve()
+    /// The log starts of each directory that serves.
+    pub(crate) fn checkpoints(&self) -> impl Iterator<Item = &Arc<Checkpoints>> {
+        let all = self.contexts.iter().map(|context| &context.checkpoints);
+        all.filter(|checkpoints| checkpoints.directory().is_online())
     }
 
-    /// Makes log starts that moved durable. Blocks.
-    ///
-    /// # Errors
-    /// The file system's; they are tried again the next time.
-    pub(crate) fn write_log_starts(&self) -> Result<(), FsError> {
-        self.context.checkpoints.write()
+    /// How many of the broker's directories do not serve.
+    #[must_use]
+    pub fn offline_directory_count(&self) -> usize {
+        self.manager.offline_count()
+    }
+
+    /// Takes the partitions of directories that were given up off-line. Blocks.
+    pub(crate) fn leave_failed_directories(&self) {
+        let are_whole = self
+            .manager
+            .directories()
+            .iter()
+            .all(|directory| directory.is_online());
+        if are_whole {
+            return;
+        }
+        self.for_each(|partition| {
+            if let Some(reason) = partition.log_directory().failure() {
+                partition.leave_directory(&reason);
+            }
+        });
     }
 
     /// Closes every log in order: flushed, trimmed, with everything stored. Answers whether all of them were, so that
@@ -355,92 +307,37 @@ impl PartitionRegistry {
         let _change = self.change.lock();
         let partitions = self.all();
         let closed = in_parallel(self.thread_count.max(SYNCING_THREADS), &partitions, close);
-        let is_complete = closed.iter().all(Option::is_some);
+        let mut is_complete = true;
+        let left = partitions
+            .iter()
+            .zip(&closed)
+            .filter(|(_, closed)| closed.is_none());
+        // Those that live nowhere, or in a directory that was given up, leave no other directory in disorder.
+        let homes = left.filter_map(|(partition, _)| self.manager.home(partition.name()));
+        for home in homes.filter(|home| home.is_online()) {
+            is_complete = false;
+            home.leave_disorderly();
+        }
         let entries: Vec<_> = closed.into_iter().flatten().collect();
-        let written = self
-            .manager
-            .write_recovery_points(&entries)
-            .and_then(|()| self.write_log_starts());
+        let points = self.manager.write_recovery_points(&entries);
+        let starts = self.checkpoints().map(|checkpoints| checkpoints.write());
+        let written = starts.fold(points, Result::and);
         if let Err(error) = &written {
             tracing::error!(operation = "checkpoint", %error, "the next start recovers the logs");
+            self.manager
+                .directories()
+                .iter()
+                .for_each(|directory| directory.leave_disorderly());
         }
         is_complete && written.is_ok()
     }
 
-    fn open_partition(
-        &self,
-        topic: &TopicSpec,
-        name: &TopicPartition,
-        exists: bool,
-    ) -> (Arc<Partition>, u64) {
-        let context = Arc::clone(&self.context);
-        match self.open_log(name, topic, exists) {
-            Ok((log, report)) => {
-                log_report(name, &report);
-                (Partition::new(context, log), report.bytes_verified)
-            }
-            Err(error) => {
-                let directory = self.manager.data_dir().join(name.to_string());
-                let can_mend = matches!(error, LogError::Storage(_));
-                let advice = if can_mend {
-                    "it is tried again as long as the broker runs".to_owned()
-                } else {
-                    let directory = directory.display();
-                    format!(
-                        "look at it with `stratalog log verify {directory}`, restore it from a copy or delete the topic"
-                    )
-                };
-                tracing::error!(partition = %name, operation = "load", %error, "off-line, the others serve; {advice}");
-                let reason = format!("{error}; {advice}");
-                let config = topic.config.clone();
-                (
-                    Partition::offline(context, name.clone(), topic.id, config, &reason, can_mend),
-                    0,
-                )
-            }
-        }
-    }
-
-    fn open_log(
-        &self,
-        name: &TopicPartition,
-        topic: &TopicSpec,
-        exists: bool,
-    ) -> Result<(Log, LoadReport), LogError> {
-        if exists {
-            self.manager.load(name, topic.id, topic.config.clone())
-        } else {
-            Ok((self.create_log(name, topic)?, LoadReport::default()))
-        }
-    }
-
-    fn create_log(&self, name: &TopicPartition, topic: &TopicSpec) -> Result<Log, LogError> {
-        match self.manager.create(name, topic.id, topic.config.clone()) {
-            Err(LogError::ForeignDirectory { directory, found, .. }) => {
-                // A deletion that could not rename it.
-                self.set_aside(&FoundPartition {
-                    partition: name.clone(),
-                    topic_id: Some(found),
-                    directory,
-                });
-                self.manager.create(name, topic.id, topic.config.clone())
-            }
-            result => result,
-        }
-    }
-
-    fn set_aside(&self, found: &FoundPartition) -> usize {
-        let directory = found.directory.display();
-        match self.manager.set_aside_stray(found) {
-            Ok(()) => {
-                tracing::warn!(partition = %found.partition, %directory, "no such topic is known: set aside as a stray");
-                1
-            }
-            Err(error) => {
-                tracing::error!(partition = %found.partition, %directory, %error, "a stray directory stays");
-                0
-            }
-        }
+    /// What the partitions of one directory share.
+    pub(super) fn context_of(&self, name: &TopicPartition) -> Arc<PartitionContext> {
+        let home = self.manager.home_or_first(name);
+        let mut contexts = self.contexts.iter();
+        let own = contexts.find(|context| Arc::ptr_eq(context.checkpoints.directory(), home));
+        Arc::clone(own.expect("there is a context for each directory"))
     }
 }
 
@@ -448,30 +345,12 @@ fn partition_of(topic: &Topic, partition: i32) -> Option<Arc<Partition>> {
     topic.partitions.get(usize::try_from(partition).ok()?).cloned()
 }
 
-fn topic_of(spec: &TopicSpec, partitions: Vec<Arc<Partition>>) -> Arc<Topic> {
+pub(super) fn topic_of(spec: &TopicSpec, partitions: Vec<Arc<Partition>>) -> Arc<Topic> {
     Arc::new(Topic {
         name: Arc::clone(&spec.name),
         id: spec.id,
         partitions,
     })
-}
-
-pub(crate) fn log_report(partition: &TopicPartition, report: &LoadReport) {
-    for (file, bytes, cause) in &report.torn {
-        tracing::warn!(%partition, file = %file.display(), bytes, %cause, "a torn end was cut off; it was never acknowledged");
-    }
-    if 0 < report.swaps_completed {
-        tracing::info!(%partition, segments = report.swaps_completed, "compacted segments were put in their places");
-    }
-    if let Some(first) = report.missing_before {
-        tracing::warn!(
-            %partition, log_start = %first,
-            "the first segments are missing; they were removed by hand, or by retention on a full disk before a crash"
-        );
-    }
-    if 0 < report.segments_removed {
-        tracing::warn!(%partition, segments = report.segments_removed, "segments behind a torn end were removed");
-    }
 }
 
 /// Closes one log; `None` when it could not be done in order.
@@ -492,7 +371,11 @@ fn close(partition: &Arc<Partition>) -> Option<CheckpointEntry> {
 
 /// Does `work` for every item on at most `thread_count` threads, this one among them, and returns the results in
 /// the items' order.
-fn in_parallel<T: Sync, R: Send>(thread_count: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(super) fn in_parallel<T: Sync, R: Send>(
+    thread_count: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take_turns = || {
         let mut done = Vec::new();

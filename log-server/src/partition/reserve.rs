@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log_core::fs::{FileSystem, FsError, FsErrorKind, Space};
-use log_core::log_manager::LogManager;
+use log_core::log_manager::LogDirectory;
 
 /// The file's name in the data directory.
 const RESERVE_FILE: &str = "space-reserve";
@@ -26,11 +26,11 @@ pub(crate) struct SpaceReserve {
 }
 
 impl SpaceReserve {
-    /// In the manager's directory; it may be there from an earlier run.
-    pub(crate) fn new(manager: &LogManager) -> Self {
+    /// It may be there from an earlier run.
+    pub(crate) fn new(directory: &LogDirectory) -> Self {
         Self {
-            file_system: Arc::clone(&manager.context().file_system),
-            path: manager.data_dir().join(RESERVE_FILE),
+            file_system: Arc::clone(&directory.context().file_system),
+            path: directory.data_dir().join(RESERVE_FILE),
             is_taken: AtomicBool::new(false),
         }
     }

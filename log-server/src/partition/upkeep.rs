@@ -460,6 +460,30 @@ impl Partition {
         log
     }
 
+    /// The partition's data directory failed: it serves nothing until a start finds the directory whole again. Blocks while the log is
+    /// used.
+    pub(crate) fn leave_directory(&self, reason: &str) {
+        if !matches!(
+            *self.condition(),
+            Condition::Online(_) | Condition::Latched { .. }
+        ) {
+            return;
+        }
+        let error = PartitionError::Offline {
+            reason: format!("its data directory failed: {reason}").into(),
+        };
+        let (mut writer, log) = self.writer.retire(error.clone());
+        self.condition.store(Arc::new(Condition::Offline {
+            error: error.clone(),
+            can_mend: false,
+        }));
+        let released = writer.acks.take_all();
+        drop(writer);
+        drop(log);
+        released.fail(&error);
+        self.watchers.wake();
+    }
+
     fn close_for_all(&self, writer: &mut Writer, error: PartitionError) -> Leaving {
         self.condition.store(Arc::new(Condition::Closed(error.clone())));
         let released = writer.acks.take_all();

@@ -47,7 +47,7 @@ use log_server::shutdown::Shutdown;
 /// The settings of a broker below a directory, on ports that the system chooses.
 fn config(directory: &Path) -> BrokerConfig {
     BrokerConfig {
-        data_dir: directory.join("data"),
+        data_dirs: vec![directory.join("data")],
         kafka_listen: "127.0.0.1:0".to_owned(),
         http_listen: "127.0.0.1:0".to_owned(),
         ..BrokerConfig::default()

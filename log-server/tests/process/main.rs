@@ -11,6 +11,7 @@
 //! | [`exactly_once`] | records are transformed once and in order, whoever is killed: instances, the broker, both |
 //! | [`full_disk`] | a full disk refuses writes with an error, reads go on, and writing resumes by itself |
 //! | [`leases`] | workers over HTTP do each record of a group, in order, while the broker is killed |
+//! | [`log_dirs`] | of two data directories, one that is gone costs its partitions alone, and comes back with all records |
 //! | [`server`] | starts and stops the process |
 
 #![expect(
@@ -29,6 +30,7 @@ mod crash_loop;
 mod exactly_once;
 mod full_disk;
 mod leases;
+mod log_dirs;
 mod server;
 mod wire;
 

@@ -3,7 +3,7 @@
 //! Each server listens on ports that the system chose and says them in its ready file. What it logs goes to a file
 //! whose end is shown when it does not start.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,7 +18,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Where a server lives and what it is told, so that it can be started again.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    data_dir: PathBuf,
+    data_dirs: Vec<PathBuf>,
     ready_file: PathBuf,
     log_file: PathBuf,
     kafka_listen: String,
@@ -29,7 +29,7 @@ impl Place {
     /// A place below `directory`: its data, its log file and its ready file.
     pub(crate) fn new(directory: &Path) -> Self {
         Self {
-            data_dir: directory.join("data"),
+            data_dirs: vec![directory.join("data")],
             ready_file: directory.join("ready"),
             log_file: directory.join("server.log"),
             kafka_listen: "127.0.0.1:0".to_owned(),
@@ -38,9 +38,16 @@ impl Place {
     }
 
     /// With the data somewhere else.
-    pub(crate) fn with_data_dir(mut self, data_dir: &Path) -> Self {
-        data_dir.clone_into(&mut self.data_dir);
-        self
+    pub(crate) fn with_data_dir(self, data_dir: &Path) -> Self {
+        self.with_data_dirs(&[data_dir.to_owned()])
+    }
+
+    /// With the data in several places.
+    pub(crate) fn with_data_dirs(self, data_dirs: &[PathBuf]) -> Self {
+        Self {
+            data_dirs: data_dirs.to_vec(),
+            ..self
+        }
     }
 
     /// Where a server of this place listened before, so that its clients find the next one.
@@ -75,8 +82,11 @@ impl Place {
         }
         command
             .arg("serve")
-            .arg("--data-dir")
-            .arg(&self.data_dir)
+            .args(
+                self.data_dirs
+                    .iter()
+                    .flat_map(|path| [OsStr::new("--data-dir"), path.as_os_str()]),
+            )
             .args(["--kafka-listen", &self.kafka_listen])
             .args(["--http-listen", "127.0.0.1:0", "--ready-file"])
             .arg(&self.ready_file)

@@ -20,7 +20,7 @@ use crate::offline::verify::{DataDirectory, LastStop, Report, VerifyError, While
 /// What to verify.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A data directory, or that of one partition in it
+    /// A data directory, or that of one partition in it; of a broker with several, one after the other
     #[arg(value_name = "DATA_DIR", default_value = "./stratalog-data")]
     path: PathBuf,
     /// Also decompress and read every record

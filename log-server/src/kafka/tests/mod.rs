@@ -144,7 +144,7 @@ impl Broker {
     fn open(context: LogContext, directory: &Path, config: BrokerConfig) -> Self {
         let (manager, found) = LogManager::open(context, directory.to_owned()).unwrap();
         let manager = Arc::new(manager);
-        let (log, image) = MetadataLog::open(Arc::clone(&manager), &found, TUNING).unwrap();
+        let (log, image) = MetadataLog::open(Arc::clone(manager.first()), &found, TUNING).unwrap();
         let queue = FlushQueue::without_threads();
         let partitions = PartitionRegistry::new(Arc::clone(&manager), queue.clone(), 1);
         partitions.load(&[], &found, &[partition()]);
@@ -165,7 +165,13 @@ impl Broker {
             Arc::clone(&groups),
         );
         let coordinators = Coordinators { groups, transactions };
-        let services = Services::new(controller, partitions, coordinators, manager, shutdown.signal());
+        let services = Services::new(
+            controller,
+            partitions,
+            coordinators,
+            Arc::clone(&manager.context().clock),
+            shutdown.signal(),
+        );
         Self {
             files: MemFileSystem::new(),
             queue,

@@ -264,7 +264,7 @@ async fn a_leftover_that_stays_does_not_hide_the_others() {
     drop(node);
 
     let (manager, mut found) = open_manager(&file_system).unwrap();
-    let (_, image) = MetadataLog::open(Arc::clone(&manager), &found, TUNING).unwrap();
+    let (_, image) = MetadataLog::open(Arc::clone(manager.first()), &found, TUNING).unwrap();
     assert!(
         remove_leftovers(&manager, &mut found, &image).is_err(),
         "the disk still fails"

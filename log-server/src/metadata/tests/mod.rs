@@ -49,7 +49,7 @@ fn open_manager(file_system: &MemFileSystem) -> Result<(Arc<LogManager>, Found),
 
 fn open_log(file_system: &MemFileSystem) -> Result<(MetadataLog, MetadataImage), MetadataLogError> {
     let (manager, found) = open_manager(file_system).expect("the data directory opens");
-    MetadataLog::open(manager, &found, TUNING)
+    MetadataLog::open(Arc::clone(manager.first()), &found, TUNING)
 }
 
 /// Partitions as directories, made by the real log manager and then left alone.
@@ -134,8 +134,8 @@ impl Node {
 
     fn start_with(file_system: &MemFileSystem, config: BrokerConfig) -> Result<Self, String> {
         let (manager, mut found) = open_manager(file_system)?;
-        let (log, image) =
-            MetadataLog::open(Arc::clone(&manager), &found, TUNING).map_err(|error| error.to_string())?;
+        let (log, image) = MetadataLog::open(Arc::clone(manager.first()), &found, TUNING)
+            .map_err(|error| error.to_string())?;
         remove_leftovers(&manager, &mut found, &image).map_err(|error| error.to_string())?;
         for found in &found.partitions {
             let topic = image.topic(&found.partition.topic);

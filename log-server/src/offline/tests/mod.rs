@@ -14,7 +14,7 @@ use log_core::config::LogConfig;
 use log_core::fs::FileSystem;
 use log_core::fs::mem::MemFileSystem;
 use log_core::log::LogContext;
-use log_core::log_manager::{CheckpointEntry, LogManager};
+use log_core::log_manager::{CheckpointEntry, LogDirectory};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
 use log_core::record::compression::Compression;
@@ -50,7 +50,7 @@ fn written(ending: Ending) -> MemFileSystem {
         file_system: Arc::new(files.clone()),
         clock: Arc::new(ManualClock::new(TimestampMs::new(1_000_000))),
     };
-    let (manager, _) = LogManager::open(context, PathBuf::from(DATA_DIR)).unwrap();
+    let (manager, _) = LogDirectory::open(context, PathBuf::from(DATA_DIR)).unwrap();
     let config = LogConfig {
         segment_bytes_max: 1000,
         index_interval_bytes: 200,

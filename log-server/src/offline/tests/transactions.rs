@@ -16,7 +16,7 @@ fn with_transactions() -> MemFileSystem {
         file_system: Arc::new(files.clone()),
         clock: Arc::new(clock),
     };
-    let (manager, _) = LogManager::open(context, PathBuf::from(DATA_DIR)).unwrap();
+    let (manager, _) = LogDirectory::open(context, PathBuf::from(DATA_DIR)).unwrap();
     let config = LogConfig {
         segment_bytes_max: 1200,
         ..LogConfig::default()

@@ -8,8 +8,9 @@ use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use log_core::model::LeaderEpoch;
 
 use super::*;
+use crate::partition::disk::SpaceLevel;
 use crate::partition::flusher::Flusher;
-use crate::partition::housekeeping::{Intervals, SpaceLevel, Watch};
+use crate::partition::housekeeping::{Intervals, Watch};
 use crate::partition::partition::Condition;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ fn intervals() -> Intervals {
     }
 }
 
-fn watch(storage: &Storage) -> Watch {
+pub(super) fn watch(storage: &Storage) -> Watch {
     Watch::new(
         Arc::clone(&storage.registry),
         Arc::clone(&storage.manager),
@@ -221,11 +222,11 @@ fn records_can_be_deleted_on_a_disk_that_is_full_to_the_last_block() {
 
     files.set_space(TOTAL);
     watch.tick(2 * SECOND);
-    let used = TOTAL - storage.manager.space().unwrap().available;
+    let used = TOTAL - storage.manager.first().space().unwrap().available;
     files.set_space(used);
-    assert_eq!(storage.manager.space().unwrap().available, 0);
+    assert_eq!(storage.manager.first().space().unwrap().available, 0);
     assert_eq!(delete(10), Ok(Offset::new(10)));
-    assert!(0 < storage.manager.space().unwrap().available);
+    assert!(0 < storage.manager.first().space().unwrap().available);
     let (_storage, reopened) = Storage::with_partition(&files.crash(CrashMode::SyncedOnly), config);
     assert_eq!(reopened.offsets().log_start, Offset::new(10));
 }
@@ -247,7 +248,13 @@ fn mending_is_tried_later_and_later_and_at_once_when_space_returns() {
             .fail_from(FaultTarget::Create, 1, FaultKind::NoSpace)
             .only_in("leader-epoch"),
     );
-    storage.registry.reserve().take(storage.manager.space().unwrap());
+    storage
+        .registry
+        .checkpoints()
+        .next()
+        .unwrap()
+        .reserve()
+        .take(storage.manager.first().space().unwrap());
     let mut watch = watch(&storage);
     let mut tried_at = Vec::new();
     for tenth in 0..600 {

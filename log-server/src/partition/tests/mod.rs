@@ -3,6 +3,7 @@
 //! | file | what it proves |
 //! |---|---|
 //! | `durability` | who is answered when, and that nobody is answered early |
+//! | `directories` | what becomes of the partitions of several data directories when one of them fails or is missing |
 //! | `failures` | what a failing or full disk does to answers, readers and later writes |
 //! | `life` | starting, creating, deleting, closing; what housekeeping does |
 //! | `transactions` | who may begin and end one, what committed readers see, what survives |
@@ -34,6 +35,7 @@ use super::registry::{PartitionRegistry, TopicSpec};
 
 mod compaction;
 mod concurrency;
+mod directories;
 mod durability;
 mod failures;
 mod life;
@@ -60,12 +62,19 @@ impl Storage {
     }
 
     fn open_with(files: &MemFileSystem, queue: FlushQueue<Partition>) -> Self {
+        Self::open_in(files, queue, &["/data"])
+    }
+
+    fn open_in(files: &MemFileSystem, queue: FlushQueue<Partition>, paths: &[&str]) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let context = LogContext {
             file_system: Arc::new(files.clone()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
-        let (manager, found) = LogManager::open(context, PathBuf::from("/data")).unwrap();
+        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        let (manager, found) = LogManager::open_all(context, &paths).unwrap();
+        let mut random = fastrand::Rng::new();
+        manager.claim("cluster", || random.u128(..).to_string()).unwrap();
         let manager = Arc::new(manager);
         let registry = PartitionRegistry::new(Arc::clone(&manager), queue.clone(), 2);
         Self {

@@ -76,7 +76,7 @@ impl Broker {
         let config = Arc::new(config);
         let (manager, mut found) = LogManager::open(context, PathBuf::from("/data")).unwrap();
         let manager = Arc::new(manager);
-        let (log, image) = MetadataLog::open(Arc::clone(&manager), &found, Tuning::new(1000)).unwrap();
+        let (log, image) = MetadataLog::open(Arc::clone(manager.first()), &found, Tuning::new(1000)).unwrap();
         remove_leftovers(&manager, &mut found, &image).unwrap();
         let queue = FlushQueue::without_threads();
         let partitions = PartitionRegistry::new(Arc::clone(&manager), queue.clone(), 1);

@@ -26,18 +26,21 @@ export function Broker() {
       <${Tile} label="Connections" value=${count(now.kafka_connections + now.http_connections)} hint=${`${count(now.kafka_connections)} Kafka, ${count(now.http_connections)} HTTP, ${count(now.waiting_fetches)} fetches wait`} />
       <${Tile} label="Memory maps" value=${count(now.memory_maps)} hint=${`of ${count(now.memory_maps_max)}`} />`}
     </section>
-    ${(disks.data?.log_directories ?? []).map((disk) => html`<${Disk} key=${disk.path} disk=${disk} fullIn=${now?.disk_full_in_hours} />`)}
+    ${(disks.data?.log_directories ?? []).map((disk) => html`<${Disk} key=${disk.path} disk=${disk} fullIn=${now?.disks?.find(({ path }) => path === disk.path)?.full_in_hours} />`)}
     <header class="section"><h2>Settings</h2></header>
     <${Configs} parts=${["configs"]} own="broker" />
   `;
 }
 
 function Disk({ disk, fullIn }) {
+  if (disk.error) {
+    return html`<div class="card disk"><header><code>${disk.path}</code><span class="faint">${plural(disk.partitions, "partition")} off-line</span></header>
+      <${Problem} error=${{ message: disk.error }} /></div>`;
+  }
   const other = disk.total_bytes - disk.available_bytes - disk.size_bytes;
   const share = (part) => ({ width: `${(100 * Math.max(0, part)) / disk.total_bytes}%` });
   return html`<div class="card disk">
     <header><code>${disk.path}</code><span class="faint">${bytes(disk.available_bytes)} of ${bytes(disk.total_bytes)} free${fullIn == null ? "" : `, full in ${hours(fullIn)} if it goes on like this`}</span></header>
-    <${Problem} error=${disk.error && { message: disk.error }} />
     <div class="meter" role="img" aria-label=${`${bytes(disk.size_bytes)} are logs, ${bytes(other)} something else`}><i class="in" style=${share(disk.size_bytes)}></i><i class="other" style=${share(other)}></i></div>
     <p class="faint"><span class="in-text">■</span> ${bytes(disk.size_bytes)} in ${plural(disk.partitions, "partition")}, <span>■</span> ${bytes(other)} something else</p>
   </div>`;

@@ -106,6 +106,7 @@ function Trouble({ health }) {
     latched > 0 && `${plural(latched, "partition refuses", "partitions refuse")} writes until the log is reopened`,
     offline > 0 && `${plural(offline, "partition is", "partitions are")} off-line`,
     uncleanable > 0 && `${plural(uncleanable, "partition", "partitions")} cannot be compacted and will grow`,
+    health.log_directories_offline > 0 && `${plural(health.log_directories_offline, "data directory does", "data directories do")} not serve`,
     health.space_is_short && "space on the disk is short",
     health.status === "stopping" && "the broker is stopping",
   ].filter(Boolean);

@@ -1,0 +1,599 @@
+//! One data directory: its lock, its checkpoints, and the logs in it.
+//!
+//! ```text
+//! data-dir/.lock                              held while a process uses it
+//!          .kafka_cleanshutdown               the last process ended in order
+//!          stratalog-directory.properties     which one it is, of a broker's several
+//!          recovery-point-offset-checkpoint   below it, each log is on the disk
+//!          log-start-offset-checkpoint        below it, records were deleted
+//!          cleaner-offset-checkpoint          below it, compacted logs have been cleaned
+//!          topic-0/                           one directory a partition
+//!          topic-0.<id>-delete                being removed
+//!          topic-0.<id>-stray                 set aside: no such topic is known
+//! ```
+//!
+//! One of several is given up when it fails: when an operation of its own (a checkpoint, the making, renaming or removing of a
+//! partition's directory) does, for another reason than space or resources that may come back. What fails within a log is
+//! that log's own business. A directory that was given up stays so; `log_manager` and its users leave it alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::aside::{DELETE_SUFFIX, STRAY_SUFFIX, name_aside};
+use super::checkpoints::{CheckpointEntry, Checkpoints};
+use super::error::LogManagerError;
+use super::found::{Found, FoundPartition, PARTITION_METADATA_FILE, find_partitions, topic_id_in};
+use super::identity::{IDENTITY_FILE, Identity};
+use super::standing::Standing;
+use crate::checkpoint::clean_shutdown::CleanShutdown;
+use crate::checkpoint::error::CheckpointFile;
+use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
+use crate::checkpoint::partition_metadata;
+use crate::config::LogConfig;
+use crate::fs::{DirectoryLock, FileSystem, FsError, FsErrorKind, FsOperation, Space};
+use crate::log::loader::load;
+use crate::log::{LoadHints, LoadReport, Log, LogContext, LogError};
+use crate::model::{Offset, TopicId, TopicPartition};
+
+/// Marks an orderly stop.
+const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
+/// Where each log's recovery begins.
+const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
+/// Where each log starts.
+const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+/// Up to where each compacted log has been cleaned.
+const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
+/// The mark of an orderly stop is one short line.
+const MARKER_BYTES_MAX: u64 = 64 << 10;
+/// Checkpoint files hold one short line a partition.
+const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub struct LogDirectory {
+    context: LogContext,
+    data_dir: PathBuf,
+    clean: bool,
+    identity: Mutex<Option<Identity>>,
+    standing: Standing,
+    /// Whether a log in it was not closed in order.
+    is_disorderly: AtomicBool,
+    checkpoints: Mutex<Checkpoints>,
+    /// Directories of logs at whose opening a sync failed.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+    _lock: Box<dyn DirectoryLock>,
+}
+
+impl LogDirectory {
+    /// Takes the directory, making it if need be. The mark of an orderly stop is gone, durably, when this returns.
+    ///
+    /// # Errors
+    /// `Locked` when another process has it; an unreadable checkpoint; the file system's.
+    pub fn open(context: LogContext, data_dir: PathBuf) -> Result<(Self, Found), LogManagerError> {
+        let file_system = context.file_system.as_ref();
+        file_system.create_directory(&data_dir)?;
+        let lock = file_system.lock_directory(&data_dir)?;
+        // After a kill, names may be in the system's memory alone; what is read now must be what stays.
+        file_system.sync_directory(&data_dir)?;
+        sync_own_name(file_system, &data_dir)?;
+        let identity = Identity::read(file_system, &data_dir)?;
+        let recovery_points = read_checkpoint(
+            &context,
+            &data_dir,
+            RECOVERY_POINT_FILE,
+            CheckpointFile::RecoveryPoint,
+        )?;
+        let log_starts = read_checkpoint(
+            &context,
+            &data_dir,
+            LOG_START_FILE,
+            CheckpointFile::LogStartOffset,
+        )?;
+        let cleaned = match read_checkpoint(&context, &data_dir, CLEANER_FILE, CheckpointFile::CleanerOffset)
+        {
+            Err(LogManagerError::Checkpoint { .. }) => BTreeMap::new(),
+            result => result?,
+        };
+        let marker = data_dir.join(CLEAN_SHUTDOWN_FILE);
+        // One that does not parse is no promise; to recover is always safe.
+        let clean = match file_system.read(&marker, MARKER_BYTES_MAX) {
+            Ok(bytes) => {
+                file_system.remove_file(&marker)?;
+                file_system.sync_directory(&data_dir)?;
+                CleanShutdown::parse(&bytes).is_ok()
+            }
+            Err(error) if error.kind == FsErrorKind::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
+        let partitions = find_partitions(&context, &data_dir)?;
+        let opened = Self {
+            context,
+            data_dir,
+            clean,
+            identity: Mutex::new(identity),
+            standing: Standing::indispensable(),
+            is_disorderly: AtomicBool::new(false),
+            checkpoints: Mutex::new(Checkpoints {
+                lives: BTreeMap::new(),
+                recovery_points,
+                log_starts,
+                cleaned,
+                ended: BTreeSet::new(),
+            }),
+            unsynced: Mutex::default(),
+            _lock: lock,
+        };
+        Ok((opened, Found { clean, partitions }))
+    }
+
+    /// The same, as one that the broker goes on without when it fails.
+    pub(super) fn dispensable(self) -> Self {
+        Self {
+            standing: Standing::dispensable(),
+            ..self
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Whose it is, if that is written down.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity.lock().clone()
+    }
+
+    /// Writes down whose it is, durably.
+    pub(super) fn write_identity(&self, identity: Identity) -> Result<(), FsError> {
+        let path = self.data_dir.join(IDENTITY_FILE);
+        let written = self.context.file_system.replace(&path, &identity.to_bytes());
+        self.noted(written)?;
+        *self.identity.lock() = Some(identity);
+        Ok(())
+    }
+
+    /// Why the directory was given up; `None` while it serves.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.standing.failure()
+    }
+
+    /// Whether it serves.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.standing.is_online()
+    }
+
+    /// That the disk of one of several is still there. Where it is not, a creation or a checkpoint would make do with what is below.
+    fn check_there(&self) -> Result<(), FsError> {
+        if self.standing.is_dispensable() {
+            self.noted(Identity::check_there(
+                self.context.file_system.as_ref(),
+                &self.data_dir,
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// Passes on how an operation of the directory's own went, and gives it up where that failed for good.
+    fn noted<T>(&self, result: Result<T, FsError>) -> Result<T, FsError> {
+        result.inspect_err(|error| self.standing.note(error))
+    }
+
+    /// A log in it could not be closed: [`Self::mark_clean`] will not say that all were.
+    pub fn leave_disorderly(&self) {
+        self.is_disorderly.store(true, Ordering::Relaxed);
+    }
+
+    /// What logs are opened with.
+    #[must_use]
+    pub fn context(&self) -> &LogContext {
+        &self.context
+    }
+
+    /// The space of its file system.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn space(&self) -> Result<Space, FsError> {
+        self.context.file_system.space(&self.data_dir)
+    }
+
+    /// Starts the log of a new partition. Durable when it returns. Blocks.
+    ///
+    /// A directory of that name that holds another topic's life is refused; one left behind by an interrupted
+    /// creation of the same life is used.
+    ///
+    /// # Errors
+    /// [`LogError::ForeignDirectory`] and the file system's.
+    pub fn create(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Log, LogError> {
+        let created = self.create_log(partition, topic_id, config);
+        if let Err(LogError::Storage(error)) = &created {
+            self.standing.note(error);
+        }
+        created
+    }
+
+    fn create_log(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Log, LogError> {
+        self.check_there()?;
+        let directory = self.directory(partition);
+        let found = topic_id_in(&self.context, &directory)?;
+        if let Some(found) = found.filter(|found| *found != topic_id) {
+            return Err(LogError::ForeignDirectory {
+                directory,
+                found,
+                expected: topic_id,
+            });
+        }
+        // First, so that a directory of this life is never found beside checkpoints of a former one.
+        self.begin_life(partition, topic_id)?;
+        self.context.file_system.create_directory(&directory)?;
+        if found.is_none() {
+            self.write_topic_id(&directory, topic_id)?;
+        }
+        let hints = LoadHints {
+            recovery_point: Offset::ZERO,
+            log_start: Offset::ZERO,
+            cleaned_to: Offset::ZERO,
+            clean: true,
+            cut_to: None,
+            rewrite_from: None,
+        };
+        let (log, _) = load(&self.context, &directory, partition, topic_id, config, hints)?;
+        Ok(log)
+    }
+
+    /// Opens the log of a partition that exists, and recovers it if the last process did not end in order.
+    /// Blocks; several may be opened at once.
+    ///
+    /// # Errors
+    /// As [`load`], and [`LogError::ForeignDirectory`].
+    pub fn load(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<(Log, LoadReport), LogError> {
+        let directory = self.directory(partition);
+        match topic_id_in(&self.context, &directory)? {
+            Some(found) if found != topic_id => {
+                return Err(LogError::ForeignDirectory {
+                    directory,
+                    found,
+                    expected: topic_id,
+                });
+            }
+            Some(_) => {}
+            // A creation was interrupted, or the file is damaged; without it the next life could not be told from this one.
+            None => self.write_topic_id(&directory, topic_id)?,
+        }
+        let hints = {
+            let mut checkpoints = self.checkpoints.lock();
+            checkpoints.lives.insert(partition.clone(), topic_id);
+            let offset_in = |file: &OffsetCheckpoint| file.get(partition).copied().unwrap_or(Offset::ZERO);
+            LoadHints {
+                recovery_point: offset_in(&checkpoints.recovery_points),
+                log_start: offset_in(&checkpoints.log_starts),
+                cleaned_to: offset_in(&checkpoints.cleaned),
+                clean: self.clean,
+                cut_to: None,
+                rewrite_from: None,
+            }
+        };
+        self.open_log(&directory, partition, topic_id, config, hints)
+    }
+
+    /// Opens a latched log again: back to what was surely on the disk. Blocks.
+    ///
+    /// Where consumers only see what is synced, everything behind the last good sync is dropped: the system
+    /// may show bytes that a power cut would take away. Where flushing is relaxed, what can be read is kept, and
+    /// written once more.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn reopen(&self, log: &Log) -> Result<(Log, LoadReport), LogError> {
+        let flushed = log.flushed();
+        let is_durable = log.config().durable;
+        let hints = LoadHints {
+            recovery_point: log.recovery_point(),
+            log_start: log.offsets().log_start,
+            cleaned_to: self.cleaned_to(log.partition()).unwrap_or(Offset::ZERO),
+            clean: false,
+            cut_to: is_durable.then_some(flushed),
+            rewrite_from: (!is_durable).then_some(flushed),
+        };
+        self.open_log(
+            log.directory(),
+            log.partition(),
+            log.topic_id(),
+            log.config().clone(),
+            hints,
+        )
+    }
+
+    /// Opens a log. When a sync fails at that, the next attempt writes once more what it was to bring to the disk.
+    fn open_log(
+        &self,
+        directory: &Path,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+        hints: LoadHints,
+    ) -> Result<(Log, LoadReport), LogError> {
+        let rewrite_from = if self.unsynced.lock().contains(directory) {
+            Some(hints.recovery_point)
+        } else {
+            hints.rewrite_from
+        };
+        let hints = LoadHints {
+            rewrite_from,
+            ..hints
+        };
+        let result = load(&self.context, directory, partition, topic_id, config, hints);
+        match &result {
+            Ok(_) => {
+                self.unsynced.lock().remove(directory);
+            }
+            Err(LogError::Storage(error)) if error.operation == FsOperation::Sync => {
+                self.unsynced.lock().insert(directory.to_path_buf());
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Gives the directory of a deleted topic's partition another name, durably. Its files go with [`Self::remove_deleted`].
+    ///
+    /// # Errors
+    /// The file system's; a directory that is gone already is `Ok`.
+    pub fn schedule_delete(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), LogError> {
+        self.checkpoints.lock().end_life(partition, topic_id);
+        self.rename_away(partition, topic_id, DELETE_SUFFIX)
+    }
+
+    /// Sets aside a directory whose topic nobody knows, durably.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn set_aside_stray(&self, found: &FoundPartition) -> Result<(), LogError> {
+        self.rename_away(
+            &found.partition,
+            found.topic_id.unwrap_or(TopicId::ZERO),
+            STRAY_SUFFIX,
+        )
+    }
+
+    /// Removes the directories of deleted partitions and returns how many there were. Blocks.
+    ///
+    /// # Errors
+    /// The file system's; what is left is removed next time.
+    pub fn remove_deleted(&self) -> Result<usize, FsError> {
+        self.noted(self.remove_renamed())
+    }
+
+    fn remove_renamed(&self) -> Result<usize, FsError> {
+        let mut count: usize = 0;
+        for entry in self.context.file_system.list(&self.data_dir)? {
+            if entry.is_directory && entry.name.ends_with(DELETE_SUFFIX) {
+                self.context
+                    .file_system
+                    .remove_directory(&self.data_dir.join(&entry.name))?;
+                count = count.saturating_add(1);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Makes log starts durable. Blocks. Segments below them may be removed afterwards, not before.
+    ///
+    /// Only the logs named change; the others keep what was written for them before.
+    ///
+    /// # Errors
+    /// The file system's; the former file is still there.
+    pub fn write_log_starts(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let mut merged = checkpoints.without_ended(&checkpoints.log_starts);
+        merged.extend(checkpoints.current(entries));
+        self.replace(LOG_START_FILE, &merged)?;
+        checkpoints.log_starts = merged;
+        checkpoints.forget_written();
+        Ok(())
+    }
+
+    /// Makes recovery points durable. Blocks. Each must be a log's [`Log::recovery_point`], taken before.
+    ///
+    /// None goes back: compaction may have relied on a later one, and left gaps below it.
+    ///
+    /// # Errors
+    /// The file system's; the former file is still there.
+    pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        self.check_there()?;
+        let mut checkpoints = self.checkpoints.lock();
+        let mut merged = checkpoints.without_ended(&checkpoints.recovery_points);
+        for (partition, offset) in checkpoints.current(entries) {
+            let known = merged.entry(partition).or_insert(offset);
+            *known = offset.max(*known);
+        }
+        self.replace(RECOVERY_POINT_FILE, &merged)?;
+        checkpoints.recovery_points = merged;
+        checkpoints.forget_written();
+        Ok(())
+    }
+
+    /// The recovery point of a partition as it stands on the disk.
+    #[must_use]
+    pub fn recovery_point_on_disk(&self, partition: &TopicPartition) -> Offset {
+        let checkpoints = self.checkpoints.lock();
+        let point = checkpoints.recovery_points.get(partition);
+        point.copied().unwrap_or(Offset::ZERO)
+    }
+
+    /// Up to where a compacted log has been cleaned.
+    #[must_use]
+    pub fn cleaned_to(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.checkpoints.lock().cleaned.get(partition).copied()
+    }
+
+    /// Notes up to where logs have been cleaned, durably. Blocks.
+    ///
+    /// # Errors
+    /// The file system's; the former file is still there.
+    pub fn write_cleaned_to(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let mut merged = checkpoints.without_ended(&checkpoints.cleaned);
+        merged.extend(checkpoints.current(entries));
+        self.replace(CLEANER_FILE, &merged)?;
+        checkpoints.cleaned = merged;
+        checkpoints.forget_written();
+        Ok(())
+    }
+
+    /// Cuts off the end of a log. Durable when it returns; blocks.
+    ///
+    /// The recovery point goes back first: were it left behind the new end, the next opening would take the
+    /// cut for damage.
+    ///
+    /// # Errors
+    /// As [`Log::truncate_to`].
+    pub fn truncate(&self, log: &mut Log, offset: Offset) -> Result<Offset, LogError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let cleaned = checkpoints.cleaned.get_mut(log.partition());
+        if let Some(cleaned) = cleaned.filter(|cleaned| offset < **cleaned) {
+            *cleaned = offset;
+            self.replace(CLEANER_FILE, &checkpoints.cleaned)?;
+        }
+        let known = checkpoints.recovery_points.get(log.partition()).copied();
+        if known.is_some_and(|known| offset < known) {
+            // The beginning of the segment: the cut may fall back to the beginning of a batch.
+            let lowered = log.segment_base_at(offset);
+            checkpoints
+                .recovery_points
+                .insert(log.partition().clone(), lowered);
+            self.replace(RECOVERY_POINT_FILE, &checkpoints.recovery_points)?;
+        }
+        log.truncate_to(offset)
+    }
+
+    /// The last act of an orderly stop, after every log was closed and the recovery points were written. Where one was not, nothing is
+    /// marked.
+    ///
+    /// # Errors
+    /// The file system's; the next start then recovers.
+    pub fn mark_clean(&self) -> Result<(), FsError> {
+        if self.is_disorderly.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let contents = CleanShutdown {
+            broker_epoch: Some(-1),
+        }
+        .to_bytes();
+        self.context
+            .file_system
+            .replace(&self.data_dir.join(CLEAN_SHUTDOWN_FILE), &contents)
+    }
+
+    /// Notes that `partition` now belongs to `topic_id`, and forgets what the checkpoints say of a former
+    /// life, durably: they would cut or condemn the new one at the next start.
+    fn begin_life(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        checkpoints.lives.insert(partition.clone(), topic_id);
+        checkpoints.ended.remove(partition);
+        // Memory follows the disk: what could not be written is tried again by the next creation.
+        if checkpoints.recovery_points.contains_key(partition) {
+            let mut rest = checkpoints.recovery_points.clone();
+            rest.remove(partition);
+            self.replace(RECOVERY_POINT_FILE, &rest)?;
+            checkpoints.recovery_points = rest;
+        }
+        if checkpoints.log_starts.contains_key(partition) {
+            let mut rest = checkpoints.log_starts.clone();
+            rest.remove(partition);
+            self.replace(LOG_START_FILE, &rest)?;
+            checkpoints.log_starts = rest;
+        }
+        if checkpoints.cleaned.contains_key(partition) {
+            let mut rest = checkpoints.cleaned.clone();
+            rest.remove(partition);
+            self.replace(CLEANER_FILE, &rest)?;
+            checkpoints.cleaned = rest;
+        }
+        Ok(())
+    }
+
+    fn write_topic_id(&self, directory: &Path, topic_id: TopicId) -> Result<(), FsError> {
+        let contents = partition_metadata::to_bytes(topic_id);
+        self.context
+            .file_system
+            .replace(&directory.join(PARTITION_METADATA_FILE), &contents)
+    }
+
+    fn replace(&self, name: &str, offsets: &OffsetCheckpoint) -> Result<(), FsError> {
+        let path = self.data_dir.join(name);
+        let contents = offset_checkpoint::to_bytes(offsets);
+        self.noted(self.context.file_system.replace(&path, &contents))
+    }
+
+    fn directory(&self, partition: &TopicPartition) -> PathBuf {
+        self.data_dir.join(partition.to_string())
+    }
+
+    fn rename_away(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<(), LogError> {
+        let from = self.directory(partition);
+        let to = self.data_dir.join(name_aside(partition, id, suffix));
+        match self.context.file_system.rename(&from, &to) {
+            Ok(()) => {}
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                self.standing.note(&error);
+                return Err(error.into());
+            }
+        }
+        Ok(self.noted(self.context.file_system.sync_directory(&self.data_dir))?)
+    }
+}
+
+/// Makes the name of the data directory itself durable: a process that was killed may have made it and no more.
+/// A parent that may not be looked into is another's, and so is the making of the name.
+fn sync_own_name(file_system: &dyn FileSystem, data_dir: &Path) -> Result<(), FsError> {
+    let parent = match data_dir.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    match file_system.sync_directory(parent) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
+fn read_checkpoint(
+    context: &LogContext,
+    data_dir: &Path,
+    name: &str,
+    kind: CheckpointFile,
+) -> Result<OffsetCheckpoint, LogManagerError> {
+    let path = data_dir.join(name);
+    match context.file_system.read(&path, CHECKPOINT_BYTES_MAX) {
+        Ok(bytes) => offset_checkpoint::parse(kind, &bytes)
+            .map_err(|source| LogManagerError::Checkpoint { path, source }),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
+    }
+}

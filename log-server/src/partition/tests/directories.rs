@@ -1,0 +1,179 @@
+//! Several data directories: what fails in one, or is missing, costs its partitions and no others.
+
+use std::path::Path;
+use std::time::Duration;
+
+use log_core::fs::FileSystem;
+use log_core::fs::mem::crash::CrashMode;
+use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
+
+use super::failures::watch;
+use super::*;
+use crate::partition::loading::LoadSummary;
+use crate::partition::partition::Condition;
+
+const FIRST: &str = "/data";
+const SECOND: &str = "/data2";
+
+fn open(files: &MemFileSystem) -> Storage {
+    Storage::open_in(files, FlushQueue::without_threads(), &[FIRST, SECOND])
+}
+
+/// A topic of two partitions, one in each directory.
+fn events(id: u8) -> TopicSpec {
+    topic("events", id, 2, LogConfig::default())
+}
+
+fn load(storage: &Storage, id: u8) -> LoadSummary {
+    storage.registry.load(&[events(id)], &storage.found, &[])
+}
+
+/// The partition of the topic that lives in a directory.
+fn living_in(storage: &Storage, path: &str) -> Arc<Partition> {
+    let mut partitions = storage.registry.all().into_iter();
+    let found = partitions.find(|partition| partition.log_directory().data_dir() == Path::new(path));
+    found.expect("each directory has one")
+}
+
+fn is_off_line(partition: &Partition) -> bool {
+    matches!(*partition.condition(), Condition::Offline { can_mend: false, .. })
+}
+
+/// One record in each partition, on the disk.
+fn filled(files: &MemFileSystem) -> Storage {
+    let storage = open(files);
+    load(&storage, 1);
+    for path in [FIRST, SECOND] {
+        append(&living_in(&storage, path), &[path], Acks::All);
+    }
+    storage.work();
+    storage
+}
+
+#[test]
+fn a_directory_that_fails_takes_its_partitions_along_and_no_others() {
+    let files = MemFileSystem::new();
+    let storage = filled(&files);
+    let (first, second) = (living_in(&storage, FIRST), living_in(&storage, SECOND));
+    let mut waiting = append(&second, &["late"], Acks::All);
+
+    let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
+    files.set_faults(fault.only_in("/data2/recovery-point"));
+    storage.registry.write_recovery_points().unwrap_err();
+    let mut watch = watch(&storage);
+    watch.tick(Duration::ZERO);
+    assert!(is_off_line(&second));
+    assert!(matches!(
+        answer(&mut waiting.ack),
+        Some(Err(PartitionError::Offline { .. }))
+    ));
+    let refused = second.append(&batch(&["later"]), Acks::All).unwrap_err();
+    assert!(refused.to_string().contains("/data2/recovery-point"), "{refused}");
+    assert!(second.check_readable().is_err());
+    assert_eq!(storage.registry.offline_directory_count(), 1);
+
+    // Not even when its disk is well again: a start has to look at it.
+    watch.tick(Duration::from_hours(1));
+    assert!(is_off_line(&second));
+    append(&first, &["more"], Acks::All);
+    storage.work();
+    assert_eq!(consume(&first, 0), [FIRST, "more"]);
+    storage.registry.write_recovery_points().unwrap();
+
+    // What is made now is made elsewhere.
+    storage
+        .registry
+        .create(&topic("new", 2, 2, LogConfig::default()))
+        .unwrap();
+    for index in 0..2 {
+        let made = storage.registry.get("new", index).unwrap();
+        assert_eq!(made.log_directory().data_dir(), Path::new(FIRST));
+    }
+    assert!(storage.registry.close_all(), "what serves was closed in order");
+    storage.manager.mark_clean().unwrap();
+    let is_marked = |path: &str| {
+        files
+            .exists(&Path::new(path).join(".kafka_cleanshutdown"))
+            .unwrap()
+    };
+    assert!(is_marked(FIRST) && !is_marked(SECOND));
+
+    let storage = open(&files.crash(CrashMode::SyncedOnly));
+    let summary = storage.registry.load(
+        &[events(1), topic("new", 2, 2, LogConfig::default())],
+        &storage.found,
+        &[],
+    );
+    assert_eq!((summary.online, summary.offline, summary.strays), (4, 0, 0));
+    let of_events = |path: &str| {
+        let mut both = (0..2).filter_map(|index| storage.registry.get("events", index));
+        both.find(|partition| partition.log_directory().data_dir() == Path::new(path))
+            .unwrap()
+    };
+    assert_eq!(consume(&of_events(SECOND), 0), [SECOND]);
+    assert_eq!(consume(&of_events(FIRST), 0), [FIRST, "more"]);
+}
+
+#[test]
+fn what_may_be_in_a_missing_directory_is_not_made_anew() {
+    let files = MemFileSystem::new();
+    let name = living_in(&filled(&files), SECOND).name().to_string();
+    files.rename(Path::new(SECOND), Path::new("/away")).unwrap();
+
+    let storage = open(&files);
+    let summary = load(&storage, 1);
+    assert_eq!((summary.online, summary.offline, summary.strays), (1, 1, 0));
+    let lost = storage
+        .registry
+        .all()
+        .into_iter()
+        .find(|one| one.name().to_string() == name);
+    let error = lost
+        .unwrap()
+        .append(&batch(&["x"]), Acks::All)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(SECOND) && error.contains("bring that back"),
+        "{error}"
+    );
+    assert!(!files.exists(&Path::new(FIRST).join(&name)).unwrap());
+    drop(storage);
+
+    files.remove_directory(Path::new(SECOND)).unwrap();
+    files.rename(Path::new("/away"), Path::new(SECOND)).unwrap();
+    let storage = open(&files);
+    assert_eq!(load(&storage, 1).online, 2);
+    assert_eq!(consume(&living_in(&storage, SECOND), 0), [SECOND]);
+}
+
+#[test]
+fn a_topic_that_was_made_anew_meanwhile_is_the_one_that_counts() {
+    let files = MemFileSystem::new();
+    let name = living_in(&filled(&files), SECOND).name().to_string();
+    files.rename(Path::new(SECOND), Path::new("/away")).unwrap();
+    let storage = open(&files);
+    load(&storage, 1);
+    storage.registry.delete(events(1).id).unwrap();
+    storage.registry.create(&events(2)).unwrap();
+    let named = |storage: &Storage| {
+        let mut partitions = storage.registry.all().into_iter();
+        let found = partitions.find(|one| one.name().to_string() == name);
+        found.unwrap()
+    };
+    append(&named(&storage), &["anew"], Acks::All);
+    storage.work();
+    drop(storage);
+
+    files.remove_directory(Path::new(SECOND)).unwrap();
+    files.rename(Path::new("/away"), Path::new(SECOND)).unwrap();
+    let storage = open(&files);
+    let summary = load(&storage, 2);
+    assert_eq!((summary.online, summary.offline, summary.strays), (2, 0, 1));
+    assert_eq!(consume(&named(&storage), 0), ["anew"]);
+    let entries = files.list(Path::new(SECOND)).unwrap();
+    assert!(
+        entries.iter().any(|entry| entry.name.ends_with("-stray")),
+        "{entries:?}"
+    );
+}
