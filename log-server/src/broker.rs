@@ -31,6 +31,7 @@ use crate::metadata::leftovers::remove_leftovers;
 use crate::metadata::metadata_log::{self, MetadataLog, MetadataLogError, Tuning};
 use crate::metadata::topic_name;
 use crate::metrics::http_front::HttpMetrics;
+use crate::metrics::spans::SpanMetrics;
 use crate::monitor::desk::DeskThread;
 use crate::monitor::{Monitor, Parts};
 use crate::partition::cleaner::{CleanerSettings, CleanerThreads, LogCleaner, SettingsSource};
@@ -45,6 +46,7 @@ use crate::partition_directory::{RegistryDirectory, topic_specs};
 use crate::ports::{self, ListenError};
 use crate::ready_file;
 use crate::shutdown::{Shutdown, StopReason};
+use crate::spans::tracer::{Tracer, TracerSettings};
 use crate::system::{SystemFacts, raise_file_limit};
 
 /// What is kept back of the stop's time for closing the logs, after the fronts had the rest.
@@ -91,6 +93,8 @@ pub struct Broker {
     http: JoinHandle<io::Result<()>>,
     lag_watch: JoinHandle<()>,
     desk: DeskThread,
+    /// Sends spans to a collector, if there is one.
+    exporter: Option<JoinHandle<()>>,
 }
 
 /// Everything below the fronts.
@@ -192,6 +196,10 @@ impl Broker {
         );
         let client_metrics = Arc::clone(&services.client_metrics);
         let http_metrics: Arc<HttpMetrics> = Arc::default();
+        let span_metrics: Arc<SpanMetrics> = Arc::default();
+        let (tracer, exporter) = tracer_settings(&config)
+            .map(|settings| Tracer::start(settings, Arc::clone(&span_metrics), shutdown.signal()))
+            .unzip();
         let (monitor, desk) = Monitor::start(Parts {
             registry: Arc::clone(&storage.registry),
             cleaner: Arc::clone(&storage.cleaner),
@@ -202,6 +210,7 @@ impl Broker {
             front: kafka.metrics(),
             http: Arc::clone(&http_metrics),
             clients: Arc::clone(&client_metrics),
+            spans: span_metrics,
             shutdown: shutdown.signal(),
             cluster_id: Arc::clone(storage.controller.image().cluster_id()),
             started,
@@ -213,6 +222,7 @@ impl Broker {
             metrics: monitor,
             front: http_metrics,
             clients: client_metrics,
+            tracer: tracer.clone(),
         };
         let http_services = HttpServices::new(
             Arc::clone(&storage.controller),
@@ -225,7 +235,7 @@ impl Broker {
         )
         .with_cleaner(storage.working_cleaner());
         let http = tokio::spawn(http::serve(http, http_services));
-        let kafka = tokio::spawn(kafka.serve(Arc::new(services)));
+        let kafka = tokio::spawn(kafka.serve(Arc::new(services), tracer));
         let broker = Self {
             config,
             shutdown,
@@ -237,6 +247,7 @@ impl Broker {
             http,
             lag_watch,
             desk,
+            exporter,
         };
         match broker.write_ready_file() {
             Ok(()) => Ok(broker),
@@ -280,6 +291,9 @@ impl Broker {
             report_panic("the Kafka front", self.kafka.await.map(Ok));
             report_panic("the HTTP front", self.http.await);
             report_panic("the task that looks at groups", self.lag_watch.await.map(Ok));
+            if let Some(exporter) = self.exporter {
+                report_panic("the task that sends spans", exporter.await.map(Ok));
+            }
         };
         if tokio::time::timeout(timeout / CLOSE_SHARE, fronts).await.is_err() {
             tracing::warn!("some connections did not end in time and are dropped");
@@ -340,6 +354,20 @@ impl Broker {
             }
         })
     }
+}
+
+fn tracer_settings(config: &BrokerConfig) -> Option<TracerSettings> {
+    let endpoint = config.otlp_endpoint.clone()?;
+    let resource = vec![
+        ("service.name", "stratalog".into()),
+        ("service.version", env!("CARGO_PKG_VERSION").into()),
+        ("service.instance.id", config.node_id.to_string().into()),
+    ];
+    Some(TracerSettings {
+        endpoint,
+        sample_ratio: config.otlp_sample_ratio,
+        resource,
+    })
 }
 
 impl Storage {

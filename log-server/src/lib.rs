@@ -22,6 +22,7 @@
 //! | `protobuf` | messages of Protocol Buffers |
 //! | [`ready_file`] | tells scripts that clients are served |
 //! | [`shutdown`] | the word "stop" and who says it |
+//! | [`spans`] | requests as spans, for a collector of traces |
 //! | [`system`] | the machine: its time, its limits, its kernel |
 //! | [`telemetry`] | what clients measure of themselves |
 //! | `time` | points in time, as people write them |
@@ -50,6 +51,7 @@ pub mod ports;
 mod protobuf;
 pub mod ready_file;
 pub mod shutdown;
+pub mod spans;
 pub mod system;
 pub mod telemetry;
 mod time;

@@ -291,6 +291,11 @@ broker_keys! {
         shutdown_timeout: Duration = "shutdown-timeout-ms", Long, Rule::AtLeast(0), Some("30000");
         /// Threads that serve connections; 0 takes one for each core.
         runtime_threads: usize = "runtime-threads", Int, Rule::Between(0, 1024), Some("0");
+        /// A collector of traces, such as `http://localhost:4318`: it gets requests as spans, by OpenTelemetry's protocol over HTTP. `/v1/traces` is put behind what
+        /// stands here. Without it there are no spans.
+        otlp_endpoint: Option<String> = "otlp-endpoint", String, Rule::HttpEndpoint, None;
+        /// The share of requests that become spans, from 0 to 1. Those of a trace that came with `traceparent` over HTTP follow that.
+        otlp_sample_ratio: f64 = "otlp-sample-ratio", Double, Rule::Between(0, 1), Some("0.01");
     }
     Limits {
         /// Connections at once; one more is closed at once. Kafka has no limit by default.

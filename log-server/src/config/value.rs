@@ -80,6 +80,8 @@ pub enum Rule {
     Origins,
     /// `host:port`; port 0 lets the system choose.
     Address,
+    /// Where somebody else serves HTTP, with the beginning of a path or without.
+    HttpEndpoint,
 }
 
 impl fmt::Display for Rule {
@@ -96,6 +98,7 @@ impl fmt::Display for Rule {
             Self::ReplicaList => formatter.write_str("partition:broker pairs or *"),
             Self::Origins => formatter.write_str("origins such as https://app.example"),
             Self::Address => formatter.write_str("host:port"),
+            Self::HttpEndpoint => formatter.write_str("an address such as http://localhost:4318"),
         }
     }
 }
@@ -217,6 +220,7 @@ fn word(rule: Rule, text: &str) -> Result<String, String> {
     let fits = match rule {
         Rule::OneOf(words) => words.contains(&text),
         Rule::Address => is_address(text),
+        Rule::HttpEndpoint => is_http_endpoint(text),
         _ => true,
     };
     if fits {
@@ -235,6 +239,21 @@ fn is_address(text: &str) -> bool {
     let bracketed = host.starts_with('[') && host.ends_with(']');
     let plain = !host.is_empty() && !host.contains([':', '/', ' ', '[', ']']);
     (bracketed || plain) && port.parse::<u16>().is_ok() && !port.starts_with('+')
+}
+
+/// Without TLS, which nothing here has.
+fn is_http_endpoint(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("http://") else {
+        return false;
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"?#@\"<>\\^`{|}".contains(&byte);
+    let address = if authority.contains(':') && !authority.ends_with(']') {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    };
+    is_address(&address) && authority.bytes().chain(path.bytes()).all(is_plain)
 }
 
 fn list(rule: Rule, text: &str) -> Result<String, String> {
@@ -324,6 +343,18 @@ mod tests {
             (Kind::String, Rule::OneOf(&["a", "b"]), " b ", "b"),
             (Kind::String, Rule::Address, "[::1]:9092", "[::1]:9092"),
             (Kind::String, Rule::Address, "localhost:0", "localhost:0"),
+            (
+                Kind::String,
+                Rule::HttpEndpoint,
+                "http://[::1]:4318",
+                "http://[::1]:4318",
+            ),
+            (
+                Kind::String,
+                Rule::HttpEndpoint,
+                "http://tempo/a/b/",
+                "http://tempo/a/b/",
+            ),
         ] {
             assert_eq!(canonical(kind, rule, text).unwrap(), expected, "{text}");
         }
@@ -357,6 +388,36 @@ mod tests {
             (Kind::List, Rule::ReplicaList, "0-1", "partition:broker"),
             (Kind::String, Rule::Address, "localhost", "host:port"),
             (Kind::String, Rule::Address, "::1:9092", "host:port"),
+            (
+                Kind::String,
+                Rule::HttpEndpoint,
+                "https://tempo",
+                "http://localhost:4318",
+            ),
+            (
+                Kind::String,
+                Rule::HttpEndpoint,
+                "http://",
+                "http://localhost:4318",
+            ),
+            (
+                Kind::String,
+                Rule::HttpEndpoint,
+                "http://a:b",
+                "http://localhost:4318",
+            ),
+            (
+                Kind::String,
+                Rule::HttpEndpoint,
+                "http://a/b c",
+                "http://localhost:4318",
+            ),
+            (
+                Kind::String,
+                Rule::HttpEndpoint,
+                "http://me@a:1",
+                "http://localhost:4318",
+            ),
             (Kind::String, Rule::Address, "a:+1", "host:port"),
         ] {
             let error = canonical(kind, rule, text).unwrap_err();

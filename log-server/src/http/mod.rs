@@ -38,6 +38,7 @@
 //! | `socket` | records both ways over a WebSocket |
 //! | `stats` | `/metrics`, and the numbers that the console plots |
 //! | `timing` | how long requests take |
+//! | `traces` | requests as spans |
 //! | `topic_offsets` | offsets at a time |
 //! | `topics` | topics |
 
@@ -76,10 +77,12 @@ pub mod stats;
 mod timing;
 mod topic_offsets;
 mod topics;
+mod traces;
 
 use std::io;
 use std::sync::Arc;
 
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 
 use crate::console;
@@ -94,11 +97,15 @@ pub async fn serve(listener: TcpListener, services: Services) -> io::Result<()> 
     let (config, shutdown) = (Arc::clone(&services.config), services.shutdown.clone());
     let front = Arc::clone(&services.sources.front);
     let memory = services.memory.clone();
+    let tracer = services.sources.tracer.clone();
     let router = routes::watching(&services.sources)
         .merge(console::routes())
         .merge(routes::api(Arc::new(services)));
     let sites = Sites::new(&config, listener.local_addr()?);
-    let router = routes::complete(router, &front, sites, memory);
+    let mut router = routes::complete(router, &front, sites, memory);
+    if let Some(tracer) = tracer {
+        router = router.layer(from_fn_with_state(tracer, traces::trace));
+    }
     server::serve(listener, router, front, config, shutdown).await
 }
 

@@ -21,6 +21,7 @@ use crate::partition::cleaner::LogCleaner;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
 use crate::shutdown::ShutdownSignal;
+use crate::spans::tracer::Tracer;
 use crate::telemetry::manager::ClientMetricsManager;
 
 /// So many large answers are made at once for each core; others wait for their turn, so that what they unpack to stays bounded.
@@ -37,6 +38,8 @@ pub struct Sources {
     pub front: Arc<HttpMetrics>,
     /// What clients measure of themselves.
     pub clients: Arc<ClientMetricsManager>,
+    /// Who looks at some requests.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// What reading records takes besides the partitions.

@@ -120,6 +120,7 @@ fn sources() -> Sources {
             Arc::new(ManualClock::new(TimestampMs::new(0))),
             1 << 20,
         )),
+        tracer: None,
     }
 }
 

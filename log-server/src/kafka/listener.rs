@@ -24,8 +24,10 @@ use crate::kafka::line_limit::LineLimit;
 use crate::kafka::memory::RequestMemory;
 use crate::kafka::request_context::{ConnectionInfo, Endpoint};
 use crate::kafka::services::Services;
+use crate::kafka::traced::Traced;
 use crate::metrics::front::{FrontMetrics, Refusal};
 use crate::shutdown::ShutdownSignal;
+use crate::spans::tracer::Tracer;
 
 /// How long to wait when the system gives no connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -144,11 +146,17 @@ impl KafkaListener {
         self.socket.local_addr()
     }
 
-    /// Serves these services until "stop" is said, then until every connection has ended.
-    pub async fn serve(self, services: Arc<Services>) {
+    /// Serves these services until "stop" is said, then until every connection has ended. A tracer looks at some requests, if there is one.
+    pub async fn serve(self, services: Arc<Services>, tracer: Option<Arc<Tracer>>) {
         let shutdown = services.shutdown.clone();
-        self.serve_with(Arc::new(Dispatcher::new(services)), shutdown)
-            .await;
+        let dispatcher = Dispatcher::new(services);
+        match tracer {
+            None => self.serve_with(Arc::new(dispatcher), shutdown).await,
+            Some(tracer) => {
+                let dispatcher = Traced::new(dispatcher, tracer);
+                self.serve_with(Arc::new(dispatcher), shutdown).await;
+            }
+        }
     }
 
     /// Serves until "stop" is said, then until every connection has ended.

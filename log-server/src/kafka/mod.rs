@@ -41,4 +41,5 @@ pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
 pub(crate) mod topic_view;
+pub(crate) mod traced;
 pub(crate) mod wrong_protocol;

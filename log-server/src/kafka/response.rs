@@ -94,6 +94,11 @@ impl Response {
         self.first.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// Its first slice: all of it, but for answers with records.
+    pub(crate) fn first_slice(&self) -> &Bytes {
+        &self.first
+    }
+
     /// Its slices: for tests.
     #[cfg(test)]
     pub(crate) fn slices(&self) -> impl Iterator<Item = &Bytes> {

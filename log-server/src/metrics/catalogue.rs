@@ -116,6 +116,8 @@ families! {
     CLIENT_INSTANCES: Gauge "stratalog_client_instances" [] "Clients that asked lately which of their own metrics they are to push (KIP-714).";
     CLIENT_PUSHES: Counter "stratalog_client_pushes_total" [] "Pushes of clients' own metrics that were taken.";
     CLIENT_PUSHES_REFUSED: Counter "stratalog_client_pushes_refused_total" ["reason"] "Such pushes, and questions before them, that were refused, by reason.";
+    SPANS_EXPORTED: Counter "stratalog_spans_exported_total" [] "Spans that the collector of otlp-endpoint took.";
+    SPANS_DROPPED: Counter "stratalog_spans_dropped_total" [] "Spans that found too many waiting, or that the collector did not take.";
 
     OFFLINE_LOG_DIRECTORIES: Gauge "stratalog_offline_log_directories" [] "Data directories that serve nothing: they could not be opened, or failed (Kafka's OfflineLogDirectoryCount).";
     DISK_AVAILABLE: Gauge "stratalog_disk_available_bytes" ["directory"] "What the disk of a data directory still has.";

@@ -9,6 +9,7 @@
 //! | [`histogram`] | how long something took |
 //! | [`http_front`] | what the HTTP front counts |
 //! | [`logs`] | what partitions count: records in and out, syncs, refusals |
+//! | [`spans`] | spans that were sent, or dropped |
 //! | [`telemetry`] | what clients push of their own metrics |
 //!
 //! Counting must not be felt: a Kafka request pays two looks at the clock and a few additions, no lock and no memory. Most numbers are spread over
@@ -22,4 +23,5 @@ pub mod front;
 pub mod histogram;
 pub mod http_front;
 pub mod logs;
+pub mod spans;
 pub mod telemetry;

@@ -37,6 +37,7 @@ use crate::http::health::{Health, HealthSource, PartitionCounts, Readiness, Shar
 use crate::http::stats::{DiskOutlook, LagHistory, LagPoint, LaggingGroup, Lags, MetricsSource, Stats};
 use crate::metrics::front::FrontMetrics;
 use crate::metrics::http_front::HttpMetrics;
+use crate::metrics::spans::SpanMetrics;
 use crate::monitor::desk::{DeskThread, QUESTIONS_MAX, Question};
 use crate::monitor::forecast::SpaceForecast;
 use crate::monitor::history::History;
@@ -63,6 +64,7 @@ pub(crate) struct Parts {
     pub(crate) front: Arc<FrontMetrics>,
     pub(crate) http: Arc<HttpMetrics>,
     pub(crate) clients: Arc<ClientMetricsManager>,
+    pub(crate) spans: Arc<SpanMetrics>,
     pub(crate) shutdown: ShutdownSignal,
     pub(crate) cluster_id: Arc<str>,
     /// When the process began.

@@ -220,6 +220,8 @@ impl Monitor {
         for (reason, count) in clients.metrics().refusals() {
             refused.sample(&[reason], count);
         }
+        page.one(all::SPANS_EXPORTED, self.parts.spans.exported.get());
+        page.one(all::SPANS_DROPPED, self.parts.spans.dropped.get());
     }
 
     fn disk(&self, page: &mut Page) {

@@ -233,10 +233,12 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         row("logging", &[]),
         // Whoever counts names it; it names nobody.
         row("metrics", &[]),
+        // Requests as spans: the fronts tell it of theirs.
+        row("protobuf", &[]),
+        row("spans", &["metrics", "protobuf", "shutdown"]),
         row("time", &["log_core::model"]),
         // Patterns of clients and administrators.
         row("pattern", &[]),
-        row("protobuf", &[]),
         row("config", &["logging", "pattern", "log_core::config"]),
         row(
             "partition",
@@ -331,6 +333,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "metrics",
                 "partition",
                 "shutdown",
+                "spans",
                 "telemetry",
                 "time",
                 "log_core::clock",
@@ -366,6 +369,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "metrics",
                 "partition",
                 "shutdown",
+                "spans",
                 "telemetry",
                 "log_core::clock",
                 "log_core::model",
@@ -412,14 +416,26 @@ pub(crate) const LOG_SERVER: Layers = Layers {
             ],
         ),
         row(
+            "kafka::traced",
+            &[
+                "kafka",
+                "kafka::connection",
+                "kafka::request_guard",
+                "spans",
+                "log_core::protocol",
+            ],
+        ),
+        row(
             "kafka::listener",
             &[
                 "config",
                 "kafka",
                 "kafka::connection",
                 "kafka::dispatch",
+                "kafka::traced",
                 "metrics",
                 "shutdown",
+                "spans",
             ],
         ),
         row("ports", &["config", "http", "kafka", "kafka::listener"]),
@@ -453,6 +469,7 @@ pub(crate) const LOG_SERVER: Layers = Layers {
                 "ports",
                 "ready_file",
                 "shutdown",
+                "spans",
                 "system",
                 "log_core::fs",
                 "log_core::log_manager",

@@ -16,6 +16,7 @@
 //! | `transaction_coordinator` | which partitions a transaction has, and its end |
 //! | `settings` | describing and altering |
 //! | `telemetry` | clients' own metrics |
+//! | `traced` | requests as spans |
 
 mod allocations;
 mod fetch;
@@ -26,6 +27,7 @@ mod produce;
 mod settings;
 mod telemetry;
 mod topics;
+mod traced;
 mod transaction_coordinator;
 mod transactions;
 
