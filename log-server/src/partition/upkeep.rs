@@ -463,11 +463,9 @@ impl Partition {
     /// The partition's data directory failed: it serves nothing until a start finds the directory whole again. Blocks while the log is
     /// used.
     pub(crate) fn leave_directory(&self, reason: &str) {
-        if !matches!(
-            *self.condition(),
-            Condition::Online(_) | Condition::Latched { .. }
-        ) {
-            return;
+        match &*self.condition() {
+            Condition::Online(_) | Condition::Latched { .. } | Condition::Offline { can_mend: true, .. } => {}
+            Condition::Offline { .. } | Condition::Closed(_) => return,
         }
         let error = PartitionError::Offline {
             reason: format!("its data directory failed: {reason}").into(),

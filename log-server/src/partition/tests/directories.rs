@@ -114,6 +114,28 @@ fn a_directory_that_fails_takes_its_partitions_along_and_no_others() {
     assert_eq!(consume(&of_events(FIRST), 0), [FIRST, "more"]);
 }
 
+/// Mended by itself, it would serve from a directory that nobody writes checkpoints for.
+#[test]
+fn a_log_that_could_not_be_opened_is_not_mended_in_a_directory_that_was_given_up() {
+    let files = MemFileSystem::new();
+    let name = living_in(&filled(&files), SECOND).name().to_string();
+    let storage = open(&files);
+    let fault = FaultPlan::new().fail_from(FaultTarget::Open, 1, FaultKind::Io);
+    files.set_faults(fault.only_in(&format!("/data2/{name}/0")));
+    assert_eq!(load(&storage, 1).offline, 1);
+    let partition = living_in(&storage, SECOND);
+    assert!(!is_off_line(&partition), "the disk may come back");
+
+    let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
+    files.set_faults(fault.only_in("/data2/recovery-point"));
+    storage.registry.write_recovery_points().unwrap_err();
+    let mut watch = watch(&storage);
+    for hour in 0..3 {
+        watch.tick(Duration::from_hours(hour));
+        assert!(is_off_line(&partition));
+    }
+}
+
 #[test]
 fn what_may_be_in_a_missing_directory_is_not_made_anew() {
     let files = MemFileSystem::new();
