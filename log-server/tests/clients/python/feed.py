@@ -24,8 +24,9 @@ def write(bootstrap, topic, codec):
     failures = []
     for line in sys.stdin.buffer.read().decode().split("\n"):
         if line:
-            key, at, value = line.split(SEPARATOR, 2)
+            key, at, headers, value = line.split(SEPARATOR, 3)
             more = {"timestamp": int(at)} if at else {}
+            more["headers"] = [tuple(pair.split("=", 1)) for pair in headers.split(",")]
             producer.produce(topic, value, key, on_delivery=lambda error, _: error and failures.append(error), **more)
             producer.poll(0)
     if producer.flush(SECONDS_MAX) or failures:
@@ -55,7 +56,8 @@ def read_on(consumer, where):
         message = consumer.poll(SECONDS_MAX)
         if message is None or message.error():
             raise SystemExit(f"cannot read {where}: {message and message.error()}")
-        parts = (str(message.offset()), str(message.timestamp()[1]), message.key().decode(), message.value().decode())
+        headers = ",".join(f"{name}={value.decode()}" for name, value in message.headers() or ())
+        parts = (str(message.offset()), str(message.timestamp()[1]), message.key().decode(), headers, message.value().decode())
         sys.stdout.buffer.write((SEPARATOR.join(parts) + "\n").encode())
         next_offset = message.offset() + 1
     consumer.unassign()
