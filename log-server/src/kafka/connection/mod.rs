@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, timeout};
 
 use crate::kafka::connection::answer_row::{AnswerRow, Place};
@@ -313,6 +314,8 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
             }
             if turn.take_answered() {
                 answers.hand_on().await;
+                // What is in memory costs the runtime nothing that it sees: a client that sends without end would keep this thread.
+                consume_budget().await;
             }
         }
     }
@@ -392,10 +395,10 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
             }
         };
         self.metrics.answered(stopwatch, now, Waited::No);
+        turn.note_answered(bytes);
         match answer {
             Answer::Respond(response) => {
                 self.in_flight.fetch_add(1, Ordering::Relaxed);
-                turn.note_answered(bytes);
                 place.fill(Queued::Ready(response));
             }
             Answer::Silence => {}
