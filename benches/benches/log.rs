@@ -21,7 +21,7 @@ use log_core::log::{Log, LogContext, ReadBound, ReadError, ReadRequest};
 use log_core::log_manager::LogDirectory;
 use log_core::model::{FilePosition, Offset, TimestampMs, TopicId, TopicPartition};
 use log_core::record::batch::batches;
-use log_core::record::compression::Compression;
+use log_core::record::compression::{Codec, Compression};
 use log_core::record::crc32c;
 use log_core::record::validator::{ProduceRules, ValidatedBatch, validate_produce};
 use log_core::segment::segment::Patience;
@@ -41,6 +41,7 @@ fn main() -> anyhow::Result<()> {
     let workplace = options.workplace(env!("CARGO_TARGET_TMPDIR"))?;
     let mut cases = Vec::new();
     checks(&options, &mut cases);
+    recompressions(&options, &mut cases);
     relaxed_appends(&options, workplace.path(), &mut cases)?;
     durable_appends(&options, workplace.path(), &mut cases)?;
     reads(&options, workplace.path(), &mut cases)?;
@@ -108,6 +109,35 @@ fn checks(options: &Options, cases: &mut Vec<Case<'_>>) {
             cases.push(Case::new("validate a batch of text", name, move || {
                 let rules = source::rules();
                 // Counted by what the records are, compressed or not.
+                Watch::repeat(turns(total / 4, batch_bytes), batch_bytes, |_| {
+                    Ok(validate_produce(&batch, &rules)?)
+                })
+            }));
+        }
+    }
+}
+
+/// A batch in the topic's codec, from none and to none from lz4: what `compression.type` costs.
+fn recompressions(options: &Options, cases: &mut Vec<Case<'_>>) {
+    let total = options.volume(128 << 20);
+    for (batch_bytes, record_bytes) in [(KIB, 100), (16 * KIB, KIB), (MIB, KIB)] {
+        for compression in Compression::ALL {
+            let batch = match compression {
+                Compression::None => source::batch_of_events(batch_bytes, record_bytes, Compression::Lz4),
+                _ => source::batch_of_events(batch_bytes, record_bytes, Compression::None),
+            };
+            let name = format!(
+                "{} of {record_bytes} B records, to {compression}",
+                size_name(batch_bytes)
+            );
+            cases.push(Case::new("write a batch of text anew", name, move || {
+                let rules = ProduceRules {
+                    codec: Some(Codec {
+                        compression,
+                        level: None,
+                    }),
+                    ..source::rules()
+                };
                 Watch::repeat(turns(total / 4, batch_bytes), batch_bytes, |_| {
                     Ok(validate_produce(&batch, &rules)?)
                 })

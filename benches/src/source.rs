@@ -113,5 +113,6 @@ pub fn rules() -> ProduceRules {
         timestamp_after_max_ms: config.timestamp_after_max_ms,
         now: TIMESTAMP,
         requires_keys: false,
+        codec: None,
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Names, defaults, validation and sources of Kafka's keys live in the server; a log only sees values.
 
+use crate::record::compression::Codec;
+
 /// Which clock a record's timestamp comes from (`message.timestamp.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimestampType {
@@ -40,6 +42,9 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// The largest batch accepted, header included (`max.message.bytes`).
     pub batch_bytes_max: u64,
+    /// How producers' batches are to be compressed (`compression.type` and the codec's level).
+    /// None leaves that to the producers.
+    pub codec: Option<Codec>,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// How far a record's time may lie behind the broker's (`message.timestamp.before.max.ms`).
@@ -79,6 +84,7 @@ impl Default for LogConfig {
             retention_ms: Some(7 * 24 * HOUR_MS),
             retention_bytes: None,
             batch_bytes_max: (1 << 20) + 12,
+            codec: None,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: HOUR_MS,

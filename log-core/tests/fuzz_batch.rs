@@ -18,7 +18,7 @@ use log_core::config::TimestampType;
 use log_core::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use log_core::record::batch::{Batch, BatchHeader, HEADER_LENGTH, batches, framed_size, verify_checksum};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
-use log_core::record::compression::{Compression, DECOMPRESSED_BYTES_MAX};
+use log_core::record::compression::{Codec, Compression, DECOMPRESSED_BYTES_MAX};
 use log_core::record::control::ControlRecord;
 use log_core::record::record::{RecordHeader, record_size_max};
 use log_core::record::validator::{ProduceRules, ValidatedBatch, trust_own, validate_produce};
@@ -177,6 +177,7 @@ fn lenient_rules() -> ProduceRules {
         timestamp_after_max_ms: i64::MAX,
         now: TimestampMs::new(1_700_000_000_000),
         requires_keys: false,
+        codec: None,
     }
 }
 
@@ -194,6 +195,14 @@ fn random_rules(rng: &mut Rng) -> ProduceRules {
             1_700_000_000_000
         }),
         requires_keys: rng.bool(),
+        codec: if rng.bool() { None } else { Some(random_codec(rng)) },
+    }
+}
+
+fn random_codec(rng: &mut Rng) -> Codec {
+    Codec {
+        compression: rng.choice(Compression::ALL).unwrap(),
+        level: rng.bool().then(|| rng.i32(-5..12)),
     }
 }
 
@@ -391,6 +400,10 @@ fn validate(bytes: &Bytes, rules: &ProduceRules) {
     let header = *Batch::parse(&stored).unwrap().header();
     assert_eq!(header.record_count, header.last_offset_delta + 1);
     assert_eq!(header.attributes.timestamp_type(), rules.timestamp_type);
+    assert!(u64::try_from(valid.size()).unwrap() <= rules.batch_bytes_max);
+    if let Some(codec) = rules.codec {
+        assert_eq!(header.compression(), codec.compression);
+    }
     assert!(!header.attributes.is_control());
     let mut scratch = Vec::new();
     let batch = Batch::parse(&stored).unwrap();
@@ -460,6 +473,7 @@ fn the_answer_is_the_same_compressed_or_not() {
         }
         let rules = ProduceRules {
             batch_bytes_max: u64::MAX,
+            codec: None,
             ..random_rules(rng)
         };
         let plain = recompressed(&plain, Compression::None, &body);
@@ -467,6 +481,43 @@ fn the_answer_is_the_same_compressed_or_not() {
         for codec in Compression::ALL {
             let found = validate_produce(&recompressed(&plain, codec, &body), &rules);
             assert_eq!(found.map(|valid| valid.max_timestamp()), expected, "{codec}");
+        }
+    });
+}
+
+/// Through codecs at random: the records are the same bytes, and the header says the same of them.
+#[test]
+fn batches_in_another_codec_are_the_same_batches() {
+    for_rounds(500, |rng| {
+        let (mut bytes, _) = random_batch(rng);
+        let uncompressed = |bytes: &Bytes| {
+            let (batch, mut records) = (Batch::parse(bytes).unwrap(), Vec::new());
+            let codec = batch.header().compression();
+            codec
+                .decompress(batch.body(), &mut records, DECOMPRESSED_BYTES_MAX)
+                .unwrap();
+            records
+        };
+        let (before, records) = (BatchHeader::parse(&bytes).unwrap(), uncompressed(&bytes));
+        for _ in 0..3 {
+            let codec = random_codec(rng);
+            let rules = ProduceRules {
+                codec: Some(codec),
+                ..lenient_rules()
+            };
+            let valid = validate_produce(&bytes, &rules).unwrap();
+            bytes = stored(&valid, Offset::ZERO);
+            verify_checksum(&bytes).unwrap();
+            assert_eq!(uncompressed(&bytes), records);
+            let header = BatchHeader::parse(&bytes).unwrap();
+            let expected = BatchHeader {
+                attributes: before.attributes.with_compression(codec.compression),
+                leader_epoch: header.leader_epoch,
+                batch_length: header.batch_length,
+                crc: header.crc,
+                ..before
+            };
+            assert_eq!(header, expected);
         }
     });
 }

@@ -8,7 +8,7 @@ use log_core::config::TimestampType;
 use log_core::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use log_core::record::batch::{Batch, BatchHeader, batches};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
-use log_core::record::compression::Compression;
+use log_core::record::compression::{Codec, Compression};
 use log_core::record::control::{ControlRecord, EndTransactionMarker, TransactionOutcome};
 use log_core::record::record::{Record, RecordHeader};
 use log_core::record::validator::{ProduceRules, validate_produce};
@@ -125,6 +125,7 @@ fn rules() -> ProduceRules {
         timestamp_after_max_ms: 3_600_000,
         now: TimestampMs::new(TIME),
         requires_keys: false,
+        codec: None,
     }
 }
 
@@ -148,6 +149,22 @@ fn check_produced(bytes: &'static [u8], compression: Compression, expected: &[Pl
         bytes,
         "{compression}: nothing but offset and epoch changes"
     );
+
+    for other in Compression::ALL {
+        let rules = ProduceRules {
+            codec: Some(Codec {
+                compression: other,
+                level: None,
+            }),
+            ..rules()
+        };
+        let valid = validate_produce(&Bytes::from_static(bytes), &rules).unwrap();
+        let stored = [&valid.stamp(Offset::ZERO, header.leader_epoch), valid.body()].concat();
+        let (found, records) = read(&stored);
+        assert_eq!(records, expected, "{compression} to {other}");
+        assert_eq!(found.attributes.compression(), Ok(other));
+        assert_eq!(found.max_timestamp, header.max_timestamp);
+    }
 
     let mut builder = BatchBuilder::new(BatchOptions {
         compression,

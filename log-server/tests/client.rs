@@ -1,7 +1,7 @@
 //! The Rust client against the built `stratalog`: the scenarios of `log-client`, which any broker must pass.
 //! `STRATALOG_TEST_BOOTSTRAP=host:port` runs them against a broker that is there, a real Kafka broker for example.
 //!
-//! The server is started once for each of two sets of them, on ports that the system chose.
+//! The server is started once for each set of them, on ports that the system chose.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,12 +10,18 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "client/older_cluster.rs"]
+mod older_cluster;
 #[path = "../../log-client/tests/scenarios/mod.rs"]
 mod scenarios;
-use scenarios::{groups, transactions};
 #[path = "process/server.rs"]
 #[expect(dead_code, reason = "crashes and full disks are tested elsewhere")]
 mod server;
+
+use log_core::protocol::ApiKey;
+
+use older_cluster::OlderCluster;
+use scenarios::{groups, transactions};
 
 /// Does something with the broker that was given, or with one of its own that has these settings.
 fn with_broker<F: Future<Output = ()>>(settings: &[(&str, &str)], work: impl FnOnce(String) -> F) {
@@ -89,15 +95,46 @@ fn members_of_groups_do_with_this_broker_what_they_do_with_kafka() {
     });
 }
 
+/// What holds by both protocols.
+async fn transactions_of_every_protocol(bootstrap: &str) {
+    transactions::only_what_was_committed_is_read(bootstrap).await;
+    transactions::the_newer_of_two_producers_fences_the_other(bootstrap).await;
+    transactions::a_record_that_fails_dooms_its_transaction(bootstrap).await;
+    transactions::offsets_count_with_their_transaction(bootstrap).await;
+    transactions::an_open_transaction_is_listed_described_and_aborted(bootstrap).await;
+    transactions::each_record_is_transformed_once(bootstrap).await;
+}
+
 #[test]
 fn transactions_do_with_this_broker_what_they_do_with_kafka() {
     with_broker(&[], |bootstrap| async move {
-        transactions::only_what_was_committed_is_read(&bootstrap).await;
-        transactions::the_newer_of_two_producers_fences_the_other(&bootstrap).await;
-        transactions::a_record_that_fails_dooms_its_transaction(&bootstrap).await;
-        transactions::offsets_count_with_their_transaction(&bootstrap).await;
-        transactions::an_open_transaction_is_listed_described_and_aborted(&bootstrap).await;
+        transactions_of_every_protocol(&bootstrap).await;
         transactions::a_transaction_that_nobody_ends_is_aborted(&bootstrap).await;
-        transactions::each_record_is_transformed_once(&bootstrap).await;
     });
+}
+
+/// The same by the first protocol, in which a producer says beforehand where it will write, and keeps its epoch. Whose transaction takes
+/// too long is fenced by it for good.
+#[test]
+fn producers_of_the_first_protocol_have_their_transactions_too() {
+    // Another broker says itself which protocol it speaks, and where it is.
+    if std::env::var("STRATALOG_TEST_BOOTSTRAP").is_ok() {
+        return;
+    }
+    let cluster = OlderCluster::bind();
+    let (address, asked) = (cluster.address(), cluster.witness());
+    with_broker(&[("kafka-advertise", &address.clone())], |broker| async move {
+        cluster.serve(broker);
+        transactions_of_every_protocol(&address).await;
+    });
+    for api in [ApiKey::AddPartitionsToTxn, ApiKey::AddOffsetsToTxn] {
+        assert!(asked.version(api).is_some(), "nobody asked for {api:?}");
+    }
+    for (api, last_of_the_first) in [
+        (ApiKey::EndTxn, 4),
+        (ApiKey::TxnOffsetCommit, 4),
+        (ApiKey::AddPartitionsToTxn, 3),
+    ] {
+        assert!(asked.version(api) <= Some(last_of_the_first), "{api:?}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::fs::{FileSystem, FsError, FsErrorKind};
 use crate::log::error::LogError;
 use crate::log::log::Log;
 use crate::model::{Offset, TimestampMs};
+use crate::segment::scan::ScanError;
 use crate::segment::segment::Segment;
 use crate::segment::segments::Segments;
 
@@ -155,6 +156,29 @@ impl Log {
         self.shared.epochs.write().truncate_from_start(log_start);
     }
 
+    /// How many segments stay for nothing but a time ahead of the clock: where the oldest sealed segment has a record with such a time,
+    /// that one, all others that have, and those behind it that are old enough to go. Blocks as [`Log::apply_retention`].
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn held_back_count(&self, now: TimestampMs) -> Result<usize, LogError> {
+        let (true, Some(retention_ms)) = (self.config.cleanup_policy.delete, self.config.retention_ms) else {
+            return Ok(0);
+        };
+        let (segments, log_start) = (self.shared.segments(), self.offsets().log_start);
+        let sealed = segments.iter().take(segments.count().saturating_sub(1));
+        let mut count: usize = 0;
+        for segment in sealed.skip_while(|segment| segment.next_offset() <= log_start) {
+            match self.age_ms(segment, now)? {
+                Some(age) if age < 0 || (0 < count && retention_ms < age) => count = count.saturating_add(1),
+                // The oldest one is kept for what it is, and nothing waits for a time.
+                _ if count == 0 => break,
+                _ => {}
+            }
+        }
+        Ok(count)
+    }
+
     /// How many segments, oldest first, have no record younger than `retention.ms` allows. A timestamp
     /// ahead of the clock keeps its segment, and those behind it, until its time has come.
     fn expired_count(&self, segments: &Segments, now: TimestampMs) -> Result<usize, LogError> {
@@ -163,31 +187,36 @@ impl Log {
         };
         let mut count: usize = 0;
         for segment in segments {
-            if segment.size() == 0 {
-                break;
+            match self.age_ms(segment, now)? {
+                Some(age) if retention_ms < age => count = count.saturating_add(1),
+                _ => break,
             }
-            let largest = match segment.max_timestamp() {
-                Ok((timestamp, _)) => timestamp,
-                Err(crate::segment::scan::ScanError::Storage(error)) => return Err(error.into()),
-                // A segment that cannot be read is not deleted on a guess.
-                Err(_) => break,
-            };
-            let since = match largest {
-                // Where compaction has left no record, the emptied batches tell the time.
-                TimestampMs::NONE => segment.first_batch_timestamp().unwrap_or(TimestampMs::NONE),
-                largest => largest,
-            };
-            // Records without a time count from when this process first saw the segment.
-            let since = match since {
-                TimestampMs::NONE => self.segment_created,
-                since => since,
-            };
-            if now.saturating_since(since) <= retention_ms {
-                break;
-            }
-            count = count.saturating_add(1);
         }
         Ok(count)
+    }
+
+    /// How old the newest record of a segment is, below 0 where its time lies ahead; none where it is empty or cannot be read:
+    /// such a segment is not deleted on a guess.
+    fn age_ms(&self, segment: &Segment, now: TimestampMs) -> Result<Option<i64>, LogError> {
+        if segment.size() == 0 {
+            return Ok(None);
+        }
+        let largest = match segment.max_timestamp() {
+            Ok((timestamp, _)) => timestamp,
+            Err(ScanError::Storage(error)) => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
+        let since = match largest {
+            // Where compaction has left no record, the emptied batches tell the time.
+            TimestampMs::NONE => segment.first_batch_timestamp().unwrap_or(TimestampMs::NONE),
+            largest => largest,
+        };
+        // Records without a time count from when this process first saw the segment.
+        let since = match since {
+            TimestampMs::NONE => self.segment_created,
+            since => since,
+        };
+        Ok(Some(now.saturating_since(since)))
     }
 
     /// How many segments, oldest first, can go while the rest still holds `retention.bytes`.

@@ -45,6 +45,11 @@ impl<'a> CompressedRecords<'a> {
         })
     }
 
+    /// How many bytes have come out so far: at the end, all of them.
+    pub(super) fn length(&self) -> usize {
+        self.window.decompressor.length()
+    }
+
     fn advance(&mut self) -> Result<Option<RecordFacts>, RecordErrorKind> {
         if self.index < self.context.record_count() {
             let outcome = self.take_facts();

@@ -9,14 +9,11 @@
 //! | 3 | lz4 | one frame, independent blocks of 64 KiB, no checksums | one frame of any block size |
 //! | 4 | zstd | one frame | frames in a row |
 //!
-//! Compressing is done here, reading in `decompression`. Neither looks into what is compressed.
+//! `compressor` writes them, `decompression` reads them. Neither looks into what is compressed.
 
 use std::fmt;
-use std::io::Write;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-
-use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 /// What a batch of a stranger may decompress to: far beyond honest ratios of the largest usual batch (1 MiB),
 /// and small enough to be held by a few requests at once.
@@ -24,9 +21,8 @@ pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 pub(super) const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Version 1, readable by version 1.
-const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+pub(super) const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 pub(super) const XERIAL_HEADER_LENGTH: usize = XERIAL_MAGIC.len() + XERIAL_VERSIONS.len();
-const XERIAL_BLOCK_LENGTH: usize = 32 << 10;
 
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -42,6 +38,15 @@ pub enum Compression {
     Lz4,
     /// Zstandard (KIP-110).
     Zstd,
+}
+
+/// A codec, and how hard it is to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Codec {
+    /// Which one.
+    pub compression: Compression,
+    /// Its level; a level outside the codec's range is held within it, and none is the usual one.
+    pub level: Option<i32>,
 }
 
 /// No codec has this id.
@@ -150,20 +155,6 @@ impl Compression {
             Self::Zstd => Some(3),
         }
     }
-
-    /// Appends `input`, compressed, to `output`. A level outside the codec's range is held within it; `None` is the usual level.
-    ///
-    /// # Panics
-    /// When a codec fails on bytes in memory, which is a mistake of ours.
-    pub fn compress(self, level: Option<i32>, input: &[u8], output: &mut Vec<u8>) {
-        match self {
-            Self::None => output.extend_from_slice(input),
-            Self::Gzip => gzip_compress(level, input, output),
-            Self::Snappy => snappy_compress(input, output),
-            Self::Lz4 => lz4_compress(input, output),
-            Self::Zstd => zstd_compress(level, input, output),
-        }
-    }
 }
 
 impl fmt::Display for Compression {
@@ -182,43 +173,5 @@ impl FromStr for Compression {
             .ok_or_else(|| ParseCompressionError {
                 text: text.to_owned(),
             })
-    }
-}
-
-fn gzip_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) {
-    let level = match level {
-        None | Some(-1) => flate2::Compression::default(),
-        Some(level) => flate2::Compression::new(level.clamp(1, 9).unsigned_abs()),
-    };
-    let mut encoder = flate2::write::GzEncoder::new(output, level);
-    encoder.write_all(input).expect("memory takes what is written");
-    encoder.finish().expect("memory takes what is written");
-}
-
-fn zstd_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) {
-    let level = level.unwrap_or(3).clamp(-131_072, 22);
-    let compressed = zstd::bulk::compress(input, level).expect("bytes in memory compress");
-    output.extend_from_slice(&compressed);
-}
-
-fn lz4_compress(input: &[u8], output: &mut Vec<u8>) {
-    // Consumers in Java read independent blocks only.
-    let frame = FrameInfo::new()
-        .block_mode(BlockMode::Independent)
-        .block_size(BlockSize::Max64KB);
-    let mut encoder = FrameEncoder::with_frame_info(frame, output);
-    encoder.write_all(input).expect("memory takes what is written");
-    encoder.finish().expect("memory takes what is written");
-}
-
-fn snappy_compress(input: &[u8], output: &mut Vec<u8>) {
-    let mut encoder = snap::raw::Encoder::new();
-    output.extend_from_slice(&XERIAL_MAGIC);
-    output.extend_from_slice(&XERIAL_VERSIONS);
-    for block in input.chunks(XERIAL_BLOCK_LENGTH) {
-        let compressed = encoder.compress_vec(block).expect("a block of 32 KiB compresses");
-        let length = u32::try_from(compressed.len()).expect("a compressed block of 32 KiB is small");
-        output.extend_from_slice(&length.to_be_bytes());
-        output.extend_from_slice(&compressed);
     }
 }

@@ -297,7 +297,7 @@ impl<'a> Decoder<'a> {
 pub(super) struct Decompressor<'a> {
     codec: Compression,
     /// How many compressed bytes there are.
-    length: usize,
+    compressed_length: usize,
     limit: usize,
     /// How many may still come out.
     left: usize,
@@ -314,11 +314,16 @@ impl<'a> Decompressor<'a> {
         let decoder = Decoder::new(codec, input).map_err(|refusal| refusal.of(codec, length, limit))?;
         Ok(Self {
             codec,
-            length,
+            compressed_length: length,
             limit,
             left: limit,
             decoder,
         })
+    }
+
+    /// How many bytes have come out so far.
+    pub(super) fn length(&self) -> usize {
+        self.limit - self.left
     }
 
     /// Puts the next bytes into `buffer` and says how many there are; none at the end, after which it is not asked again.
@@ -339,6 +344,6 @@ impl<'a> Decompressor<'a> {
             }
             None => Err(Refusal::TooLarge),
         });
-        count.map_err(|refusal| refusal.of(self.codec, self.length, self.limit))
+        count.map_err(|refusal| refusal.of(self.codec, self.compressed_length, self.limit))
     }
 }

@@ -4,7 +4,9 @@
 //! - [`record`]: one record within a batch, and the walk over its records
 //! - [`batch_builder`]: making a batch
 //! - [`compression`]: the four codecs
+//! - `compressor`: writing them
 //! - `decompression`: reading them, never without a limit on what comes out
+//! - `recompression`: a batch in another codec
 //! - `compressed_records`: the walk over compressed records that are looked at and not kept
 //! - [`control`]: the records that end transactions
 //! - [`validator`]: what a broker checks before it takes a producer's batch
@@ -16,8 +18,10 @@ pub mod batch;
 pub mod batch_builder;
 mod compressed_records;
 pub mod compression;
+mod compressor;
 pub mod control;
 mod decompression;
+mod recompression;
 pub mod record;
 pub mod validator;
 pub mod varint;

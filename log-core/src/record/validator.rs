@@ -5,7 +5,8 @@
 //!
 //! Each record is looked at, compressed or not: its structure, its offset (0, 1, 2 …), its timestamp, and its key where
 //! the topic requires one. Compressed records pass by a window at a time and are not kept; what is stored is the
-//! producer's own bytes.
+//! producer's own bytes, unless the topic names another codec. Then a batch that passed is written anew in that codec
+//! (`recompression`), and its size is checked once more.
 //!
 //! Two fields may be rewritten, as Kafka does: the timestamp type, to the topic's, and the largest timestamp, to the
 //! time of the append or to what the records say. The checksum is then computed again, here and not under the
@@ -22,7 +23,8 @@
 use bytes::Bytes;
 
 use super::batch::{Batch, BatchError, BatchHeader, HEADER_LENGTH, framed_size, verify_checksum};
-use super::compression::{Compression, CompressionError, DECOMPRESSED_BYTES_MAX, UnknownCompression};
+use super::compression::{Codec, Compression, CompressionError, DECOMPRESSED_BYTES_MAX, UnknownCompression};
+use super::recompression::{RecompressionError, recompress};
 use super::record::{RecordError, RecordErrorKind, RecordFacts};
 use crate::config::TimestampType;
 use crate::model::{LeaderEpoch, Offset, ProducerId, Sequence, TimestampMs};
@@ -45,6 +47,8 @@ pub struct ProduceRules {
     pub now: TimestampMs,
     /// Whether each record needs a key: the topic is compacted.
     pub requires_keys: bool,
+    /// How batches are to be compressed (`compression.type`); none leaves that to their producers.
+    pub codec: Option<Codec>,
 }
 
 impl ProduceRules {
@@ -138,7 +142,7 @@ pub enum ProduceError {
     /// Length, magic or checksum are wrong: the bytes were damaged on their way. `CORRUPT_MESSAGE`.
     #[error(transparent)]
     Corrupt(BatchError),
-    /// The batch is larger than the topic allows. `MESSAGE_TOO_LARGE`.
+    /// The batch is larger than the topic allows, as it came or in the topic's codec. `MESSAGE_TOO_LARGE`.
     #[error("the batch has {size} bytes, {max} are allowed")]
     TooLarge {
         /// The size of the batch.
@@ -218,7 +222,7 @@ impl ProduceError {
 pub struct ValidatedBatch {
     /// As it goes to disk, but for base offset and leader epoch.
     header: BatchHeader,
-    /// As it arrived; the header in front of it is out of date.
+    /// As it arrived, or written anew; the header in front of it is out of date.
     bytes: Bytes,
 }
 
@@ -291,7 +295,8 @@ impl ValidatedBatch {
 }
 
 /// Checks what a producer sent for one partition: exactly one batch, as Kafka demands from Produce v3 on.
-/// Copies nothing, and allocates only where records are compressed or at fault.
+/// Copies nothing, and allocates only where records are compressed or at fault; a batch in another codec than the
+/// topic's is written anew, which takes time.
 ///
 /// # Errors
 /// [`ProduceError`]: the first rule that is broken, or all records that break one.
@@ -316,17 +321,40 @@ pub fn validate_produce_within(
         error => ProduceError::Header(error),
     })?;
     check_header(batch.header())?;
-    let newest = check_records(&batch, rules, decompressed_bytes_max)?;
+    let checked = check_records(&batch, rules, decompressed_bytes_max)?;
     let max_timestamp = match rules.timestamp_type {
-        TimestampType::CreateTime => newest,
+        TimestampType::CreateTime => checked.max_timestamp,
         TimestampType::LogAppendTime => rules.now,
     };
+    let (header, bytes) = match rules.codec {
+        Some(codec) if codec.compression != batch.header().compression() => {
+            in_codec(&batch, checked.length, codec, rules)?
+        }
+        _ => (*batch.header(), records.clone()),
+    };
     Ok(ValidatedBatch::new(
-        *batch.header(),
-        records.clone(),
+        header,
+        bytes,
         rules.timestamp_type,
         max_timestamp,
     ))
+}
+
+/// The batch in the topic's codec.
+fn in_codec(
+    batch: &Batch<'_>,
+    records_length: usize,
+    codec: Codec,
+    rules: &ProduceRules,
+) -> Result<(BatchHeader, Bytes), ProduceError> {
+    let max = rules.batch_bytes_max;
+    recompress(batch, records_length, codec, max).map_err(|error| match error {
+        RecompressionError::TooLarge(size) => ProduceError::TooLarge { size, max },
+        RecompressionError::Damaged(error) => refuse(RecordError {
+            index: 0,
+            kind: error.into(),
+        }),
+    })
 }
 
 /// Takes a batch the broker built itself: an internal log's records, a transaction marker.
@@ -401,12 +429,19 @@ fn check_header(header: &BatchHeader) -> Result<(), ProduceError> {
     Ok(())
 }
 
-/// Walks over the records and returns their largest timestamp.
+/// What was found out about records that are as they should be.
+struct CheckedRecords {
+    max_timestamp: TimestampMs,
+    /// How many bytes they are, uncompressed.
+    length: usize,
+}
+
+/// Walks over the records.
 fn check_records(
     batch: &Batch<'_>,
     rules: &ProduceRules,
     decompressed_bytes_max: usize,
-) -> Result<TimestampMs, ProduceError> {
+) -> Result<CheckedRecords, ProduceError> {
     let claims_append_time = batch.header().attributes.timestamp_type() == TimestampType::LogAppendTime;
     let is_false_claim = claims_append_time && rules.timestamp_type == TimestampType::LogAppendTime;
     let batch = batch.with_create_time();
@@ -417,10 +452,19 @@ fn check_records(
     };
     if batch.header().compression() == Compression::None {
         let records = batch.records_in(batch.body());
-        return demands.check(records.map(|record| record.map(RecordFacts::from)));
+        let max_timestamp = demands.check(records.map(|record| record.map(RecordFacts::from)))?;
+        let length = batch.body().len();
+        return Ok(CheckedRecords {
+            max_timestamp,
+            length,
+        });
     }
     let records = batch.compressed_records(decompressed_bytes_max);
-    demands.check(records.map_err(refuse)?)
+    let mut records = records.map_err(refuse)?;
+    Ok(CheckedRecords {
+        max_timestamp: demands.check(&mut records)?,
+        length: records.length(),
+    })
 }
 
 /// What the records of one batch are held against.

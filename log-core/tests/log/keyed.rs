@@ -189,6 +189,7 @@ impl Keyed {
             timestamp_after_max_ms: i64::MAX,
             now: TimestampMs::new(0),
             requires_keys: true,
+            codec: None,
         };
         validate_produce(&builder.build(), &rules).unwrap()
     }

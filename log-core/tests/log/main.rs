@@ -19,6 +19,7 @@ mod hooked;
 mod keyed;
 mod model;
 mod regressions;
+mod retention;
 mod runs;
 mod support;
 mod transactions;

@@ -223,6 +223,7 @@ impl World {
             timestamp_after_max_ms: i64::MAX,
             now: self.clock.now(),
             requires_keys: false,
+            codec: None,
         };
         validate_produce(&builder.build(), &rules).expect("our own batch is valid")
     }

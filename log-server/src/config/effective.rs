@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use log_core::config::{CleanupPolicy, LogConfig, TimestampType};
+use log_core::record::compression::{Codec, Compression};
 
 use super::keys::{self, BrokerConfig};
 use super::suggestion::did_you_mean;
@@ -266,6 +267,7 @@ impl BrokerLayers<'_> {
             retention_ms: Some(topic.long("retention.ms")).filter(|limit| 0 <= *limit),
             retention_bytes: u64::try_from(topic.long("retention.bytes")).ok(),
             batch_bytes_max: topic.size("max.message.bytes"),
+            codec: topic.codec(),
             timestamp_type: if topic.text("message.timestamp.type") == "LogAppendTime" {
                 TimestampType::LogAppendTime
             } else {
@@ -313,6 +315,20 @@ impl TopicValues<'_> {
     fn per_million(&self, name: &str) -> u64 {
         let share: f64 = self.text(name).parse().expect("checked when it was set");
         whole(share * 1e6).expect("its rule keeps it between 0 and 1")
+    }
+
+    /// The codec in which batches are stored; none where that is their producers' affair.
+    fn codec(&self) -> Option<Codec> {
+        let compression = match self.text("compression.type").as_str() {
+            "producer" => return None,
+            "uncompressed" => Compression::None,
+            name => name.parse().expect("its rule knows the codecs' names"),
+        };
+        let level = compression.levels().map(|_| {
+            let level = self.long(&format!("compression.{compression}.level"));
+            i32::try_from(level).expect("its type is an int")
+        });
+        Some(Codec { compression, level })
     }
 
     fn size(&self, name: &str) -> u64 {
@@ -460,6 +476,8 @@ mod tests {
         };
         let given = overrides(&[
             ("cleanup.policy", " compact ,delete"),
+            ("compression.type", "zstd"),
+            ("compression.zstd.level", "-7"),
             ("flush.messages", "100"),
             ("delete.retention.ms", "70"),
             ("max.compaction.lag.ms", "1000"),
@@ -479,6 +497,11 @@ mod tests {
                 compact: true
             }
         );
+        let zstd = Codec {
+            compression: Compression::Zstd,
+            level: Some(-7),
+        };
+        assert_eq!(log.codec, Some(zstd));
         assert_eq!((log.durable, log.flush_messages), (false, 100));
         assert_eq!(log.segment_ms, 1000);
         assert_eq!((log.min_compaction_lag_ms, log.max_compaction_lag_ms), (5, 1000));
@@ -489,6 +512,45 @@ mod tests {
         assert_eq!(log.timestamp_type, TimestampType::LogAppendTime);
         assert_eq!((log.retention_bytes, log.retention_ms), (None, None));
         assert_eq!(log.producer_expiration_ms, 9);
+    }
+
+    /// Every value that the setting takes, and the broker's where a topic says nothing.
+    #[test]
+    fn the_codec_is_the_topic_s_or_the_broker_s() {
+        let check =
+            |flags: &[(&str, &str)], topic: &[(&str, &str)], expected: Option<(Compression, Option<i32>)>| {
+                let (config, none) = (config(flags), Overrides::new());
+                let layers = BrokerLayers {
+                    config: &config,
+                    cluster: &none,
+                    node: &none,
+                };
+                let topic = layers.check_topic(&overrides(topic)).unwrap();
+                let expected = expected.map(|(compression, level)| Codec { compression, level });
+                assert_eq!(layers.log_config(&topic).codec, expected);
+            };
+        check(&[], &[("compression.type", "producer")], None);
+        for (value, expected) in [
+            ("uncompressed", (Compression::None, None)),
+            ("gzip", (Compression::Gzip, Some(-1))),
+            ("snappy", (Compression::Snappy, None)),
+            ("lz4", (Compression::Lz4, Some(9))),
+            ("zstd", (Compression::Zstd, Some(3))),
+        ] {
+            check(&[], &[("compression.type", value)], Some(expected));
+            check(&[("compression.type", value)], &[], Some(expected));
+            check(
+                &[("compression.type", value)],
+                &[("compression.type", "producer")],
+                None,
+            );
+        }
+        let flags = [("compression.gzip.level", "2"), ("compression.type", "zstd")];
+        check(
+            &flags,
+            &[("compression.type", "gzip")],
+            Some((Compression::Gzip, Some(2))),
+        );
     }
 
     #[test]

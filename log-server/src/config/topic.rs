@@ -109,7 +109,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::BetweenOr(1, 9, -1),
         "-1",
         &[broker("compression.gzip.level", Unit::Same)],
-        "Kept for compatibility, without effect: batches stay as the producer compressed them.",
+        "How hard gzip tries where compression.type is gzip; -1 is zlib's own choice.",
     ),
     key(
         "compression.lz4.level",
@@ -117,7 +117,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::Between(1, 17),
         "9",
         &[broker("compression.lz4.level", Unit::Same)],
-        "Kept for compatibility, without effect: batches stay as the producer compressed them.",
+        "Kept for compatibility, without effect: lz4 has one speed here, the fast one.",
     ),
     key(
         "compression.type",
@@ -125,7 +125,9 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
         "producer",
         &[broker("compression.type", Unit::Same)],
-        "Kept for compatibility: batches stay as the producer compressed them, whatever it says.",
+        "How batches are stored: as the producer compressed them (`producer`), or in one codec. Then batches of another one are \
+         written anew, which takes the broker's processors; batches of the same codec stay as they are. Control batches are \
+         never compressed.",
     ),
     key(
         "compression.zstd.level",
@@ -133,7 +135,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::Between(-131_072, 22),
         "3",
         &[broker("compression.zstd.level", Unit::Same)],
-        "Kept for compatibility, without effect: batches stay as the producer compressed them.",
+        "How hard zstd tries where compression.type is zstd.",
     ),
     key(
         "delete.retention.ms",
@@ -226,7 +228,8 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::AtLeast(0),
         "1048588",
         &[broker("message.max.bytes", Unit::Same)],
-        "The largest batch that is accepted, as it stands on the wire: header included, compressed.",
+        "The largest batch that is accepted, as it stands on the wire: header included, compressed. Where compression.type has it \
+         written anew, also as it is stored.",
     ),
     key(
         "message.timestamp.after.max.ms",

@@ -82,12 +82,14 @@ families! {
     TOPICS: Gauge "stratalog_topics" [] "Topics, internal ones included.";
     PARTITIONS: Gauge "stratalog_partitions" ["state"] "Partitions: online; latched (they refuse writes until they are reopened); offline (their logs could not be opened).";
     UNCLEANABLE: Gauge "stratalog_uncleanable_partitions" [] "Compacted partitions that cannot be compacted, because something in them cannot be read.";
+    HELD_BACK: Gauge "stratalog_held_back_segments" [] "Segments that retention would let go, were it not for a record with a time ahead of the clock, in them or before them.";
     CLEANINGS: Counter "stratalog_cleanings_total" [] "Compactions of a partition that came to their end.";
     CLEANER_READ: Counter "stratalog_cleaner_read_bytes_total" [] "Bytes of segments before they were compacted.";
     CLEANER_WRITTEN: Counter "stratalog_cleaner_written_bytes_total" [] "Bytes of segments after they were compacted.";
     RECEIVED_BYTES: Counter "stratalog_received_bytes_total" [] "Bytes of batches that were appended, to all topics.";
     RECEIVED_RECORDS: Counter "stratalog_received_records_total" [] "Records that were appended, to all topics.";
     RECEIVED_BATCHES: Counter "stratalog_received_batches_total" [] "Batches that were appended, to all topics.";
+    RECOMPRESSED: Counter "stratalog_recompressed_batches_total" [] "Batches that were written anew in their topic's codec (compression.type), refused ones among them.";
     SENT_BYTES: Counter "stratalog_sent_bytes_total" [] "Bytes that were given to readers, of all topics: batches to Kafka clients, bodies over HTTP.";
     SENT_RECORDS: Counter "stratalog_sent_records_total" [] "Records that were given to readers, of all topics; of large answers estimated from their first batches.";
     APPENDS_REFUSED: Counter "stratalog_appends_refused_total" ["reason"] "Batches that were refused, by reason.";

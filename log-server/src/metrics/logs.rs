@@ -126,6 +126,8 @@ pub struct LogMetrics {
     pub syncs: Histogram,
     /// Syncs that failed.
     pub failed_syncs: Counter,
+    /// Batches that were written anew in their topic's codec.
+    pub recompressed_batches: Counter,
     /// Reads that had to go to the disk, on a thread that may wait.
     pub cold_reads: Counter,
     /// Fetches that wait for records, over both fronts.

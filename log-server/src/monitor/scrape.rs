@@ -111,8 +111,12 @@ impl Monitor {
     }
 
     fn logs(&self, page: &mut Page, counts: PartitionCounts) {
-        let mut topics = 0_usize;
-        self.parts.registry.for_each_topic(|_, _| topics += 1);
+        let (mut topics, mut held_back) = (0_usize, 0_usize);
+        self.parts.registry.for_each_topic(|_, partitions| {
+            topics += 1;
+            let segments = partitions.iter().map(|partition| partition.held_back_segments());
+            held_back += segments.sum::<usize>();
+        });
         page.one(all::TOPICS, topics);
         let mut partitions = page.begin(all::PARTITIONS);
         partitions.sample(&["online"], counts.online);
@@ -120,6 +124,7 @@ impl Monitor {
         partitions.sample(&["offline"], counts.offline);
         let cleaner = self.parts.cleaner.report();
         page.one(all::UNCLEANABLE, counts.uncleanable);
+        page.one(all::HELD_BACK, held_back);
         page.one(all::CLEANINGS, cleaner.cleanings);
         page.one(all::CLEANER_READ, cleaner.bytes_read);
         page.one(all::CLEANER_WRITTEN, cleaner.bytes_written);
@@ -129,6 +134,7 @@ impl Monitor {
         page.one(all::RECEIVED_BYTES, sums.received_bytes);
         page.one(all::RECEIVED_RECORDS, sums.received_records);
         page.one(all::RECEIVED_BATCHES, metrics.batches());
+        page.one(all::RECOMPRESSED, metrics.recompressed_batches.get());
         page.one(all::SENT_BYTES, sums.sent_bytes);
         page.one(all::SENT_RECORDS, sums.sent_records);
         let mut refused = page.begin(all::APPENDS_REFUSED);

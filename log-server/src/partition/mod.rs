@@ -18,6 +18,7 @@
 //! | `offset_query` | `ListOffsets` |
 //! | `partition` | one partition: append, read, watch |
 //! | `patient_read` | reads that wait for a disk |
+//! | `recompression` | whose turn it is to write a batch in another codec |
 //! | `registry` | all partitions: found, made, deleted, closed |
 //! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
@@ -43,6 +44,7 @@ pub mod log_dirs;
 pub mod offset_query;
 pub mod partition;
 mod patient_read;
+mod recompression;
 pub mod registry;
 pub(crate) mod reserve;
 pub(crate) mod throttle;

@@ -10,7 +10,7 @@
 //! When the disk fails, the log is latched: writers are refused, whoever waits is told, readers go on, and
 //! `upkeep.rs` reopens it. Flushing, retention, checkpoints and the end of a partition live there too.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -32,6 +32,7 @@ use crate::partition::checkpoints::Checkpoints;
 use crate::partition::error::{DurableResult, PartitionError};
 use crate::partition::fetch_waiter::{FetchWaiter, WatchGuard, WatchList};
 use crate::partition::flusher::{FlushQueue, FlushTurn};
+use crate::partition::recompression::RecompressionTurns;
 use crate::partition::throttle::Throttle;
 use crate::partition::writer::{Writer, WriterCell};
 
@@ -163,6 +164,8 @@ pub(crate) struct PartitionContext {
     pub(crate) checkpoints: Arc<Checkpoints>,
     /// What is counted over all partitions of the broker.
     pub(crate) metrics: Arc<LogMetrics>,
+    /// Who may write batches anew, over all partitions of the broker.
+    pub(crate) recompression: Arc<RecompressionTurns>,
 }
 
 /// One partition, shared by all who use it.
@@ -180,6 +183,8 @@ pub struct Partition {
     pub(crate) turn: FlushTurn,
     pub(crate) watchers: Arc<WatchList>,
     pub(super) traffic: Traffic,
+    /// Segments that a time ahead of the clock kept at the last retention.
+    pub(super) held_back: AtomicUsize,
     /// The log end at the last checkpoint; -1 when it has to be repeated.
     pub(crate) checkpointed_end: AtomicI64,
     /// Log lines about failed reads, and about refused appends.
@@ -233,6 +238,7 @@ impl Partition {
             turn: FlushTurn::default(),
             watchers: Arc::default(),
             traffic: Traffic::default(),
+            held_back: AtomicUsize::new(0),
             checkpointed_end: AtomicI64::new(-1),
             read_failures: Throttle::default(),
             write_failures: Throttle::default(),

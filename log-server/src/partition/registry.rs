@@ -88,6 +88,7 @@ impl PartitionRegistry {
             flush_queue,
             checkpoints: Arc::new(Checkpoints::new(Arc::clone(manager.first()))),
             metrics: Arc::default(),
+            recompression: Arc::default(),
         };
         let of_others = manager
             .directories()

@@ -291,6 +291,7 @@ impl Partition {
         let mut writer = self.writer.lock_slow();
         let log = writer.log().ok()?;
         let outcome = log.apply_retention(now);
+        let held_back = log.held_back_count(now).unwrap_or(0);
         // Whoever moves it notes it under the same lock: what is seen here is in the caller's write.
         let log_start = log.offsets().log_start;
         match outcome {
@@ -310,7 +311,19 @@ impl Partition {
                 tracing::error!(partition = %self.name(), operation = "retention", %error, "put off");
             }
         }
+        if self.held_back.swap(held_back, Ordering::Relaxed) == 0 && 0 < held_back {
+            tracing::warn!(
+                partition = %self.name(), segments = held_back,
+                "retention waits: a record has a time ahead of the clock"
+            );
+        }
         Some(log_start)
+    }
+
+    /// How many segments a record with a time ahead of the clock kept at the last retention: its own, and those behind it.
+    #[must_use]
+    pub fn held_back_segments(&self) -> usize {
+        self.held_back.load(Ordering::Relaxed)
     }
 
     /// Removes the segments below a log start that is on the disk. Blocks.

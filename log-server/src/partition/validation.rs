@@ -1,7 +1,8 @@
 //! What a topic demands of a producer's batch, checked before the batch meets the log and without its lock.
 //!
 //! Compressed batches have to be unpacked for that. A little of it happens on the runtime's thread; where it may be much, the
-//! thread hands its other tasks on first.
+//! thread hands its other tasks on first. So it does for every batch that is to be written anew in its topic's codec: even a
+//! small one takes longer than handing over.
 
 use bytes::Bytes;
 use log_core::config::LogConfig;
@@ -30,19 +31,34 @@ impl Partition {
     /// It is wrong.
     pub fn validated(&self, records: &Bytes) -> Result<ValidatedBatch, PartitionError> {
         let rules = produce_rules(&self.config.load(), self.context.clock.now());
-        validate(records, &rules).map_err(|error| {
+        let valid = match BatchHeader::parse(records).map(|header| header.compression()) {
+            Ok(compression) if rules.codec.is_some_and(|codec| codec.compression != compression) => {
+                self.recompressed(records, &rules)
+            }
+            Ok(Compression::None) | Err(_) => validate_produce(records, &rules),
+            Ok(_) => validate_compressed(records, &rules),
+        };
+        valid.map_err(|error| {
             let error = PartitionError::Invalid(error.into());
             self.count_refused_append(&error);
             error
         })
     }
+
+    /// The batch in the topic's codec, when a turn at that has come.
+    fn recompressed(&self, records: &Bytes, rules: &ProduceRules) -> Result<ValidatedBatch, ProduceError> {
+        off_runtime(|| {
+            let _turn = self.context.recompression.take();
+            self.context.metrics.recompressed_batches.add(1);
+            // Others may have been appended meanwhile, and times of appends do not go back.
+            let now = self.context.clock.now();
+            validate_produce(records, &ProduceRules { now, ..*rules })
+        })
+    }
 }
 
-/// Checks a producer's batch; where much is to be decompressed for that, the runtime's other tasks are handed on before.
-fn validate(records: &Bytes, rules: &ProduceRules) -> Result<ValidatedBatch, ProduceError> {
-    if !is_compressed(records) {
-        return validate_produce(records, rules);
-    }
+/// Where much is to be decompressed, the runtime's other tasks are handed on before.
+fn validate_compressed(records: &Bytes, rules: &ProduceRules) -> Result<ValidatedBatch, ProduceError> {
     if records.len() <= QUICK_COMPRESSED_BYTES_MAX {
         let quick = validate_produce_within(records, rules, QUICK_DECOMPRESSED_BYTES_MAX);
         if !matches!(quick, Err(ProduceError::DecompressedTooLarge(_))) {
@@ -50,13 +66,6 @@ fn validate(records: &Bytes, rules: &ProduceRules) -> Result<ValidatedBatch, Pro
         }
     }
     off_runtime(|| validate_produce(records, rules))
-}
-
-fn is_compressed(records: &Bytes) -> bool {
-    let codec = BatchHeader::parse(records)
-        .ok()
-        .map(|header| header.attributes.compression());
-    codec.is_some_and(|codec| codec != Ok(Compression::None))
 }
 
 /// What a topic demands of a producer's batch.
@@ -68,5 +77,6 @@ fn produce_rules(config: &LogConfig, now: TimestampMs) -> ProduceRules {
         timestamp_after_max_ms: config.timestamp_after_max_ms,
         now,
         requires_keys: config.cleanup_policy.compact,
+        codec: config.codec,
     }
 }

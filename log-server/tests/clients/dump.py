@@ -5,7 +5,7 @@
 
 Checks every `.log` (deep iteration, data printed, checksums), `.index`, `.timeindex`, `.txnindex` and `.snapshot`
 file, that every segment with records has its indexes, that the dumped records are as many as were sent, and that
-markers and aborted transactions are among what was read.
+markers and aborted transactions are among what was read. Topics that name a codec have no batch of another.
 """
 
 import argparse
@@ -88,6 +88,7 @@ def check(directory, sent):
     dumped = run_tool(logs + indexes + snapshots, "--deep-iteration", "--print-data-log")
     complaints += complaints_in(dumped)
     complaints += count(dumped, sent)
+    complaints += wrong_codecs(dumped)
     sane = run_tool([file for file in indexes if file.suffix != ".txnindex"], "--index-sanity-check")
     complaints += complaints_in(sane)
     passed = sum("passed sanity check" in line for line in sane)
@@ -127,6 +128,21 @@ def count(dumped, sent):
         if records.get(name, 0) != number if exact else number < records.get(name, 0):
             wrong.append(f"{name}: {number} records sent, {records.get(name, 0)} dumped")
     return wrong
+
+
+def wrong_codecs(dumped):
+    """Batches of a topic that names its codec, in another one."""
+    topic, batches, wrong = None, 0, []
+    for line in dumped:
+        if line.startswith("Dumping "):
+            topic = pathlib.Path(line.removeprefix("Dumping ").strip()).parent.name.rsplit("-", 1)[0]
+        elif line.startswith("baseOffset:") and topic.startswith("dump-to-"):
+            batches += 1
+            codec = re.search(r"compresscodec: (\w+)", line)[1].lower()
+            if codec != topic.removeprefix("dump-to-"):
+                wrong.append(f"{topic} has a batch in {codec}")
+    print(f"  {batches} batches in their topics' codecs", flush=True)
+    return wrong[:10] if batches else ["no topic names its codec"]
 
 
 def main():

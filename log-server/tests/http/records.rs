@@ -317,6 +317,65 @@ async fn keys_live_where_kafka_clients_put_them_and_refusals_are_told_one_by_one
     broker.stop().await;
 }
 
+/// Whatever way a batch comes, it is stored in the topic's codec, and reads the same; sent again with its key it is recognized.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_names_a_codec_has_no_batch_of_another() {
+    const ROWS: usize = 500;
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(config(directory.path())).await;
+    let address = broker.http_address();
+    let table = table(ROWS);
+    let records: Vec<_> = table.iter().map(|(_, line)| json!({"value": line})).collect();
+    let body = json!({"records": records}).to_string();
+    let headers = [("content-type", "application/json"), ("idempotency-key", "rows")];
+    for compression in Compression::ALL {
+        let topic = format!("in-{compression}");
+        let setting = match compression {
+            Compression::None => "uncompressed",
+            codec => codec.name(),
+        };
+        let asked = json!({"name": topic, "partitions": 1, "configs": {"compression.type": setting}});
+        assert_eq!(post(address, "/v1/topics", &asked).await.status, 201);
+        let path = format!("/v1/topics/{topic}/records");
+        let first = send(address, "POST", &path, &headers, body.as_bytes()).await;
+        let again = send(address, "POST", &path, &headers, body.as_bytes()).await;
+        assert_eq!(
+            (first.status, again.status, again.json()),
+            (200, 200, first.json())
+        );
+        for from in Compression::ALL {
+            let producer = Producer::new(ProducerConfig {
+                compression: from,
+                ..ProducerConfig::new(&broker.kafka_address().to_string())
+            });
+            let producer = producer.unwrap();
+            let record = ProducerRecord::new(&topic, table[0].1.as_bytes());
+            producer.send(&record).await.unwrap().await.unwrap();
+        }
+
+        let partition = format!("/v1/topics/{topic}/partitions/0/records");
+        let raw = get(
+            address,
+            &format!("{partition}?offset=0&format=batches&limit=10000"),
+        )
+        .await;
+        let headers = batches(&raw.body).map(|batch| *batch.unwrap().header());
+        let codecs: Vec<_> = headers.map(|header| header.compression()).collect();
+        assert!(
+            6 <= codecs.len() && codecs.iter().all(|codec| *codec == compression),
+            "{codecs:?}"
+        );
+        let read = read_all(address, &format!("{partition}?offset=0&limit=1000")).await;
+        let values: Vec<_> = read
+            .iter()
+            .map(|record| record["value"].as_str().unwrap())
+            .collect();
+        let expected = table.iter().chain([&table[0]; 5]).map(|(_, line)| line.as_str());
+        assert!(values.into_iter().eq(expected), "{compression}");
+    }
+    broker.stop().await;
+}
+
 /// A reader that waits gets the record with the append, not with its time limit, which no test would outlive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_poll_ends_with_the_record() {

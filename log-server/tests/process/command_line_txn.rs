@@ -164,6 +164,52 @@ fn an_open_transaction_is_shown_and_left_to_its_coordinator() {
     assert_eq!(committed(at), ["behind it"]);
 }
 
+/// What `consume` shows with these further arguments.
+fn consumed(at: &str, arguments: &str) -> Vec<String> {
+    let command = format!("consume accounts --json {arguments}");
+    let shown = ends_with(0, &run(at, command.trim_end(), b""));
+    let records = shown
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    records
+        .map(|record| record["value"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn consume_shows_all_records_or_those_that_count() {
+    const COMMITTED: &str = "--isolation-level read_committed";
+    let directory = tempfile::tempdir().unwrap();
+    let server = Place::new(directory.path()).start();
+    let at = server.kafka();
+    leave_open(at);
+    ends_with(0, &run(at, "produce accounts -q", b"behind it\n"));
+    // As Kafka's console consumer: all of them, unless something else is said.
+    for level in ["", "--isolation-level read_uncommitted"] {
+        assert_eq!(consumed(at, level), ["left open", "behind it"], "{level}");
+    }
+    assert_eq!(consumed(at, COMMITTED), [""; 0], "it ends before what is open");
+
+    let abort = "txn abort accounts-0 --start-offset 0 --execute --force";
+    ends_with(0, &run(at, abort, b""));
+    assert_eq!(consumed(at, ""), ["left open", "behind it"]);
+    assert_eq!(consumed(at, COMMITTED), ["behind it"]);
+    assert_eq!(
+        consumed(at, &format!("{COMMITTED} -o -1")),
+        [""; 0],
+        "the marker is the last"
+    );
+    // A member of a group, and what it was not shown counts as read.
+    assert_eq!(consumed(at, &format!("{COMMITTED} -g g -n 1")), ["behind it"]);
+    let refused = run(at, "consume accounts --isolation-level serializable", b"");
+    ends_with(2, &refused);
+    assert!(
+        errors(&refused).contains("read_committed"),
+        "{}",
+        errors(&refused)
+    );
+}
+
 /// Removes the logs of all transactional ids, as a failed disk might.
 fn lose_coordinators(data: &Path) {
     for entry in std::fs::read_dir(data).unwrap() {

@@ -39,13 +39,15 @@ pub(crate) const LOG_CORE: Layers = Layers {
     rows: &[
         row("model", &[]),
         row("clock", &["model"]),
-        row("config", &[]),
+        // The codecs by name, without the batches that they are for: settings name them too.
+        row("record::compression", &[]),
+        row("config", &["record::compression"]),
         row("fs", &[]),
         row("envelope", &[]),
         row("partitioner", &[]),
         // The wire's codec; storage does not know it, and it does not know storage.
         row("protocol", &["model"]),
-        row("record", &["config", "model"]),
+        row("record", &["config", "model", "record::compression"]),
         row("index", &["model"]),
         row("leader_epoch", &["model"]),
         row("checkpoint", &["leader_epoch", "model"]),
@@ -60,6 +62,7 @@ pub(crate) const LOG_CORE: Layers = Layers {
                 "model",
                 "producer_state",
                 "record",
+                "record::compression",
                 "segment",
             ],
         ),
@@ -239,7 +242,10 @@ pub(crate) const LOG_SERVER: Layers = Layers {
         row("time", &["log_core::model"]),
         // Patterns of clients and administrators.
         row("pattern", &[]),
-        row("config", &["logging", "pattern", "log_core::config"]),
+        row(
+            "config",
+            &["logging", "pattern", "log_core::config", "log_core::record"],
+        ),
         row(
             "partition",
             &[

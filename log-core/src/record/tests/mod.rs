@@ -4,6 +4,7 @@
 
 mod batch;
 mod compression;
+mod recompression;
 mod record;
 mod validator;
 

@@ -26,6 +26,7 @@ fn rules() -> ProduceRules {
         timestamp_after_max_ms: i64::MAX,
         now: time(NOW),
         requires_keys: false,
+        codec: None,
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) async fn run(
     let mut consumer = GroupConsumer::new(GroupConfig {
         consumer: ConsumerConfig {
             client: connection.config(),
+            isolation: arguments.isolation_level,
             ..ConsumerConfig::new("")
         },
         group_protocol: match arguments.protocol {

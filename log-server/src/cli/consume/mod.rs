@@ -13,7 +13,7 @@ mod start;
 use std::io::{self, IsTerminal as _};
 
 use clap::Args;
-use log_client::config::{ConsumerConfig, OffsetReset, StartAt};
+use log_client::config::{ConsumerConfig, IsolationLevel, OffsetReset, StartAt};
 use log_client::consumer::{Consumer, PartitionRecords};
 use log_core::model::{Offset, TopicPartition};
 
@@ -106,6 +106,13 @@ pub(crate) struct ConsumeArgs {
     )]
     protocol: Option<Protocol>,
 
+    // The words are Kafka's, and no code.
+    #[expect(clippy::doc_markdown, reason = "what it says is shown as it stands")]
+    /// Which records of transactions are shown: read_uncommitted shows all; read_committed leaves out those of aborted
+    /// transactions, and stops before the first that is open
+    #[arg(long, value_name = "LEVEL", default_value = "read_uncommitted")]
+    isolation_level: IsolationLevel,
+
     /// End after so many records
     #[arg(long, short = 'n', value_name = "COUNT")]
     count: Option<u64>,
@@ -147,6 +154,7 @@ pub(super) async fn run(
         client: connection.config(),
         // The start is checked beforehand; what is deleted afterwards is reported.
         offset_reset: OffsetReset::Fail,
+        isolation: arguments.isolation_level,
         ..ConsumerConfig::new("")
     })?;
     // Whoever waits at a terminal wants to know at once that nobody listens.

@@ -50,7 +50,7 @@ const GATHER_SLICES: usize = 64;
 /// Produce requests that came together are carried out together, up to this many
 const TOGETHER_MAX: usize = 32;
 /// of so many bytes.
-const TOGETHER_BYTES_MAX: usize = 128 << 10;
+pub(crate) const TOGETHER_BYTES_MAX: usize = 128 << 10;
 /// How long a client that closed its side may still be sent answers to what it asked before.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 /// What is read off a client that spoke another protocol, so that closing does not destroy the answer on its way.

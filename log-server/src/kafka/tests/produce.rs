@@ -97,6 +97,39 @@ async fn requests_that_come_together_are_answered_each_for_itself() {
     }
 }
 
+/// What came small and together becomes large, and is appended in as many calls as that takes.
+#[tokio::test]
+async fn requests_that_come_together_are_written_anew_each_for_itself() {
+    let broker = Broker::start();
+    broker
+        .create_topic("a", 1, &[("compression.type", "uncompressed")])
+        .await;
+    let zstd = BatchOptions {
+        compression: Compression::Zstd,
+        ..BatchOptions::default()
+    };
+    let values: Vec<String> = (0..12)
+        .map(|number| format!("{number} ").repeat(30_000))
+        .collect();
+    let mut bytes = Vec::new();
+    for (id, value) in (0..).zip(&values) {
+        let request = produce_request("a", 0, Some(batch_with(&[value], zstd)));
+        bytes.extend(frame(ApiKey::Produce, 9, id, |buffer| {
+            request.write_to(buffer, 9).unwrap();
+        }));
+    }
+    let mut client = broker.connect();
+    client.send_bytes(&bytes).await;
+    for id in 0..12 {
+        let response = client.receive::<ProduceRequestData>(9, id).await;
+        let row = &response.responses[0].partition_responses[0];
+        assert_eq!((row.error_code, row.base_offset), (0, i64::from(id)));
+    }
+    let partition = broker.services.partition("a", 0).unwrap();
+    let length: usize = values.iter().map(String::len).sum();
+    assert!(length < usize::try_from(partition.size_in_bytes()).unwrap());
+}
+
 #[tokio::test]
 async fn acks_1_is_answered_before_the_disk() {
     let broker = Broker::start();
@@ -188,7 +221,18 @@ async fn refusals_have_kafka_s_codes() {
     let mut late = BatchBuilder::new(BatchOptions::default());
     late.append(NOW.saturating_plus(6 * 3_600_000), Some(b"k"), None, &[])
         .unwrap();
+    broker
+        .create_topic(
+            "plain",
+            1,
+            &[
+                ("max.message.bytes", "1000"),
+                ("compression.type", "uncompressed"),
+            ],
+        )
+        .await;
     let large = "x".repeat(1000);
+    let packed = batch_with(&[&large], zstd);
     for (what, version, topic, partition, records, expected) in [
         (
             "topic",
@@ -276,6 +320,14 @@ async fn refusals_have_kafka_s_codes() {
             "a",
             0,
             Some(batch(&[&large])),
+            ErrorCode::MessageTooLarge,
+        ),
+        (
+            "too large where it is unpacked",
+            9,
+            "plain",
+            0,
+            Some(packed),
             ErrorCode::MessageTooLarge,
         ),
         (

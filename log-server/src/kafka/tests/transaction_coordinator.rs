@@ -147,6 +147,75 @@ async fn a_transaction_that_has_a_partition_of_its_own_coordinator_ends() {
     assert_eq!(partition.offsets().high_watermark.get(), 1);
 }
 
+/// By the first protocol a producer says where it will write, and its epoch stays from one transaction to the next.
+#[tokio::test]
+async fn the_first_protocol_adds_partitions_before_it_writes_and_keeps_its_epoch() {
+    let broker = start();
+    broker.create_topic("a", 1, &[]).await;
+    let mut client = broker.connect();
+    let producer = client.identity(&broker, "t").await;
+    let add = AddPartitionsToTxnRequestData {
+        v3_and_below_transactional_id: string("t"),
+        v3_and_below_producer_id: producer.id.get(),
+        v3_and_below_producer_epoch: producer.epoch.get(),
+        v3_and_below_topics: added(&["a"]),
+        ..AddPartitionsToTxnRequestData::default()
+    };
+    let end = |committed| EndTxnRequestData {
+        transactional_id: string("t"),
+        producer_id: producer.id.get(),
+        producer_epoch: producer.epoch.get(),
+        committed,
+        ..EndTxnRequestData::default()
+    };
+    let record = |sequence| {
+        let producer = BatchProducer {
+            base_sequence: Sequence::new(sequence),
+            ..producer
+        };
+        in_transaction("a", "x", producer)
+    };
+    for (version, expected) in [
+        (10, ErrorCode::InvalidTxnState),
+        (11, ErrorCode::TransactionAbortable),
+    ] {
+        let row = client.produce(version, record(0)).await;
+        assert_eq!(code(row.error_code), expected, "the coordinator was not told");
+    }
+    // The versions that clients of their time speak of each, from the first on.
+    for (round, (add_version, version, end_version)) in (0..).zip([(0, 3, 0), (2, 9, 2), (3, 11, 4)]) {
+        let response = client.call(add_version, add.clone()).await;
+        let row = &response.results_by_topic_v3_and_below[0].results_by_partition[0];
+        assert_eq!(code(row.partition_error_code), ErrorCode::None);
+        assert_eq!(client.describe("t").await.transaction_state.as_str(), "Ongoing");
+        let row = client.produce(version, record(round)).await;
+        assert_eq!(code(row.error_code), ErrorCode::None);
+
+        let committed = round % 2 == 0;
+        let response = client.call(end_version, end(committed)).await;
+        assert_eq!(code(response.error_code), ErrorCode::None);
+        let completed = async {
+            loop {
+                let described = client.describe("t").await;
+                if described.transaction_state.as_str().starts_with("Complete") {
+                    return described;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let described = timeout(HANG, completed).await.expect("the transaction ends");
+        assert_eq!(described.producer_epoch, producer.epoch.get());
+        // An answer that was not heard: what was decided is said again, and nothing else is taken for it.
+        let again = client.call(end_version, end(committed)).await;
+        assert_eq!(code(again.error_code), ErrorCode::None);
+        let other = client.call(end_version, end(!committed)).await;
+        assert_eq!(code(other.error_code), ErrorCode::InvalidTxnState);
+    }
+    // Three records, each with its marker.
+    let partition = broker.services.partition("a", 0).unwrap();
+    assert_eq!(partition.offsets().last_stable.get(), 6);
+}
+
 /// A marker for the first partition of each topic.
 fn marker(producer: BatchProducer, topics: &[&str]) -> WriteTxnMarkersRequestData {
     let topic = |name: &&str| WritableTxnMarkerTopic {

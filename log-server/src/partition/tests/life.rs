@@ -314,6 +314,41 @@ fn offsets_are_found_by_their_special_values_and_by_time() {
 }
 
 #[test]
+fn segments_that_a_time_ahead_holds_back_are_counted() {
+    let config = LogConfig {
+        retention_ms: Some(1000),
+        timestamp_after_max_ms: i64::MAX,
+        ..small_segments()
+    };
+    let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), config);
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    let ahead = NOW.saturating_plus(3_600_000);
+    builder
+        .append(ahead, None, Some(b"from a clock that is wrong"), &[])
+        .unwrap();
+    partition.append(&builder.build(), Acks::All).unwrap();
+    for index in 0..30 {
+        append(&partition, &[&format!("{index}")], Acks::All);
+    }
+    storage.work();
+    storage.clock.advance(2000);
+    let mut housekeeper = housekeeper(&storage);
+    housekeeper.tick(Duration::from_secs(1));
+    let sealed = partition.condition().reader().unwrap().segment_count() - 1;
+    assert!(1 < sealed);
+    assert_eq!(
+        (partition.held_back_segments(), partition.offsets().log_start),
+        (sealed, Offset::ZERO)
+    );
+    storage.clock.advance(3_600_000);
+    housekeeper.tick(Duration::from_secs(2));
+    assert_eq!(
+        (partition.held_back_segments(), partition.offsets().log_start),
+        (0, Offset::new(31))
+    );
+}
+
+#[test]
 fn retention_frees_space_even_on_a_full_disk() {
     let files = MemFileSystem::new();
     let config = LogConfig {

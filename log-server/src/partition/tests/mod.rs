@@ -7,6 +7,7 @@
 //! | `failures` | what a failing or full disk does to answers, readers and later writes |
 //! | `life` | starting, creating, deleting, closing; what housekeeping does |
 //! | `transactions` | who may begin and end one, what committed readers see, what survives |
+//! | `recompression` | topics that name a codec |
 //! | `recreation` | a topic deleted and made anew under load |
 //! | `compaction` | what the cleaner does, and what the disk does to it |
 //! | `requested` | compactions that somebody asks for |
@@ -39,6 +40,7 @@ mod directories;
 mod durability;
 mod failures;
 mod life;
+mod recompression;
 mod recreation;
 mod requested;
 mod runtime;

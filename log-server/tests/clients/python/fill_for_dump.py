@@ -1,6 +1,6 @@
 """Fills topics with what a data directory can hold: `fill_for_dump.py BOOTSTRAP [again] [without-small-index]`.
 
-Each codec, idempotent and plain producers, small segments with dense indexes, append time, nulls and headers,
+Each codec, as producers compress and as the broker does, idempotent and plain producers, small segments with dense indexes, append time, nulls and headers,
 deleted records, transactions of which some were aborted. With `again` it only adds to the topics that a first call made. A real Kafka cannot recover a segment
 whose index is full (it does not start any more), hence the other word. Prints {topic: record count}.
 """
@@ -15,6 +15,7 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 SMALL = {"segment.bytes": "1048576", "index.interval.bytes": "512", "retention.ms": "-1"}
 TOPICS = {
     **{f"dump-{codec}": SMALL for codec in CODECS},
+    **{f"dump-to-{codec}": {**SMALL, "compression.type": codec.replace("none", "uncompressed")} for codec in CODECS},
     "dump-plain": SMALL,
     "dump-append-time": {**SMALL, "message.timestamp.type": "LogAppendTime"},
     "dump-deleted": SMALL,
@@ -28,8 +29,16 @@ RECORDS_PER_TRANSACTION = 50
 FIRST_TIMESTAMP = 1_700_000_000_000
 
 
+def codec_of(topic):
+    """What its producer compresses with: another codec than the topic's own, where it names one."""
+    codec = topic.rsplit("-", 1)[1]
+    if topic.startswith("dump-to-"):
+        return CODECS[CODECS.index(codec) - 1]
+    return codec if codec in CODECS else "none"
+
+
 def fill(bootstrap, topic):
-    codec = topic.removeprefix("dump-") if topic.removeprefix("dump-") in CODECS else "none"
+    codec = codec_of(topic)
     producer = Producer({"bootstrap.servers": bootstrap, "compression.type": codec, "batch.num.messages": 50,
                          "enable.idempotence": topic != "dump-plain", "linger.ms": 2, "queue.buffering.max.messages": 0})
     for i in range(RECORDS):

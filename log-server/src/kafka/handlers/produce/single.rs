@@ -12,8 +12,8 @@ use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicP
 use log_core::record::validator::ValidatedBatch;
 
 use super::{Append, Refusal, Verification, Waiting, accepted, handle_rows, may_wait, refuse_all, wait};
-use crate::kafka::connection::Dispatched;
 use crate::kafka::connection::turn::{SyncTarget, Unsynced};
+use crate::kafka::connection::{Dispatched, TOGETHER_BYTES_MAX};
 use crate::kafka::request_context::RequestContext;
 use crate::kafka::services::Services;
 use crate::partition::error::PartitionError;
@@ -57,9 +57,11 @@ pub(crate) fn handle_several(
                 let group = group.get_or_insert_with(|| Group {
                     partition,
                     acks,
+                    bytes: 0,
                     batches: Vec::new(),
                     requests: Vec::new(),
                 });
+                group.bytes = group.bytes.saturating_add(batch.size());
                 group.batches.push(batch);
                 group.requests.push(single);
             }
@@ -77,13 +79,15 @@ pub(crate) fn handle_several(
 struct Group<'a> {
     partition: Arc<Partition>,
     acks: Acks,
+    /// What the batches take: more than they came with, where they were written anew.
+    bytes: usize,
     batches: Vec<ValidatedBatch>,
     requests: Vec<Single<'a>>,
 }
 
 impl Group<'_> {
     fn takes(&self, partition: &Arc<Partition>, acks: Acks) -> bool {
-        Arc::ptr_eq(&self.partition, partition) && self.acks == acks
+        Arc::ptr_eq(&self.partition, partition) && self.acks == acks && self.bytes < TOGETHER_BYTES_MAX
     }
 }
 

@@ -27,6 +27,8 @@ use crate::kafka::services::Services;
 use crate::metadata::topic_name;
 use crate::partition::partition::Partition;
 
+/// The first version whose producers know `TRANSACTION_ABORTABLE`.
+const ABORTABLE: i16 = 11;
 /// The first version whose producers let the broker add partitions to their transaction.
 const ADDS_PARTITIONS: i16 = 12;
 
@@ -203,6 +205,7 @@ fn translated(error: ErrorCode, version: i16) -> ErrorCode {
         | ErrorCode::CoordinatorNotAvailable
         | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
         ErrorCode::ConcurrentTransactions if version < ADDS_PARTITIONS => ErrorCode::NotEnoughReplicas,
+        ErrorCode::TransactionAbortable if version < ABORTABLE => ErrorCode::InvalidTxnState,
         // What producers expect of a leader.
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         other => other,
@@ -247,5 +250,7 @@ mod tests {
             assert_eq!(translated(error, ADDS_PARTITIONS - 1), older);
             assert_eq!(translated(error, ADDS_PARTITIONS), newer);
         }
+        let refused = translated(E::TransactionAbortable, ABORTABLE - 1);
+        assert_eq!(refused, E::InvalidTxnState);
     }
 }
