@@ -139,6 +139,8 @@ impl Accumulator {
                 sticky: Mutex::default(),
             })
         });
+        // In the order in which a record takes them: metadata, then queues. No record sees a partition without its queue.
+        let mut known = topic.metadata.write();
         let mut queues = topic.queues.write();
         for index in queues.len()..metadata.partitions.len() {
             let index = i32::try_from(index).expect("partitions are counted by an i32");
@@ -149,8 +151,8 @@ impl Accumulator {
                 slot: std::sync::OnceLock::new(),
             }));
         }
-        *topic.metadata.write() = Arc::clone(metadata);
-        drop(queues);
+        *known = Arc::clone(metadata);
+        drop((queues, known));
         if topic.is_forgotten.swap(false, Ordering::Relaxed) {
             *topic.learned_at.lock() = Instant::now();
         }
@@ -442,6 +444,24 @@ mod tests {
     ) -> Delivery {
         let size = parts.size_max();
         accumulator.append(topic, partition, &parts, size).unwrap()
+    }
+
+    /// Who learned of metadata took the two locks of a topic in the other order than who appends, and both waited for ever.
+    #[test]
+    fn records_are_appended_while_metadata_are_learned() {
+        let both = accumulator(1 << 20, 2);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    both.0.update(&metadata(2));
+                }
+            });
+            for _ in 0..20_000 {
+                drop(append(&both, None, record(None, b"x")));
+            }
+            is_over.store(true, Ordering::SeqCst);
+        });
     }
 
     #[tokio::test(start_paused = true)]
