@@ -21,6 +21,9 @@ pub const INTERVAL_MS_DEFAULT: i32 = 300_000;
 /// All metrics.
 pub const ALL_METRICS: &str = "*";
 
+/// Pairs in `match`. There are six attributes; patterns are compiled, which takes time and memory.
+const PAIRS_MAX: usize = 32;
+
 const METRICS: &str = "metrics";
 const INTERVAL: &str = "interval.ms";
 const MATCH: &str = "match";
@@ -111,8 +114,14 @@ impl Subscription {
             Some(text) => interval(text)?,
             None => INTERVAL_MS_DEFAULT,
         };
+        let pairs = split_list(text(MATCH));
+        if PAIRS_MAX < pairs.len() {
+            return Err(AlterError::Subscription(format!(
+                "{MATCH}: more than {PAIRS_MAX} pairs"
+            )));
+        }
         let mut selectors = BTreeMap::new();
-        for pair in split_list(text(MATCH)) {
+        for pair in pairs {
             // As in Kafka, the last of several for one attribute counts.
             let (attribute, pattern) = selector(pair).map_err(|reason| not_a_selector(pair, reason))?;
             selectors.insert(attribute, pattern);
@@ -124,12 +133,12 @@ impl Subscription {
         })
     }
 
-    /// Whether it is about a client with these attributes.
+    /// Whether it is about a client with these attributes. As in Kafka, no pattern fits an attribute that a client does not have.
     #[must_use]
-    pub fn selects<'a>(&self, attribute: impl Fn(ClientAttribute) -> &'a str) -> bool {
+    pub fn selects<'a>(&self, attribute: impl Fn(ClientAttribute) -> Option<&'a str>) -> bool {
         self.selectors
             .iter()
-            .all(|(selector, pattern)| pattern.matches(attribute(*selector)))
+            .all(|(selector, pattern)| attribute(*selector).is_some_and(|value| pattern.matches(value)))
     }
 }
 
@@ -144,7 +153,9 @@ fn interval(text: &str) -> Result<i32, AlterError> {
 }
 
 fn selector(pair: &str) -> Result<(ClientAttribute, WholeNamePattern), String> {
+    // Kafka splits at `=`, and Java leaves out what is empty at the end.
     let (name, pattern) = pair
+        .trim_end_matches('=')
         .split_once('=')
         .map(|(name, pattern)| (name.trim(), pattern.trim()))
         .filter(|(_, pattern)| !pattern.is_empty() && !pattern.contains('='))
@@ -252,6 +263,13 @@ mod tests {
             (MATCH, "client_id", Some("INVALID_CONFIG")),
             (MATCH, "client_id=", Some("INVALID_CONFIG")),
             (MATCH, "client_id=a=b", Some("INVALID_CONFIG")),
+            (MATCH, "client_id=a==", None),
+            (
+                MATCH,
+                &["client_id=a"; PAIRS_MAX + 1].join(","),
+                Some("INVALID_REQUEST"),
+            ),
+            (MATCH, &["client_id=a"; PAIRS_MAX].join(","), None),
             (MATCH, "client_id=(", Some("INVALID_CONFIG")),
             (MATCH, "color=red", Some("INVALID_CONFIG")),
             ("interval", "100", Some("INVALID_REQUEST")),
@@ -269,16 +287,23 @@ mod tests {
         let subscription = Subscription::of(&overrides).unwrap();
         let selects = |id: &'static str, software: &'static str| {
             subscription.selects(|attribute| match attribute {
-                ClientAttribute::ClientId => id,
-                ClientAttribute::SoftwareName => software,
-                _ => "",
+                ClientAttribute::ClientId => Some(id),
+                ClientAttribute::SoftwareName => Some(software),
+                _ => None,
             })
         };
         assert!(selects("app-7", "apache-kafka-java"));
         assert!(!selects("app-7x", "apache-kafka-java"), "all of the name");
         assert!(!selects("app-7", "librdkafka"), "every pattern");
         let everyone = Subscription::of(&Overrides::new()).unwrap();
-        assert!(everyone.selects(|_| ""));
+        assert!(everyone.selects(|_| None));
+        let named = Overrides::from([(MATCH.to_owned(), "client_id=.*".to_owned())]);
+        let named = Subscription::of(&named).unwrap();
+        assert!(named.selects(|_| Some("")));
+        assert!(
+            !named.selects(|_| None),
+            "a client without a name has none that fits"
+        );
         assert_eq!(everyone.interval_ms, INTERVAL_MS_DEFAULT);
     }
 

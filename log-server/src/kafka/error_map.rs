@@ -165,7 +165,7 @@ pub(crate) fn transaction_code(error: &TransactionError, knows_fenced: bool) -> 
 pub(crate) fn telemetry_error(error: &TelemetryError) -> ErrorCode {
     match error {
         TelemetryError::Invalid(_) => ErrorCode::InvalidRequest,
-        TelemetryError::TooEarly => ErrorCode::ThrottlingQuotaExceeded,
+        TelemetryError::TooEarly | TelemetryError::Busy => ErrorCode::ThrottlingQuotaExceeded,
         TelemetryError::UnknownSubscription => ErrorCode::UnknownSubscriptionId,
         TelemetryError::UnsupportedCompression(_) => ErrorCode::UnsupportedCompressionType,
         TelemetryError::TooLarge(_) => ErrorCode::TelemetryTooLarge,

@@ -2,9 +2,10 @@
 //! It is read off the connection once, and never changes while a request is carried out.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use log_core::protocol::{KafkaString, RequestPrefix};
+use parking_lot::Mutex;
 
 use crate::telemetry::client::{Client, ClientSoftware, ConnectionLife};
 
@@ -32,8 +33,8 @@ impl Endpoint {
     }
 }
 
-/// What stays the same for all requests of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What stays the same for all requests of a connection, unless the client says who it is once more.
+#[derive(Debug)]
 pub(crate) struct ConnectionInfo {
     /// Distinguishes connections in the log.
     pub(crate) id: u64,
@@ -42,7 +43,7 @@ pub(crate) struct ConnectionInfo {
     /// Where this client is told to find the broker.
     pub(crate) advertised: Endpoint,
     /// What the client said of its library, by `ApiVersions`.
-    pub(crate) software: OnceLock<ClientSoftware>,
+    software: Mutex<Option<ClientSoftware>>,
     /// Ends with the connection.
     life: ConnectionLife,
 }
@@ -54,9 +55,14 @@ impl ConnectionInfo {
             id,
             peer,
             advertised,
-            software: OnceLock::new(),
+            software: Mutex::default(),
             life: ConnectionLife::default(),
         }
+    }
+
+    /// The client says what its library is. What it says last counts, as in Kafka.
+    pub(crate) fn set_software(&self, software: ClientSoftware) {
+        *self.software.lock() = Some(software);
     }
 }
 
@@ -88,13 +94,13 @@ impl RequestContext {
 
     /// The client, for those who keep it in mind.
     pub(crate) fn client(&self) -> Client {
-        let software = self.connection.software.get();
-        Client {
-            client_id: self.client_id().into(),
-            software: software.cloned().unwrap_or_else(ClientSoftware::unknown),
-            address: self.connection.peer,
-            connection: self.connection.life.watch(),
-        }
+        let software = self.connection.software.lock().clone();
+        Client::new(
+            self.client_id.as_ref().map(KafkaString::as_str),
+            software.unwrap_or_else(ClientSoftware::unknown),
+            self.connection.peer,
+            self.connection.life.watch(),
+        )
     }
 
     /// The client's name for log lines.

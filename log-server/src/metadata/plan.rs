@@ -22,6 +22,9 @@ pub const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
 /// So many producer ids are set aside at a time, as in Kafka.
 pub const PRODUCER_ID_BLOCK: usize = 1000;
 
+/// Subscriptions to clients' metrics, at most: each is compiled, and looked through for each client.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
+
 /// A topic to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
@@ -465,6 +468,12 @@ fn alter_one_subscription(
     let current = image.subscription_configs().get(name).unwrap_or(&none);
     let configs =
         alter_subscription(current, alteration).map_err(|error| ControllerError::from_alteration(&error))?;
+    let is_one_more = current.is_empty() && !configs.is_empty();
+    if is_one_more && SUBSCRIPTIONS_MAX <= image.subscription_configs().len() {
+        return Err(ControllerError::InvalidRequest(format!(
+            "there are {SUBSCRIPTIONS_MAX} subscriptions already"
+        )));
+    }
     Ok(
         (configs != *current).then(|| MetadataRecord::SubscriptionConfigSet {
             subscription: name.to_owned(),

@@ -70,6 +70,17 @@ impl FromStr for ClientInstanceId {
     }
 }
 
+/// The longest name of a client that is kept: any byte of it may stand for each of the instances. Longer than what people write.
+const CLIENT_ID_BYTES_MAX: usize = 256;
+/// The longest name or release of a library that is kept: `apache-kafka-java` has 17.
+const SOFTWARE_BYTES_MAX: usize = 128;
+
+/// A text's beginning, which is all of it where it has not more bytes than that.
+pub(super) fn beginning(text: &str, bytes_max: usize) -> &str {
+    let (beginning, _) = text.split_at(text.floor_char_boundary(bytes_max));
+    beginning
+}
+
 /// What a client says of its library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSoftware {
@@ -80,13 +91,19 @@ pub struct ClientSoftware {
 }
 
 impl ClientSoftware {
+    /// As much of what a client says as is kept.
+    #[must_use]
+    pub fn new(name: &str, version: &str) -> Self {
+        Self {
+            name: beginning(name, SOFTWARE_BYTES_MAX).into(),
+            version: beginning(version, SOFTWARE_BYTES_MAX).into(),
+        }
+    }
+
     /// A client that said nothing is Kafka's `unknown`.
     #[must_use]
     pub fn unknown() -> Self {
-        Self {
-            name: Arc::from("unknown"),
-            version: Arc::from("unknown"),
-        }
+        Self::new("unknown", "unknown")
     }
 }
 
@@ -117,14 +134,38 @@ impl ConnectionWatch {
 /// A client, as its connection shows it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The name it gave itself.
-    pub client_id: Arc<str>,
+    /// The beginning of the name it gave itself, if it did: what patterns see, too.
+    name: Option<Arc<str>>,
     /// Its library.
     pub software: ClientSoftware,
     /// Where it comes from.
     pub address: SocketAddr,
     /// Its connection.
     pub connection: ConnectionWatch,
+}
+
+impl Client {
+    /// A client that came over a connection. Of a long name the beginning is kept.
+    #[must_use]
+    pub fn new(
+        client_id: Option<&str>,
+        software: ClientSoftware,
+        address: SocketAddr,
+        connection: ConnectionWatch,
+    ) -> Self {
+        Self {
+            name: client_id.map(|name| beginning(name, CLIENT_ID_BYTES_MAX).into()),
+            software,
+            address,
+            connection,
+        }
+    }
+
+    /// The beginning of its name; empty where it has none.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
 }
 
 /// A client's attributes as text, for the patterns of subscriptions.
@@ -146,14 +187,14 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    pub(super) fn get(&self, attribute: ClientAttribute) -> &str {
-        match attribute {
+    pub(super) fn get(&self, attribute: ClientAttribute) -> Option<&str> {
+        Some(match attribute {
             ClientAttribute::InstanceId => &self.instance_id,
-            ClientAttribute::ClientId => &self.client.client_id,
+            ClientAttribute::ClientId => self.client.name.as_deref()?,
             ClientAttribute::SoftwareName => &self.client.software.name,
             ClientAttribute::SoftwareVersion => &self.client.software.version,
             ClientAttribute::SourceAddress => &self.address,
             ClientAttribute::SourcePort => &self.port,
-        }
+        })
     }
 }

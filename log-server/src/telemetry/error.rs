@@ -12,6 +12,9 @@ pub enum TelemetryError {
     /// They come again after their interval.
     #[error("the client came before its interval was over")]
     TooEarly,
+    /// They come again after their interval.
+    #[error("too many pushes wait to be read")]
+    Busy,
     /// They ask what is wanted, at once.
     #[error("the subscriptions have changed since the client asked")]
     UnknownSubscription,
@@ -33,6 +36,7 @@ impl TelemetryError {
         match self {
             Self::Invalid(_) => "invalid",
             Self::TooEarly => "too-early",
+            Self::Busy => "busy",
             Self::UnknownSubscription => "unknown-subscription",
             Self::UnsupportedCompression(_) => "compression",
             Self::TooLarge(_) => "too-large",

@@ -12,64 +12,21 @@ use std::sync::Arc;
 
 use log_core::clock::SteadyMs;
 use log_core::model::TimestampMs;
-use log_core::record::crc32c;
 
-use super::client::{Attributes, Client, ClientInstanceId};
+use super::client::{Client, ClientInstanceId};
 use super::error::TelemetryError;
 use super::series::Series;
-use crate::config::client_metrics::{ALL_METRICS, INTERVAL_MS_DEFAULT, Subscription};
+use super::subscriptions::Wanted;
 
 /// A client that does not come for so long is forgotten, or for three times its interval if that is longer.
 const FORGOTTEN_AFTER_MS: i64 = 60_000;
-
-/// What all subscriptions together want of one client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Changes with what is wanted.
-    pub subscription_id: i32,
-    /// How often.
-    pub interval_ms: i32,
-    /// Beginnings of names, in order.
-    pub metrics: Vec<String>,
-}
-
-impl Wanted {
-    /// What these subscriptions want of a client.
-    pub(super) fn of(subscriptions: &[Subscription], client: &Client, id: ClientInstanceId) -> Self {
-        let attributes = Attributes::of(client, id);
-        let mut metrics = Vec::new();
-        let mut interval_ms = INTERVAL_MS_DEFAULT;
-        let fitting = subscriptions
-            .iter()
-            .filter(|subscription| subscription.selects(|attribute| attributes.get(attribute)));
-        for subscription in fitting {
-            interval_ms = interval_ms.min(subscription.interval_ms);
-            metrics.extend_from_slice(&subscription.metrics);
-        }
-        if metrics.iter().any(|metric| metric == ALL_METRICS) {
-            metrics = vec![ALL_METRICS.to_owned()];
-        }
-        metrics.sort_unstable();
-        metrics.dedup();
-        Self {
-            subscription_id: subscription_id(&metrics, interval_ms, id),
-            interval_ms,
-            metrics,
-        }
-    }
-}
-
-/// Computed as in Kafka, over a list as Java writes it; where there are several metrics, Kafka's order is that of a hash table.
-fn subscription_id(metrics: &[String], interval_ms: i32, id: ClientInstanceId) -> i32 {
-    let text = format!("[{}]{interval_ms}", metrics.join(", "));
-    (crc32c(text.as_bytes()) ^ id.folded()).cast_signed()
-}
 
 /// What the broker remembers of a client instance.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) client: Client,
     pub(super) wanted: Arc<Wanted>,
+    subscription_id: i32,
     /// Which state of the subscriptions it was made for.
     subscriptions_version: u64,
     last_question: Option<SteadyMs>,
@@ -87,10 +44,17 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(client: Client, wanted: Wanted, subscriptions_version: u64, now: SteadyMs) -> Self {
+    pub(super) fn new(
+        client: Client,
+        id: ClientInstanceId,
+        wanted: Arc<Wanted>,
+        subscriptions_version: u64,
+        now: SteadyMs,
+    ) -> Self {
         Self {
             client,
-            wanted: Arc::new(wanted),
+            subscription_id: wanted.subscription_id(id),
+            wanted,
             subscriptions_version,
             last_question: None,
             last_push: None,
@@ -163,7 +127,7 @@ impl Instance {
         } else if !push.is_terminating {
             return Err(TelemetryError::TooEarly);
         }
-        if push.subscription_id != self.wanted.subscription_id {
+        if push.subscription_id != self.subscription_id {
             return Err(TelemetryError::UnknownSubscription);
         }
         if !(0..=4).contains(&push.compression) {

@@ -1,7 +1,7 @@
 //! All client instances: questions and pushes are decided here, last values kept and shown.
 //!
 //! Everything is bounded: instances by their number, those that came longest ago going first, as in Kafka; values by their bytes, of one client and of all.
-//! What comes packed is unpacked a few at a time, to four times of what may come.
+//! What comes packed is unpacked a few at a time, to four times of what may come; who would wait behind too many is told to come again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 
 use super::client::{Client, ClientInstanceId};
 use super::error::TelemetryError;
-use super::instance::{Instance, Push, Wanted};
+use super::instance::{Instance, Push};
 use super::report::Report;
 use super::series::Series;
-use crate::config::client_metrics::Subscription;
+use super::subscriptions::{Subscriptions, Wanted, Wishes};
 use crate::metadata::image::SubscriptionConfigs;
 use crate::metadata::plan::random_id;
 use crate::metrics::telemetry::TelemetryMetrics;
@@ -30,6 +30,8 @@ const SERIES_BYTES_MAX: usize = 64 << 20;
 const UNPACKED_RATIO: usize = 4;
 /// Pushes that are unpacked and read at a time.
 const READERS: usize = 2;
+/// Pushes that are being read or wait for it. Each holds what came: a megabyte, unless the setting says more.
+pub(super) const PUSHES_MAX: usize = 34;
 /// How often those are looked for that nobody heard of.
 const SWEEP_INTERVAL_MS: i64 = 10_000;
 
@@ -56,16 +58,19 @@ pub struct ClientMetricsManager {
     clock: Arc<dyn Clock>,
     bytes_max: usize,
     state: Mutex<State>,
-    readers: Semaphore,
+    /// Held while changed subscriptions are compiled, so that one request does it for all that come meanwhile.
+    compiling: Mutex<()>,
+    places: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
     metrics: Arc<TelemetryMetrics>,
 }
 
 /// A question or push is decided under one lock; packed metrics are read outside of it.
 #[derive(Debug, Default)]
 struct State {
-    configs: SubscriptionConfigs,
-    subscriptions: Vec<Subscription>,
+    subscriptions: Arc<Subscriptions>,
     subscriptions_version: u64,
+    wishes: Wishes,
     instances: HashMap<ClientInstanceId, Instance>,
     /// By last use.
     order: BTreeMap<u64, ClientInstanceId>,
@@ -82,7 +87,9 @@ impl ClientMetricsManager {
             clock,
             bytes_max,
             state: Mutex::default(),
-            readers: Semaphore::new(READERS),
+            compiling: Mutex::default(),
+            places: Arc::new(Semaphore::new(PUSHES_MAX)),
+            readers: Arc::new(Semaphore::new(READERS)),
             metrics: Arc::default(),
         }
     }
@@ -109,6 +116,7 @@ impl ClientMetricsManager {
         client: Client,
         id: ClientInstanceId,
     ) -> Result<(ClientInstanceId, Arc<Wanted>), TelemetryError> {
+        self.follow(configs);
         let now = self.clock.steady();
         let mut state = self.state.lock();
         let id = if id == ClientInstanceId::NONE {
@@ -116,7 +124,7 @@ impl ClientMetricsManager {
         } else {
             id
         };
-        let instance = state.instance(configs, client, id, now);
+        let instance = state.instance(client, id, now);
         let wanted = Arc::clone(&instance.wanted);
         let asked = instance.ask(now);
         drop(state);
@@ -160,9 +168,10 @@ impl ClientMetricsManager {
         if id.is_reserved() {
             return Err(TelemetryError::Invalid("no client has this instance id"));
         }
+        self.follow(configs);
         let now = self.clock.steady();
         let mut state = self.state.lock();
-        let instance = state.instance(configs, client, id, now);
+        let instance = state.instance(client, id, now);
         instance.push(&push, self.bytes_max, now)?;
         drop(state);
         let compression = u8::try_from(push.compression).ok();
@@ -173,18 +182,44 @@ impl ClientMetricsManager {
 
     /// On a thread that nobody else waits for: a megabyte may become four.
     async fn read(&self, compression: Compression, pushed: bytes::Bytes) -> Result<Report, TelemetryError> {
-        let _turn = self
-            .readers
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| TelemetryError::Busy)?;
+        let turn = Arc::clone(&self.readers).acquire_owned().await;
+        let turn = turn.expect("the semaphore is never closed");
         let bytes_max = self.bytes_max.saturating_mul(UNPACKED_RATIO);
-        let reading = tokio::task::spawn_blocking(move || Report::unpack(compression, &pushed, bytes_max));
-        match reading.await {
+        let reading = move || {
+            // Held by the thread: the client may go away before it ends.
+            let _held = (place, turn);
+            Report::unpack(compression, &pushed, bytes_max)
+        };
+        match tokio::task::spawn_blocking(reading).await {
             Ok(report) => report,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(TelemetryError::Unreadable("the broker is stopping".to_owned())),
         }
+    }
+
+    /// Reads the subscriptions if they are other ones. Nobody else waits for the patterns to be compiled but who needs them, too.
+    fn follow(&self, configs: &SubscriptionConfigs) {
+        if self.state.lock().subscriptions.are_of(configs) {
+            return;
+        }
+        let _one_at_a_time = self.compiling.lock();
+        let before = Arc::clone(&self.state.lock().subscriptions);
+        if !before.are_of(configs) {
+            let subscriptions = Arc::new(before.changed_to(configs));
+            self.state.lock().change_to(subscriptions);
+        }
+    }
+
+    /// Nothing is read until it is dropped.
+    #[cfg(test)]
+    pub(super) async fn hold_readers(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let readers = Arc::clone(&self.readers);
+        readers
+            .acquire_many_owned(u32::try_from(READERS).unwrap())
+            .await
+            .unwrap()
     }
 
     fn count(&self, error: &TelemetryError) {
@@ -246,22 +281,15 @@ impl State {
     }
 
     /// The instance of that id as it stands for this client now, which is then the last one used.
-    fn instance(
-        &mut self,
-        configs: &SubscriptionConfigs,
-        client: Client,
-        id: ClientInstanceId,
-        now: SteadyMs,
-    ) -> &mut Instance {
-        self.follow(configs);
+    fn instance(&mut self, client: Client, id: ClientInstanceId, now: SteadyMs) -> &mut Instance {
         self.sweep(now);
         let version = self.subscriptions_version;
         let before = self.remove(id);
         let mut instance = match before {
             Some(instance) if instance.holds(version, now) => instance,
             before => {
-                let wanted = Wanted::of(&self.subscriptions, &client, id);
-                let instance = Instance::new(client, wanted, version, now);
+                let wanted = self.wishes.of(&self.subscriptions, &client, id);
+                let instance = Instance::new(client, id, wanted, version, now);
                 match before {
                     Some(before) => instance.in_the_place_of(before),
                     None => instance,
@@ -277,23 +305,19 @@ impl State {
         while INSTANCES_MAX < self.instances.len() {
             self.remove_oldest();
         }
+        if INSTANCES_MAX < self.wishes.len() {
+            self.wishes.sweep();
+        }
         self.instances
             .get_mut(&id)
             .expect("the last one used is the last to go")
     }
 
-    /// Reads the subscriptions if they are other ones.
-    fn follow(&mut self, configs: &SubscriptionConfigs) {
-        if Arc::ptr_eq(&self.configs, configs) {
-            return;
-        }
-        self.configs = Arc::clone(configs);
+    /// Each client is told anew what is wanted of it when it comes.
+    fn change_to(&mut self, subscriptions: Arc<Subscriptions>) {
+        self.subscriptions = subscriptions;
         self.subscriptions_version += 1;
-        // Each was read before it was written down.
-        self.subscriptions = configs
-            .values()
-            .filter_map(|configs| Subscription::of(configs).ok())
-            .collect();
+        self.wishes = Wishes::default();
     }
 
     /// Takes the values of a push. The client may have been forgotten meanwhile.
@@ -335,5 +359,6 @@ impl State {
         for id in forgotten {
             self.remove(id);
         }
+        self.wishes.sweep();
     }
 }

@@ -8,6 +8,7 @@
 //! | [`manager`] | all of them, within limits |
 //! | [`report`] | what one push says |
 //! | [`series`] | the last values of a client's metrics |
+//! | [`subscriptions`] | what is wanted of which clients |
 //!
 //! Kafka hands what clients push to a plugin and keeps nothing; here the last values are kept, for as long as the client comes. Nothing of it is on the
 //! disk: subscriptions are (`metadata`), and after a restart each client is asked again.
@@ -18,6 +19,7 @@ pub mod instance;
 pub mod manager;
 pub mod report;
 pub mod series;
+pub mod subscriptions;
 
 #[cfg(test)]
 mod tests;

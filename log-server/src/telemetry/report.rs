@@ -15,6 +15,7 @@
 
 use log_core::record::compression::Compression;
 
+use super::client::beginning;
 use super::error::TelemetryError;
 use super::series::{CLIENT_BYTES_MAX, Labels, Point, SeriesKey};
 use crate::protobuf::{Fields, Malformed, Value};
@@ -176,8 +177,7 @@ fn label(value: &[u8]) -> Result<String, Malformed> {
 }
 
 fn shortened(text: &str) -> Box<str> {
-    let (text, _) = text.split_at(text.floor_char_boundary(TEXT_BYTES_MAX));
-    text.into()
+    beginning(text, TEXT_BYTES_MAX).into()
 }
 
 /// The messages in a repeated field.

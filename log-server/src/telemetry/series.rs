@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use super::report::Report;
 
-/// What one client's series may take. Kafka's consumer has some two hundred bytes for each, and about thirty of them besides those of its
-/// partitions.
-pub(super) const CLIENT_BYTES_MAX: usize = 256 << 10;
-/// What a series takes besides its texts.
-const SERIES_BYTES: usize = 128;
+/// What one client's series may take: some seven hundred of Kafka's consumer, which has about thirty besides those of its partitions.
+pub(super) const CLIENT_BYTES_MAX: usize = 512 << 10;
+/// What a series takes besides its texts: its part of a tree, and a tree of its own, which has room for eleven attributes from the first on.
+const SERIES_BYTES: usize = 512;
+/// What an attribute takes besides its texts.
+const LABEL_BYTES: usize = 64;
 
 /// Names and values, by name.
 pub type Labels = BTreeMap<Box<str>, Box<str>>;
@@ -28,12 +29,15 @@ pub struct SeriesKey {
 impl SeriesKey {
     /// What it takes.
     pub(super) fn bytes(&self) -> usize {
-        let attributes = self.attributes.iter();
-        let attributes: usize = attributes
-            .map(|(name, value)| SERIES_BYTES + name.len() + value.len())
-            .sum();
-        SERIES_BYTES + self.name.len() + attributes
+        SERIES_BYTES + self.name.len() + label_bytes(&self.attributes)
     }
+}
+
+fn label_bytes(labels: &Labels) -> usize {
+    let labels = labels.iter();
+    labels
+        .map(|(name, value)| LABEL_BYTES + name.len() + value.len())
+        .sum()
 }
 
 /// The last value.
@@ -138,10 +142,6 @@ impl Series {
 
     /// What they take.
     pub(super) fn bytes(&self) -> usize {
-        let labels = self
-            .labels
-            .iter()
-            .map(|(name, value)| SERIES_BYTES + name.len() + value.len());
-        self.bytes + labels.sum::<usize>()
+        self.bytes + label_bytes(&self.labels)
     }
 }

@@ -11,9 +11,10 @@ use log_core::record::compression::Compression;
 use super::client::{Client, ClientInstanceId, ClientSoftware, ConnectionLife};
 use super::error::TelemetryError;
 use super::instance::Push;
-use super::manager::ClientMetricsManager;
+use super::manager::{ClientMetricsManager, PUSHES_MAX};
 use super::report::Report;
 use super::series::{CLIENT_BYTES_MAX, Labels};
+use super::subscriptions::Subscriptions;
 use crate::config::effective::Overrides;
 use crate::metadata::image::SubscriptionConfigs;
 
@@ -54,15 +55,16 @@ impl World {
     }
 
     fn client(&self) -> Client {
-        Client {
-            client_id: "app".into(),
-            software: ClientSoftware {
-                name: "apache-kafka-java".into(),
-                version: "4.3.0".into(),
-            },
-            address: "127.0.0.1:5000".parse().unwrap(),
-            connection: self.connection.watch(),
-        }
+        self.client_named(Some("app"))
+    }
+
+    fn client_named(&self, name: Option<&str>) -> Client {
+        Client::new(
+            name,
+            ClientSoftware::new("apache-kafka-java", "4.3.0"),
+            "127.0.0.1:5000".parse().unwrap(),
+            self.connection.watch(),
+        )
     }
 
     /// What a client is told: its id, its subscription's, how often, and what.
@@ -70,7 +72,7 @@ impl World {
         let (id, wanted) = self.manager.ask(&self.configs, self.client(), id)?;
         Ok(Told {
             id,
-            subscription_id: wanted.subscription_id,
+            subscription_id: wanted.subscription_id(id),
             interval_ms: wanted.interval_ms,
             metrics: wanted.metrics.clone(),
         })
@@ -198,6 +200,86 @@ fn a_client_gets_an_id_and_is_told_what_is_wanted() {
     assert_ne!(again.subscription_id, told.subscription_id);
     world.subscribe("d", &[("metrics", "x,*")]);
     assert_eq!(world.ask(told.id).unwrap().metrics, ["*"]);
+}
+
+/// A name may be as long as a request lets it.
+#[test]
+fn of_long_names_the_beginning_is_kept() {
+    let world = World::new();
+    let long = "é".repeat(16_000);
+    let client = world.client_named(Some(&long));
+    assert_eq!(client.client_id(), "é".repeat(128));
+    let software = ClientSoftware::new(&"n".repeat(500_000), &format!("1{long}"));
+    assert_eq!((software.name.len(), software.version.len()), (128, 127));
+}
+
+#[test]
+fn a_client_without_a_name_has_none_that_fits() {
+    let world = World::subscribed(&[("metrics", "*"), ("match", "client_id=.*")]);
+    for (name, expected) in [(None, 0), (Some(""), 1), (Some("app"), 1)] {
+        let client = world.client_named(name);
+        let (_, wanted) = world
+            .manager
+            .ask(&world.configs, client, ClientInstanceId::NONE)
+            .unwrap();
+        assert_eq!(wanted.metrics.len(), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn clients_of_the_same_subscriptions_share_what_is_wanted() {
+    let mut world = World::subscribed(&[("metrics", "a.")]);
+    world.subscribe("b", &[("metrics", "b."), ("match", "client_id=b")]);
+    let ask = |name| {
+        let client = world.client_named(Some(name));
+        let asked = world.manager.ask(&world.configs, client, ClientInstanceId::NONE);
+        asked.unwrap()
+    };
+    let [(first_id, first), (second_id, second), (_, other)] = ["a", "a too", "b"].map(ask);
+    assert!(Arc::ptr_eq(&first, &second));
+    assert_ne!(first.subscription_id(first_id), second.subscription_id(second_id));
+    assert_eq!(
+        (&first.metrics[..], other.metrics.len()),
+        (&["a.".to_owned()][..], 2)
+    );
+}
+
+#[test]
+fn what_has_not_changed_is_not_compiled_again() {
+    let mut world = World::subscribed(&[("metrics", "a.")]);
+    world.subscribe("b", &[("metrics", "b.")]);
+    let before = Subscriptions::default().changed_to(&world.configs);
+    world.subscribe("b", &[("metrics", "c.")]);
+    let after = before.changed_to(&world.configs);
+    let is_kept = |name| Arc::ptr_eq(before.named(name), after.named(name));
+    assert_eq!((is_kept("all"), is_kept("b")), (true, false));
+    assert_eq!(after.named("b").metrics, ["c."]);
+}
+
+#[tokio::test]
+async fn who_would_wait_behind_too_many_comes_again() {
+    let world = World::subscribed(&[("metrics", "*"), ("interval.ms", "1000")]);
+    let readers = world.manager.hold_readers().await;
+    let mut pushes = tokio::task::JoinSet::new();
+    for _ in 0..=PUSHES_MAX {
+        let told = world.ask(ClientInstanceId::NONE).unwrap();
+        let (manager, client) = (Arc::clone(&world.manager), world.client());
+        let configs = SubscriptionConfigs::clone(&world.configs);
+        pushes.spawn(async move {
+            let message = Bytes::from(message(&[gauge("g", &[double(1.0)])]));
+            let push = Push {
+                subscription_id: told.subscription_id,
+                is_terminating: false,
+                compression: 0,
+                bytes: message.len(),
+            };
+            manager.push(&configs, client, told.id, push, message).await
+        });
+    }
+    let first = pushes.join_next().await.unwrap().unwrap();
+    assert_eq!(first, Err(TelemetryError::Busy));
+    drop(readers);
+    assert!(pushes.join_all().await.iter().all(Result::is_ok));
 }
 
 /// As a real Kafka 4.3.0 answers this instance, without a subscription and with one to everything every second.

@@ -50,13 +50,14 @@ pub(crate) fn handle(context: &RequestContext, request: &ApiVersionsRequestData)
             ..ApiVersionsResponseData::default()
         };
     }
-    // Who says it again says the same.
-    context.connection.software.get_or_init(|| ClientSoftware {
-        name: request.client_software_name.as_str().into(),
-        version: request.client_software_version.as_str().into(),
-    });
+    if 3 <= context.version() {
+        let [name, version] = named.map(KafkaString::as_str);
+        context
+            .connection
+            .set_software(ClientSoftware::new(name, version));
+    }
     tracing::debug!(
-        peer = %context.connection.peer, client_id = context.client_id(),
+        connection = context.connection.id, peer = %context.connection.peer, client_id = context.client_id(),
         software = request.client_software_name.as_str(), version = request.client_software_version.as_str(),
         "client"
     );

@@ -47,7 +47,7 @@ pub(crate) fn handle(
     let metrics = wanted.metrics.iter();
     GetTelemetrySubscriptionsResponseData {
         client_instance_id: KafkaUuid::from(TopicId::from_bytes(id.to_bytes())),
-        subscription_id: wanted.subscription_id,
+        subscription_id: wanted.subscription_id(id),
         accepted_compression_types: ACCEPTED.map(|codec| codec.id().cast_signed()).to_vec(),
         push_interval_ms: wanted.interval_ms,
         telemetry_max_bytes: i32::try_from(services.client_metrics.bytes_max()).unwrap_or(i32::MAX),

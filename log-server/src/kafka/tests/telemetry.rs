@@ -9,6 +9,7 @@ use log_core::protocol::messages::{
 };
 
 use super::*;
+use crate::telemetry::client::ClientInstanceId;
 
 /// `MetricsData` with the gauge `g`, which is 1.
 const METRICS: [u8; 22] = [
@@ -109,6 +110,31 @@ async fn a_client_asks_pushes_and_is_shown() {
     assert_eq!(client.call(0, push(&[], true)).await.error_code, 0);
     let ended = client.call(0, push(&[], false)).await;
     assert_eq!(code(ended.error_code), ErrorCode::InvalidRequest);
+}
+
+/// What a client says of its library: kept from version 3 on, the last time counts, and as much as is needed of it.
+#[tokio::test]
+async fn a_library_is_what_the_client_said_last() {
+    let broker = Broker::start();
+    let mut client = broker.connect();
+    for (version, name, expected) in [
+        (0, String::new(), "unknown"),
+        (3, "first".to_owned(), "first"),
+        (4, "n".repeat(600_000), &*"n".repeat(128)),
+    ] {
+        let hello = ApiVersionsRequestData {
+            client_software_name: string(&name),
+            client_software_version: string("1.2"),
+            ..ApiVersionsRequestData::default()
+        };
+        assert_eq!(client.call(version, hello).await.error_code, 0);
+        let asked = client
+            .call(0, GetTelemetrySubscriptionsRequestData::default())
+            .await;
+        let id = ClientInstanceId::from_bytes(asked.client_instance_id.to_bytes());
+        let shown = broker.services.client_metrics.client(id).unwrap();
+        assert_eq!(&*shown.client.software.name, expected, "version {version}");
+    }
 }
 
 /// Larger than any other structure may be, and told by its code.

@@ -300,6 +300,38 @@ fn settings_change_whole_or_not_at_all() {
 }
 
 #[test]
+fn subscriptions_are_bounded_by_their_number() {
+    let set = |subscription: usize, interval: Option<&str>| {
+        let change = Change {
+            name: "interval.ms".to_owned(),
+            operation: interval.map_or(Operation::Delete, |_| Operation::Set),
+            value: interval.map(str::to_owned),
+        };
+        Item::AlterSubscription(subscription.to_string(), Alteration::Incremental(vec![change]))
+    };
+    let mut items: Vec<_> = (0..=1000)
+        .map(|subscription| set(subscription, Some("1000")))
+        .collect();
+    let planned = plan_all(&items, &[]);
+    assert!(planned[..1000].iter().all(Result::is_ok));
+    assert!(matches!(planned[1000], Err(ControllerError::InvalidRequest(_))));
+    // Those there are can be changed, and one that goes makes room.
+    items.truncate(1000);
+    let mut image = image();
+    for record in plan_all(&items, &[]) {
+        image.replay(&record.unwrap().unwrap()).unwrap();
+    }
+    let config = BrokerConfig::default();
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let items = [set(7, Some("2000")), set(8, None), set(1000, Some("1000"))];
+    let mut planner = Planner::new(&config, &mut random, &items);
+    for item in &items {
+        let record = planner.plan(&image, item).unwrap().unwrap();
+        image.replay(&record).unwrap();
+    }
+}
+
+#[test]
 fn producer_ids_come_in_blocks() {
     let mut image = image();
     for (count, expected) in [(1, 0..1000), (1000, 1000..2000), (1001, 2000..4000)] {
