@@ -312,9 +312,9 @@ fn subscriptions_are_bounded_by_their_number() {
     let mut items: Vec<_> = (0..=1000)
         .map(|subscription| set(subscription, Some("1000")))
         .collect();
-    let planned = plan_all(&items, &[]);
-    assert!(planned[..1000].iter().all(Result::is_ok));
-    assert!(matches!(planned[1000], Err(ControllerError::InvalidRequest(_))));
+    let results = plan_all(&items, &[]);
+    assert!(results[..1000].iter().all(Result::is_ok));
+    assert!(matches!(results[1000], Err(ControllerError::InvalidRequest(_))));
     // Those there are can be changed, and one that goes makes room.
     items.truncate(1000);
     let mut image = image();
