@@ -3,8 +3,10 @@
 //! Structures of parameters deny what they do not know (`deny_unknown_fields`): a typing error must not be taken for a wish.
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use log_core::model::TimestampMs;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -31,6 +33,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
                     reason.unwrap_or(&text)
                 )))
             }
+        }
+    }
+}
+
+/// Around routes that have none.
+pub(crate) async fn refuse_parameters(request: Request, next: Next) -> Response {
+    match request.uri().query() {
+        None | Some("") => next.run(request).await,
+        Some(given) => {
+            let text = format!(
+                "parameters: this route has none, and {:?} is given",
+                shortened(given)
+            );
+            Problem::invalid(text).into_response()
         }
     }
 }

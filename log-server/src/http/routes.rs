@@ -20,6 +20,7 @@ use super::{
     leases, openapi, partitions, produce, sites, socket, stats, timing, topic_offsets, topics,
 };
 use crate::http::memory::BodyMemory;
+use crate::http::parameters::refuse_parameters;
 use crate::http::problem::{Code, Problem};
 use crate::metrics::http_front::HttpMetrics;
 
@@ -44,20 +45,29 @@ fn route<S>(method: &'static str, path: &'static str, handler: MethodRouter<S>) 
     }
 }
 
+/// One that has no parameters, and refuses them as the others refuse those that they do not know.
+fn bare<S>(method: &'static str, path: &'static str, handler: MethodRouter<S>) -> Route<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    // A method that the path does not have is refused as on the other routes.
+    route(method, path, handler.route_layer(from_fn(refuse_parameters)))
+}
+
 /// Records, topics, groups, the broker.
 pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
     vec![
         route("GET", "/openapi.json", get(openapi::document)),
         route("GET", "/v1/topics", get(topics::list)),
-        route("POST", "/v1/topics", post(topics::create)),
-        route("GET", "/v1/topics/{topic}", get(topics::describe)),
-        route("DELETE", "/v1/topics/{topic}", delete(topics::remove)),
+        bare("POST", "/v1/topics", post(topics::create)),
+        bare("GET", "/v1/topics/{topic}", get(topics::describe)),
+        bare("DELETE", "/v1/topics/{topic}", delete(topics::remove)),
         route("GET", "/v1/topics/{topic}/configs", get(configs::of_topic)),
-        route("PATCH", "/v1/topics/{topic}/configs", patch(configs::alter_topic)),
+        bare("PATCH", "/v1/topics/{topic}/configs", patch(configs::alter_topic)),
         route("GET", "/v1/topics/{topic}/partitions", get(partitions::list)),
-        route("POST", "/v1/topics/{topic}/partitions", post(partitions::add)),
+        bare("POST", "/v1/topics/{topic}/partitions", post(partitions::add)),
         route("GET", "/v1/topics/{topic}/offsets", get(topic_offsets::look_up)),
-        route("POST", "/v1/topics/{topic}/compact", post(compaction::compact)),
+        bare("POST", "/v1/topics/{topic}/compact", post(compaction::compact)),
         route("POST", "/v1/topics/{topic}/records", post(produce::produce)),
         route(
             "GET",
@@ -67,13 +77,13 @@ pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
         route("GET", "/v1/topics/{topic}/follow", get(follow::follow)),
         route("GET", "/v1/topics/{topic}/socket", get(socket::open)),
         route("GET", "/v1/groups", get(groups::list)),
-        route("GET", "/v1/groups/{group}", get(groups::describe)),
-        route("DELETE", "/v1/groups/{group}", delete(groups::remove)),
-        route("GET", "/v1/groups/{group}/lag", get(groups::lag)),
-        route("POST", "/v1/groups/{group}/offsets", post(group_offsets::reset)),
-        route("GET", "/v1/groups/{group}/leases", get(leases::list)),
+        bare("GET", "/v1/groups/{group}", get(groups::describe)),
+        bare("DELETE", "/v1/groups/{group}", delete(groups::remove)),
+        bare("GET", "/v1/groups/{group}/lag", get(groups::lag)),
+        bare("POST", "/v1/groups/{group}/offsets", post(group_offsets::reset)),
+        bare("GET", "/v1/groups/{group}/leases", get(leases::list)),
         route("POST", "/v1/groups/{group}/leases", post(leases::take)),
-        route(
+        bare(
             "POST",
             "/v1/groups/{group}/leases/{token}/acknowledge",
             post(leases::acknowledge),
@@ -83,28 +93,28 @@ pub(crate) fn api_routes() -> Vec<Route<Arc<Services>>> {
             "/v1/groups/{group}/leases/{token}/extend",
             post(leases::extend),
         ),
-        route(
+        bare(
             "POST",
             "/v1/groups/{group}/leases/{token}/release",
             post(leases::release),
         ),
         route("GET", "/v1/clients", get(clients::list)),
-        route("GET", "/v1/clients/{client}", get(clients::describe)),
-        route("GET", "/v1/subscriptions", get(configs::subscriptions)),
-        route(
+        bare("GET", "/v1/clients/{client}", get(clients::describe)),
+        bare("GET", "/v1/subscriptions", get(configs::subscriptions)),
+        bare(
             "GET",
             "/v1/subscriptions/{subscription}/configs",
             get(configs::of_subscription),
         ),
-        route(
+        bare(
             "PATCH",
             "/v1/subscriptions/{subscription}/configs",
             patch(configs::alter_subscription),
         ),
-        route("GET", "/v1/cluster", get(cluster::describe)),
-        route("GET", "/v1/log-directories", get(cluster::log_directories)),
+        bare("GET", "/v1/cluster", get(cluster::describe)),
+        bare("GET", "/v1/log-directories", get(cluster::log_directories)),
         route("GET", "/v1/configs", get(configs::of_broker)),
-        route("PATCH", "/v1/configs", patch(configs::alter_broker)),
+        bare("PATCH", "/v1/configs", patch(configs::alter_broker)),
     ]
 }
 
@@ -122,7 +132,7 @@ pub(crate) fn metrics_routes() -> Vec<Route<Arc<dyn MetricsSource>>> {
         route("GET", "/metrics", get(stats::metrics)),
         route("GET", "/v1/stats", get(stats::stats)),
         route("GET", "/v1/stats/groups", get(stats::lags)),
-        route("GET", "/v1/stats/groups/{group}", get(stats::lag_history)),
+        bare("GET", "/v1/stats/groups/{group}", get(stats::lag_history)),
     ]
 }
 

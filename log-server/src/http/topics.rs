@@ -229,6 +229,11 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     let wanted: Wanted = read_json(&services, &headers, body).await?;
     let broker_decides = -1;
+    if wanted.partitions == Some(broker_decides) {
+        // Kafka's protocol says it so; here a number that is not given is the broker's to decide.
+        let text = "a topic has 1 partition or more";
+        return Err(Problem::new(Code::InvalidPartitions, text));
+    }
     let topic = NewTopic {
         partition_count: wanted.partitions.unwrap_or(broker_decides),
         replication_factor: wanted.replication_factor.unwrap_or(-1),

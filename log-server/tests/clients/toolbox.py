@@ -17,6 +17,8 @@ CACHE = pathlib.Path(os.environ.get("STRATALOG_TEST_CACHE", HERE.parents[2] / "t
 
 
 Missing = brokers.Missing
+# The lock of an environment for api.py alone.
+SCHEMATHESIS = "schemathesis.txt"
 # What .ci/test takes for a skip, which is a failure with CI=true.
 SKIPPED = 77
 
@@ -102,7 +104,8 @@ def go(program):
     return [built / program]
 
 
-def node(program="kafkajs.js"):
+def node_modules():
+    """The folder with the locked packages of npm."""
     lock = HERE / "node/package-lock.json"
 
     def install(where):
@@ -110,8 +113,11 @@ def node(program="kafkajs.js"):
             shutil.copy(HERE / "node" / name, where)
         quietly([need("npm"), "ci", "--silent", "--no-audit", "--no-fund"], cwd=where)
 
-    modules = once("node", [lock], install) / "node_modules"
-    return ["env", f"NODE_PATH={modules}", "KAFKAJS_NO_PARTITIONER_WARNING=1", need("node"), HERE / "node" / program]
+    return once("node", [lock], install) / "node_modules"
+
+
+def node(program="kafkajs.js"):
+    return ["env", f"NODE_PATH={node_modules()}", "KAFKAJS_NO_PARTITIONER_WARNING=1", need("node"), HERE / "node" / program]
 
 
 def kcat():
@@ -150,6 +156,9 @@ def main():
     for name in sys.argv[1:] or CLIENTS:
         CLIENTS[name][0]()
         print(f"{name}: ready")
+    if not sys.argv[1:]:
+        python(SCHEMATHESIS)
+        print("schemathesis: ready")
 
 
 if __name__ == "__main__":

@@ -2,31 +2,55 @@
 //!
 //! A block of `sh` is an example; a block of `json` or `text` right behind it is its answer. A block of `websocket` is a conversation: where it
 //! is held, what the client says (`>`), and what it hears (`<`), in any order between two words of its own. What differs from run to run (times,
-//! sizes, ids) is compared by its type alone.
+//! sizes, ids) is compared by its type alone. A block of docs/HTTP.md that is none of these is listed, with who runs it.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use log_client::group::{AutoOffsetReset, GroupConfig, GroupConsumer, GroupProtocol};
+use log_server::broker::Broker;
 use log_server::config::keys::BrokerConfig;
 use serde_json::Value;
 
-use crate::client::create_topic;
+use crate::client::{create_topic, send};
 use crate::socket::Socket;
 use crate::{config, start};
 
 const ADDRESS: &str = "API=http://localhost:8080/v1";
 
+/// The blocks that are not run here: their kind, how they begin, the file that runs them, and where in it.
+const RUN_ELSEWHERE: [(&str, &str, &str, &str); 2] = [
+    (
+        "js",
+        "const heard = []",
+        "tests/clients/console.py",
+        "runs the example of a page",
+    ),
+    // A client with metrics of its own, which no request makes.
+    (
+        "json",
+        "{",
+        "tests/clients/client_metrics.py",
+        "client_instance_id",
+    ),
+];
+
+/// The group that an example shows at work: a Kafka consumer is a member of it for so long.
+const GROUP_AT_WORK: &str = "shipping";
+
 /// Values that no two runs share.
-const VOLATILE: [&str; 16] = [
+const VOLATILE: [&str; 18] = [
     "available_bytes",
     "bytes_after",
     "bytes_before",
     "cluster_id",
+    "epoch",
     "expires",
     "host",
     "id",
     "meaning",
+    "member_id",
     "path",
     "port",
     "size_bytes",
@@ -48,7 +72,13 @@ struct Example<'a> {
 }
 
 fn examples(page: &str) -> Vec<Example<'_>> {
+    blocks(page).0
+}
+
+/// The examples of a page, and its other blocks: kind and first line.
+fn blocks(page: &str) -> (Vec<Example<'_>>, Vec<(&str, String)>) {
     let mut found: Vec<Example<'_>> = Vec::new();
+    let mut others = Vec::new();
     let mut lines = page.lines().enumerate().peekable();
     let mut follows_an_example = false;
     while let Some((number, line)) = lines.next() {
@@ -76,10 +106,13 @@ fn examples(page: &str) -> Vec<Example<'_>> {
                 found.last_mut().unwrap().answer = Some((kind, text));
                 follows_an_example = false;
             }
-            _ => follows_an_example = false,
+            _ => {
+                others.push((kind, text.lines().next().unwrap_or_default().to_owned()));
+                follows_an_example = false;
+            }
         }
     }
-    found
+    (found, others)
 }
 
 fn run(address: SocketAddr, script: &str) -> String {
@@ -157,9 +190,60 @@ fn lasting(text: &str) -> Vec<String> {
     text.lines().map(line).collect()
 }
 
+fn page() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/HTTP.md")).unwrap()
+}
+
+/// A member of [`GROUP_AT_WORK`] that has what it reads.
+async fn join(broker: &Broker) -> GroupConsumer {
+    let mut settings = GroupConfig::new(&broker.kafka_address().to_string(), GROUP_AT_WORK);
+    settings.group_protocol = GroupProtocol::Consumer;
+    settings.auto_offset_reset = AutoOffsetReset::Earliest;
+    settings.consumer.client.client_id = "rdkafka".to_owned();
+    let mut consumer = GroupConsumer::new(settings).unwrap();
+    consumer.subscribe(["orders"]).unwrap();
+    consumer.next().await.unwrap();
+    consumer
+}
+
+/// The page goes on as if it had never been there.
+async fn leave(broker: &Broker, member: GroupConsumer) {
+    member.close().await.unwrap();
+    let path = format!("/v1/groups/{GROUP_AT_WORK}");
+    assert_eq!(
+        send(broker.http_address(), "DELETE", &path, &[], b"")
+            .await
+            .status,
+        204
+    );
+}
+
+/// A block that is neither an example nor the answer behind one would be a promise that nobody keeps.
+#[test]
+fn every_block_of_the_page_is_run() {
+    let page = page();
+    let (_, others) = blocks(&page);
+    let others: Vec<_> = others
+        .iter()
+        .map(|(kind, begins)| (*kind, begins.as_str()))
+        .collect();
+    let listed: Vec<_> = RUN_ELSEWHERE
+        .iter()
+        .map(|(kind, begins, ..)| (*kind, *begins))
+        .collect();
+    assert_eq!(others, listed);
+    for (_, _, file, place) in RUN_ELSEWHERE {
+        let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(text.contains(place), "{file} has no {place:?}");
+    }
+    for line in page.lines().filter(|line| line.contains("```")) {
+        assert!(line.starts_with("```"), "a block within a line is none: {line}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_examples_of_the_page_are_true() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/HTTP.md")).unwrap();
+    let page = page();
     let directory = tempfile::tempdir().unwrap();
     let broker = start(BrokerConfig {
         http_listen: "localhost:0".to_owned(),
@@ -175,9 +259,17 @@ async fn the_examples_of_the_page_are_true() {
             continue;
         }
         let (address, script) = (broker.http_address(), example.script.clone());
+        let member = if script.contains(&format!("/groups/{GROUP_AT_WORK}")) {
+            Some(join(&broker).await)
+        } else {
+            None
+        };
         let found = tokio::task::spawn_blocking(move || run(address, &script))
             .await
             .unwrap();
+        if let Some(member) = member {
+            leave(&broker, member).await;
+        }
         let place = format!("docs/HTTP.md:{}\n{}\n{found}", example.line, example.script);
         match &example.answer {
             None => assert!(!found.contains("urn:stratalog:problem"), "{place}"),
@@ -266,8 +358,9 @@ fn an_answer_is_compared_by_what_lasts() {
     assert!(!check(r#"{"n": 1}"#, r#"{"n": 1, "m": 1}"#));
     assert!(!check("{} {}", "{}"));
     assert_eq!(lasting("x\"timestamp\":12,\n"), ["x\"timestamp\":0,"]);
-    let found = examples("```sh\na\n```\n```json\n1\n```\n\n```sh\nb\n```\ntext\n```json\n2\n```\n");
+    let (found, others) = blocks("```sh\na\n```\n```json\n1\n```\n\n```sh\nb\n```\ntext\n```json\n2\n```\n");
     assert_eq!(found.len(), 2);
+    assert_eq!(others, [("json", "2".to_owned())]);
     assert_eq!(found[0].answer, Some(("json", "1\n".to_owned())));
     assert_eq!(found[1].answer, None);
 }

@@ -11,6 +11,7 @@
 //! | [`hostile`] | what is not a request is refused clearly, and costs little |
 //! | [`idempotency`] | a body with a key is written once, across restarts too |
 //! | [`leases`] | workers compete for the records of a group, across restarts and with Kafka consumers |
+//! | [`malformed`] | broken heads, tricks with paths and lengths, and bodies that are not what they say lead nowhere |
 //! | [`records`] | what is written one way is read every other way, to the byte |
 //! | [`sites`] | a page of another site can neither write nor read |
 //! | [`socket`] | records go both ways over a WebSocket, within limits |
@@ -32,6 +33,7 @@ mod groups;
 mod hostile;
 mod idempotency;
 mod leases;
+mod malformed;
 mod records;
 mod sites;
 mod socket;
