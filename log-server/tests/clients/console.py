@@ -1,9 +1,10 @@
 """The web console in a real browser: a topic is made, records are written, found by time and text, followed live, a group's lag is seen
-and its offsets are reset. No view may complain on the browser's console.
+and its offsets are reset. No view may complain on the browser's console, and each view and dialog, light and dark, wide and small,
+must keep the rules of accessibility and be usable with the keyboard alone.
 
     console.py                        our server, the newest build under target/
     console.py --bootstrap URL        a broker that runs: the address of its HTTP port
-    console.py --pictures DIRECTORY   also a picture of each view, wide, dark and small
+    console.py --pictures DIRECTORY   also a picture of each view and dialog, wide and small, light and dark
 
 Records are written through the page and through the HTTP API; nothing sleeps, each step waits for what the page shows.
 """
@@ -19,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 
+import accessibility
 import brokers
 import browser
 import toolbox
@@ -305,20 +307,77 @@ class Run:
             self.step(what, work)
 
 
-VIEWS = {"overview": "", "topics": "topics", "topic": f"topics/{TOPIC}", "records": f"topics/{TOPIC}/records",
-         "settings": f"topics/{TOPIC}/settings", "groups": "groups", "group": f"groups/{GROUP}", "clients": "clients", "broker": "broker"}
-SIZES = {"wide": (1360, 860, False), "dark": (1360, 860, True), "small": (390, 844, False)}
+# Where each view is, what is seen there when it is complete, and, of a dialog or a detail, how it is opened from there.
+VIEWS = {
+    "overview": ("", "main canvas", None),
+    "keys": ("", "main canvas", lambda page: page.press("?")),
+    "topics": ("topics", "tbody tr", None),
+    "new-topic": ("topics", "tbody tr", lambda page: page.press("n")),
+    "topic": (f"topics/{TOPIC}", "tbody tr", None),
+    "produce": (f"topics/{TOPIC}", "tbody tr", lambda page: page.press("p")),
+    "add-partitions": (f"topics/{TOPIC}", "tbody tr", lambda page: page.click("button", "Add partitions")),
+    "delete": (f"topics/{TOPIC}", "tbody tr", lambda page: page.click("button", "Delete")),
+    "records": (f"topics/{TOPIC}/records", "tbody tr", None),
+    "record": (f"topics/{TOPIC}/records", "tbody tr", lambda page: page.click("tr.link td.when")),
+    "live": (f"topics/{TOPIC}/live", ".badge.good", None),
+    "settings": (f"topics/{TOPIC}/settings", "tbody tr", None),
+    "setting": (f"topics/{TOPIC}/settings", "tbody tr", lambda page: page.click("button[aria-label='Change retention.ms']")),
+    "groups": ("groups", "tbody tr", None),
+    "group": (f"groups/{GROUP}", "tbody tr", None),
+    "reset": (f"groups/{GROUP}", "tbody tr", lambda page: page.click("button", "Reset offsets")),
+    "clients": ("clients", "main h1", None),
+    "broker": ("broker", "tbody tr", None),
+    "nowhere": ("nowhere", "main h1", None),
+}
+MODES = {"wide": (1360, 860, False), "wide-dark": (1360, 860, True), "small": (390, 844, False), "small-dark": (390, 844, True)}
+PLACES = ("Topics", "Groups", "Clients", "Broker")
 
 
-def take_pictures(chromium, url, directory):
-    directory.mkdir(parents=True, exist_ok=True)
-    for size, (width, height, dark) in SIZES.items():
-        page = chromium.page(width, height, dark)
-        for name, place in VIEWS.items():
-            page.open("about:blank")
-            page.open(f"{url}/#/{place}")
-            page.until("document.querySelector('main table, main canvas') !== null")
-            page.shot(directory / f"{name}-{size}.png")
+def show(page, url, name):
+    """Opens a view, and waits for all of it."""
+    place, sign, opens = VIEWS[name]
+    page.open("about:blank")
+    page.open(f"{url}/#/{place}")
+    page.until(f"document.querySelector({json.dumps(sign)}) !== null", f"{sign} of {name}")
+    if opens:
+        opens(page)
+        page.until("document.querySelector('dialog[open], .detail') !== null", f"{name} is open")
+    page.until("document.querySelector('.stale') === null && document.fonts.status === 'loaded'", "everything that is asked for")
+
+
+def look(chromium, url, mode, pictures):
+    """Looks at each view in one mode, and complains of what is not right."""
+    width, height, dark = MODES[mode]
+    page = chromium.page(width, height, dark)
+    complaints = []
+    for name in VIEWS:
+        show(page, url, name)
+        if pictures:
+            page.shot(pictures / f"{name}-{mode}.png")
+        found = accessibility.violations(page)
+        # What is reached does not change with the colours.
+        found += [] if dark else accessibility.walk(page)
+        complaints += [f"{name}: {line}" for line in found]
+    complaints += page.complaints
+    if complaints:
+        raise AssertionError("".join(f"\n      {line}" for line in complaints))
+
+
+def goes_by_keyboard(chromium, url):
+    """From place to place with Tab and Enter alone, and with the first Tab past the navigation."""
+    page = chromium.page()
+    show(page, url, "overview")
+    for place in PLACES:
+        page.press("Tab")
+        for _ in range(40):
+            if page.run(f"document.activeElement.matches('nav a') && document.activeElement.innerText.trim() === {json.dumps(place)}"):
+                break
+            page.press("Tab")
+        page.press("Enter")
+        page.see(place, "h1")
+    page.run("document.activeElement.blur(); document.querySelector('.skip').focus()")
+    page.press("Enter")
+    page.until("document.activeElement === document.querySelector('main')", "the content has the focus")
 
 
 def main():
@@ -335,7 +394,10 @@ def main():
         run = Run(chromium.page(), url)
         run.steps()
         if arguments.pictures:
-            take_pictures(chromium, url, arguments.pictures)
+            arguments.pictures.mkdir(parents=True, exist_ok=True)
+        for mode in MODES:
+            run.step(f"has {len(VIEWS)} views that anybody can use: {mode}", lambda: look(chromium, url, mode, arguments.pictures))
+        run.step("goes from place to place by keyboard", lambda: goes_by_keyboard(chromium, url))
         run.step("deletes a topic", run.deletes_a_topic)
     print(f"console: {run.passed} passed, {len(run.failures)} failed")
     return 1 if run.failures else 0

@@ -44,7 +44,7 @@ function Status() {
   const status = error ? "unreachable" : data?.status ?? "…";
   const kind = { ok: "good", degraded: "warn", stopping: "warn", unreachable: "bad" }[status] ?? "";
   const title = data && `version ${data.version}, cluster ${data.cluster_id}, up ${duration(data.uptime_ms)}`;
-  return html`<a class=${`status ${kind}`} href="#/broker" title=${title} role="status"><i></i>${status}</a>`;
+  return html`<a class=${`status ${kind}`} href="#/broker" title=${title}><i></i><span role="status">${status}</span></a>`;
 }
 
 function ThemeButton() {
@@ -117,7 +117,7 @@ function App() {
         <${ThemeButton} />
       </div>
     </aside>
-    <main tabindex="-1"><${View} route=${route} /></main>
+    <main id="main" tabindex="-1"><${View} route=${route} /></main>
     ${isHelping && html`<${Help} onClose=${() => setHelping(false)} />`}
     <${Toasts} />
   `;

@@ -64,5 +64,5 @@ const TOKENS_MAX = 20000;
 
 export function Json({ source }) {
   const tokens = pretty(source, TOKENS_MAX + 1);
-  return html`<pre class="code">${tokens.slice(0, TOKENS_MAX).map(([kind, text]) => (kind === "mark" || kind === "space" ? text : html`<span class=${`json-${kind}`}>${text}</span>`))}${tokens.length > TOKENS_MAX && " …"}</pre>`;
+  return html`<pre class="code" tabindex="0">${tokens.slice(0, TOKENS_MAX).map(([kind, text]) => (kind === "mark" || kind === "space" ? text : html`<span class=${`json-${kind}`}>${text}</span>`))}${tokens.length > TOKENS_MAX && " …"}</pre>`;
 }

@@ -4,6 +4,9 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/ht
 
 export { html };
 
+// The head of a column that needs no name for those who see it.
+export const Unseen = ({ children }) => html`<span class="off-screen">${children}</span>`;
+
 // An error with its words, and nothing while there is none.
 export const Problem = ({ error, retry }) =>
   error && html`<div class="problem" role="alert">
@@ -13,7 +16,7 @@ export const Problem = ({ error, retry }) =>
 
 export const Empty = ({ title, children }) => html`<div class="empty">
   <svg viewBox="0 0 64 40" aria-hidden="true"><path d="M4 10c9-6 18-6 28 0s19 6 28 0M4 21c9-6 18-6 28 0s19 6 28 0M4 32c9-6 18-6 28 0s19 6 28 0" /></svg>
-  <h3>${title}</h3>
+  <h2>${title}</h2>
   <p>${children}</p>
 </div>`;
 

@@ -3,7 +3,7 @@
 import { html, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { path, send, useResource } from "../api.js";
 import { meaning } from "../format.js";
-import { Badge, Dialog, Empty, Field, Form, Problem, Search, toast } from "../ui.js";
+import { Badge, Dialog, Empty, Field, Form, Problem, Search, Unseen, toast } from "../ui.js";
 
 const SOURCES = {
   topic: "set for this topic",
@@ -33,7 +33,7 @@ export function Configs({ parts, own }) {
     ${shown && (shown.length === 0
       ? html`<${Empty} title="Nothing">No setting is like that.<//>`
       : html`<div class="card flush"><table class="configs">
-        <thead><tr><th>Setting</th><th>Value</th><th>Source</th><th></th></tr></thead>
+        <thead><tr><th>Setting</th><th>Value</th><th>Source</th><th><${Unseen}>Change<//></th></tr></thead>
         <tbody>${shown.map((config) => html`<tr key=${config.name}>
           <td class="name"><code>${config.name}</code><p class="faint"><${Prose} text=${config.meaning} /></p></td>
           <td data-label="value"><code>${config.value ?? "–"}</code>${meaning(config.name, config.value) && html` <span class="faint">${meaning(config.name, config.value)}</span>`}</td>

@@ -5,7 +5,7 @@ import { path, send, useResource } from "../api.js";
 import { count, duration, inputTime, plural, short } from "../format.js";
 import { Plot, TIME_STEPS } from "../plot.js";
 import { go, href } from "../router.js";
-import { Badge, Dialog, Field, Form, Problem, Tile, toast } from "../ui.js";
+import { Badge, Dialog, Field, Form, Problem, Tile, Unseen, toast } from "../ui.js";
 import { STATES } from "./groups.js";
 
 // More rows than these are cut off; those that are furthest behind stay.
@@ -72,7 +72,7 @@ function Lag({ lag: { data, error } }) {
     <header class="section"><h2>Offsets</h2>
       <label class="check"><input type="checkbox" checked=${isBehind} onChange=${(event) => setBehind(event.target.checked)} /> only where it is behind</label></header>
     ${data.partitions.length === 0 ? html`<p class="faint">It has committed nothing.</p>` : html`<div class="card flush"><table>
-      <thead><tr><th>Topic</th><th class="num">Partition</th><th class="num">Committed</th><th class="num">Log</th><th class="num">Behind</th><th class="num">In time</th><th></th></tr></thead>
+      <thead><tr><th>Topic</th><th class="num">Partition</th><th class="num">Committed</th><th class="num">Log</th><th class="num">Behind</th><th class="num">In time</th><th><${Unseen}>Read<//></th></tr></thead>
       <tbody>${shown.map((one) => html`<tr key=${`${one.topic}:${one.partition}`}>
         <td class="name"><a href=${href(["topics", one.topic])}>${one.topic}</a></td>
         <td class="num" data-label="partition">${one.partition}</td>
@@ -141,7 +141,7 @@ function Reset({ name, topics, onClose }) {
         <${Field} label="Topic"><input name="topic" list="reset-topics" placeholder="all that it has committed" value=${draft.topic} onInput=${set("topic")} /><//>
         <datalist id="reset-topics">${topics.map((topic) => html`<option value=${topic} />`)}</datalist>
       </div>
-      ${plan && html`<div class="card flush plan"><table>
+      ${plan && html`<div class="card flush plan" tabindex="0" role="region" aria-label="What it would do"><table>
         <thead><tr><th>Topic</th><th class="num">Partition</th><th class="num">Now</th><th class="num">Then</th><th class="num">Change</th></tr></thead>
         <tbody>${plan.partitions.slice(0, ROWS_MAX).map((one) => html`<tr key=${`${one.topic}:${one.partition}`}>
           <td>${one.topic}</td><td class="num">${one.partition}</td><td class="num">${count(one.before)}</td>

@@ -53,7 +53,7 @@ function Content({ record, field }) {
       ${views.map(([id, name]) => html`<button class="quiet" aria-pressed=${view === id} onClick=${() => setChosen(id)}>${name}</button>`)}
       <span class="grow"></span><${Copy} text=${shown} />
     </div>
-    ${view === "json" ? html`<${Json} source=${text} />` : html`<pre class=${`code ${view}`}>${shown() || html`<span class="faint">empty</span>`}</pre>`}
+    ${view === "json" ? html`<${Json} source=${text} />` : html`<pre class=${`code ${view}`} tabindex="0">${shown() || html`<span class="faint">empty</span>`}</pre>`}
   `;
 }
 
@@ -83,6 +83,6 @@ function Replay({ topic, record }) {
       ${all.map(([name], place) => html`<button class="quiet" aria-pressed=${chosen === place} onClick=${() => setChosen(place)}>${name}</button>`)}
       <span class="grow"></span><${Copy} text=${text} />
     </div>
-    <pre class="code">${text}</pre>
+    <pre class="code" tabindex="0">${text}</pre>
   `;
 }

@@ -107,7 +107,7 @@ function List({ records, selected, onOpen, isStale }) {
       key=${`${record.partition}:${record.offset}`}
       ...${linkRow(() => onOpen(record))}
       onFocus=${() => selected && onOpen(record)}
-      aria-selected=${isSame(record, selected)}
+      aria-current=${isSame(record, selected) ? "true" : undefined}
     >
       <td class="when" title=${timeLong(record.timestamp)}>${time(record.timestamp)}</td>
       <td class="num faint">${record.partition}</td>

@@ -93,7 +93,7 @@ export function Tail({ name }) {
         ? html`<${Empty} title="Waiting for records">What is written to ${name} from now on comes here as soon as it is on the disk.<//>`
         : html`<div class="card flush"><table class="records live">
           <thead><tr><th>Time</th><th class="num">P</th><th class="num">Offset</th><th>Key</th><th>Value</th></tr></thead>
-          <tbody>${records.map((record) => html`<tr key=${`${record.partition}:${record.offset}`} ...${linkRow(() => { setPaused(true); setSelected(record); })} aria-selected=${record === selected}>
+          <tbody>${records.map((record) => html`<tr key=${`${record.partition}:${record.offset}`} ...${linkRow(() => { setPaused(true); setSelected(record); })} aria-current=${record === selected ? "true" : undefined}>
             <td class="when" title=${timeLong(record.timestamp)}>${time(record.timestamp)}</td>
             <td class="num faint">${record.partition}</td><td class="num">${record.offset}</td>
             <td class="key"><${Preview} record=${record} field="key" /></td>

@@ -4,7 +4,7 @@ import { html, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { path, send, useResource } from "../api.js";
 import { bytes, count, meaning, plural } from "../format.js";
 import { go, href } from "../router.js";
-import { Badge, Dialog, Durability, Field, Form, Pager, Problem, Tile, toast, useKeys, usePages } from "../ui.js";
+import { Badge, Dialog, Durability, Field, Form, Pager, Problem, Tile, Unseen, toast, useKeys, usePages } from "../ui.js";
 import { Configs } from "./configs.js";
 import { Produce } from "./produce.js";
 import { Records } from "./records.js";
@@ -74,7 +74,7 @@ function Partitions({ name }) {
   return html`
     <${Problem} error=${error} retry=${reload} />
     ${data && html`<div class="card flush"><table class=${isLoading ? "stale" : ""}>
-      <thead><tr><th class="num">Partition</th><th>State</th><th class="num">First offset</th><th class="num" title="Consumers read below it">High watermark</th><th class="num">Log end</th><th class="num">Size</th><th class="num">Epoch</th><th></th></tr></thead>
+      <thead><tr><th class="num">Partition</th><th>State</th><th class="num">First offset</th><th class="num" title="Consumers read below it">High watermark</th><th class="num">Log end</th><th class="num">Size</th><th class="num">Epoch</th><th><${Unseen}>Read<//></th></tr></thead>
       <tbody>${data.partitions.map((one) => html`<tr key=${one.partition}>
         <td class="num name" data-label="partition">${one.partition}</td>
         <td><${Badge} kind=${CONDITIONS[one.condition]} title=${one.error}>${one.condition}<//></td>
