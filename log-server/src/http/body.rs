@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
@@ -59,6 +59,8 @@ impl BodyReader {
 impl Source {
     async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
         match self {
+            // Where all that was announced is here, nobody waits to hear that nothing follows.
+            Self::Plain(stream) if stream.is_end_stream() => None,
             Self::Plain(stream) => {
                 let piece = stream.next().await?;
                 Some(piece.map_err(|error| Problem::invalid(format!("the body ended early: {error}"))))

@@ -2,16 +2,22 @@
 //!
 //! Only text whose length is known, and which is long enough to gain by it: streams would have to be flushed record by record, and would
 //! keep an encoder for as long as they last. An encoder pays for its memory as bodies do; where there is none, the answer is sent as it is.
+//! A client that says nothing of encodings, as most programs, never meets any of this.
 
-use axum::body::Body;
-use axum::extract::{Request, State};
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
-use axum::http::{Extensions, HeaderMap, StatusCode, Version};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, Request};
 use axum::response::Response;
-use futures_util::StreamExt;
+use futures_util::future::Either;
+use futures_util::{StreamExt, TryFutureExt};
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
+use tower_http::compression::Compression;
 use tower_http::compression::predicate::Predicate;
 
 use crate::http::memory::{BodyMemory, Held};
@@ -25,25 +31,52 @@ const ENCODER_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, Copy)]
 struct HasPaid;
 
-/// Compresses what [`pay`] has marked.
-pub(super) fn layer() -> CompressionLayer<impl Predicate> {
-    let has_paid = |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
-        extensions.get::<HasPaid>().is_some()
-    };
-    CompressionLayer::new()
-        .quality(CompressionLevel::Fastest)
-        .compress_when(has_paid)
+/// What [`pay`] has marked is compressed.
+#[derive(Debug, Clone, Copy)]
+struct IfPaid;
+
+impl Predicate for IfPaid {
+    fn should_compress<B: HttpBody>(&self, response: &Response<B>) -> bool {
+        response.extensions().get::<HasPaid>().is_some()
+    }
 }
 
-/// Pays for the encoder of an answer that is to be compressed. It stands inside of the layer, so that nothing is paid while the answer is waited for.
-pub(super) async fn pay(State(memory): State<BodyMemory>, request: Request, next: Next) -> Response {
-    let accepts = accepts_ours(request.headers());
-    let response = next.run(request).await;
-    if !accepts || !is_worth_it(&response) {
-        return response;
+/// The routes, as they are, and with an encoder behind them. The encoder wraps each answer that passes it, whether or not there is anything to do.
+#[derive(Clone)]
+pub(super) struct Compressing {
+    plain: TowerToHyperService<Router>,
+    packed: TowerToHyperService<Compression<Router, IfPaid>>,
+}
+
+impl Compressing {
+    pub(super) fn new(routes: Router) -> Self {
+        let packed = Compression::new(routes.clone())
+            .quality(CompressionLevel::Fastest)
+            .compress_when(IfPaid);
+        Self {
+            plain: TowerToHyperService::new(routes),
+            packed: TowerToHyperService::new(packed),
+        }
     }
+
+    /// Answers a request, in the way that the client accepts.
+    pub(super) fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        if request.headers().contains_key(ACCEPT_ENCODING) {
+            let answer = self.packed.call(request);
+            Either::Left(answer.map_ok(|response| response.map(Body::new)))
+        } else {
+            Either::Right(self.plain.call(request))
+        }
+    }
+}
+
+/// Pays for the encoder of an answer that is to be compressed, of a client that accepts it. Nothing is paid while the answer is waited for.
+pub(super) fn pay(memory: &BodyMemory, response: Response) -> Response {
     let mut held = Held::default();
-    if memory.grow(&mut held, ENCODER_BYTES).is_err() {
+    if !is_worth_it(&response) || memory.grow(&mut held, ENCODER_BYTES).is_err() {
         return response;
     }
     let (mut parts, body) = response.into_parts();
@@ -56,8 +89,8 @@ pub(super) async fn pay(State(memory): State<BodyMemory>, request: Request, next
     Response::from_parts(parts, Body::from_stream(body))
 }
 
-/// Whether a client takes an encoding that the layer has. Which of several it likes best is the layer's to find out.
-fn accepts_ours(headers: &HeaderMap) -> bool {
+/// Whether a client takes an encoding that the encoder has. Which of several it likes best is the encoder's to find out.
+pub(super) fn accepts_ours(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter();
     let mut parts = values
         .filter_map(|value| value.to_str().ok())
@@ -71,7 +104,7 @@ fn accepts_ours(headers: &HeaderMap) -> bool {
 }
 
 fn is_worth_it(response: &Response) -> bool {
-    let length = axum::body::HttpBody::size_hint(response.body()).exact();
+    let length = response.body().size_hint().exact();
     let kind = response
         .headers()
         .get(CONTENT_TYPE)

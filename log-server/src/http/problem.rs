@@ -87,7 +87,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route has no such method",
         "`Allow` names those it has";
     TimedOutReading = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive",
-        "nothing came for `http-read-timeout-ms`";
+        "nothing of the body came for `http-read-timeout-ms`, or no whole head within `http-idle-timeout-ms`";
     TopicExists = "topic_exists", CONFLICT, "The topic exists already",
         "nothing was changed";
     GroupNotEmpty = "group_not_empty", CONFLICT, "The group has members",
@@ -155,6 +155,16 @@ impl Problem {
 
     pub(crate) fn code(&self) -> Code {
         self.code
+    }
+
+    /// As the last answer of a connection to which nobody else writes any more.
+    pub(crate) fn last_words(&self) -> String {
+        let body = serde_json::to_string(self).expect("a problem is JSON");
+        let (status, length) = (self.code.status(), body.len());
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
     }
 
     fn asks_to_wait(&self) -> bool {

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::Uri;
-use axum::http::header::ALLOW;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{Method, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
@@ -15,9 +15,10 @@ use super::health::HealthSource;
 use super::services::{Services, Sources};
 use super::sites::Sites;
 use super::stats::MetricsSource;
+use super::timing::Timing;
 use super::{
     clients, cluster, compaction, compression, configs, cors, fetch, follow, group_offsets, groups, health,
-    leases, openapi, partitions, produce, sites, socket, stats, timing, topic_offsets, topics,
+    leases, openapi, partitions, produce, sites, socket, stats, topic_offsets, topics,
 };
 use crate::http::memory::BodyMemory;
 use crate::http::parameters::refuse_parameters;
@@ -155,19 +156,45 @@ pub(super) fn watching(sources: &Sources) -> Router {
         .merge(router(metrics_routes(), Arc::clone(&sources.metrics)))
 }
 
-/// Routes, with what stands around all of them. A request goes through it from the last line up.
+/// What all requests pass.
+struct Surroundings {
+    front: Arc<HttpMetrics>,
+    sites: Sites,
+    memory: BodyMemory,
+}
+
+/// Routes, with what stands around all of them. It is one step: axum copies at each step all that is behind it, for every request.
 pub(super) fn complete(routes: Router, front: &Arc<HttpMetrics>, sites: Sites, memory: BodyMemory) -> Router {
-    let mut routes = routes
-        .fallback(not_found)
-        .layer(from_fn_with_state(memory, compression::pay))
-        .layer(compression::layer())
-        .layer(from_fn(refuse_in_our_words));
+    let mut routes = routes.fallback(not_found);
     if !sites.origins().is_empty() {
         routes = routes.layer(cors::layer(sites.origins()));
     }
-    routes
-        .layer(from_fn_with_state(Arc::new(sites), sites::refuse_foreign))
-        .layer(from_fn_with_state(Arc::clone(front), timing::time))
+    let surroundings = Surroundings {
+        front: Arc::clone(front),
+        sites,
+        memory,
+    };
+    routes.layer(from_fn_with_state(Arc::new(surroundings), surround))
+}
+
+/// Times a request, refuses it or has it answered, and finishes the answer.
+async fn surround(State(around): State<Arc<Surroundings>>, request: Request, next: Next) -> Response {
+    let timing = Timing::begin(&request);
+    let accepts = compression::accepts_ours(request.headers());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut response = match around.sites.refusal(&request) {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    };
+    if response.status() == Code::MethodNotAllowed.status() {
+        refuse_in_our_words(&mut response, &method, uri.path());
+    }
+    if accepts {
+        response = compression::pay(&around.memory, response);
+    }
+    sites::seal(response.headers_mut());
+    timing.end(&around.front, &response);
+    response
 }
 
 async fn not_found(uri: Uri) -> Problem {
@@ -178,17 +205,12 @@ async fn not_found(uri: Uri) -> Problem {
     )
 }
 
-/// A method that a path does not have is refused by the router itself, without a body.
-async fn refuse_in_our_words(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
-    if response.status() != Code::MethodNotAllowed.status() {
-        return response;
-    }
-    let path = crate::http::parameters::shortened(&path);
-    let mut refusal = Problem::new(Code::MethodNotAllowed, format!("{path} has no {method}")).into_response();
-    if let Some(allowed) = response.headers().get(ALLOW) {
-        refusal.headers_mut().insert(ALLOW, allowed.clone());
-    }
-    refusal
+/// A method that a path does not have is refused by the router itself, without a body. What it says in the head stays: which methods there are.
+fn refuse_in_our_words(refusal: &mut Response, method: &Method, path: &str) {
+    let path = crate::http::parameters::shortened(path);
+    let problem = Problem::new(Code::MethodNotAllowed, format!("{path} has no {method}"));
+    let (parts, body) = problem.into_response().into_parts();
+    refusal.headers_mut().remove(CONTENT_LENGTH);
+    refusal.headers_mut().extend(parts.headers);
+    *refusal.body_mut() = body;
 }

@@ -3,7 +3,7 @@
 //! | who | what happens |
 //! |---|---|
 //! | one connection more than `http-max-connections` | is told 503 and closed, and counted; what it sends is thrown away for a moment |
-//! | a connection without a whole request head for `http-idle-timeout-ms` | is closed |
+//! | a connection without a whole request head for `http-idle-timeout-ms` | is closed; told 408 before, if some of a head came |
 //! | a client that takes nothing of its answer for `http-write-timeout-ms` | is closed |
 //! | a client whose request was answered before it was read to its end | gets the answer: what it still sends is thrown away for a moment |
 //!
@@ -20,10 +20,9 @@ use axum::Router;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use log_core::model::TimestampMs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,9 +30,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::compression::Compressing;
 use super::slow_client::PatientStream;
 use super::socket::Handover;
 use crate::config::keys::BrokerConfig;
+use crate::http::problem::{Code, Problem};
 use crate::metrics::counter::Held;
 use crate::metrics::http_front::HttpMetrics;
 use crate::partition::throttle::Throttle;
@@ -65,6 +66,7 @@ pub(super) async fn serve(
     config: Arc<BrokerConfig>,
     mut shutdown: ShutdownSignal,
 ) -> io::Result<()> {
+    let router = Compressing::new(router);
     let permits = Arc::new(Semaphore::new(config.http_max_connections));
     let mut connections = JoinSet::new();
     let mut refused = Refused::new(&config);
@@ -79,7 +81,7 @@ pub(super) async fn serve(
                     Ok(permit) => {
                         metrics.accepted.add(1);
                         let connection = Connection {
-                            router: router.clone(),
+                            routes: router.clone(),
                             config: Arc::clone(&config),
                             shutdown: shutdown.clone(),
                             _place: (permit, metrics.connections.hold()),
@@ -148,7 +150,7 @@ impl Refused {
 
 /// One connection.
 struct Connection {
-    router: Router,
+    routes: Compressing,
     config: Arc<BrokerConfig>,
     shutdown: ShutdownSignal,
     _place: (OwnedSemaphorePermit, Held),
@@ -161,13 +163,13 @@ impl Connection {
             return;
         }
         let stream = PatientStream::new(stream, self.config.http_write_timeout);
-        let (router, handover) = (TowerToHyperService::new(self.router), Handover::default());
+        let (routes, handover) = (self.routes, Handover::default());
         let place = handover.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             if request.extensions().get::<OnUpgrade>().is_some() {
                 request.extensions_mut().insert(place.clone());
             }
-            router.call(request)
+            routes.answer(request)
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -185,18 +187,31 @@ impl Connection {
                 }
             }
         };
-        if let Err(error) = result {
-            tracing::debug!(%error, "an HTTP connection ended early");
-            return;
-        }
         let http1::Parts { io, read_buf, .. } = connection.into_parts();
         let stream = io.into_inner();
+        if let Err(error) = result {
+            tracing::debug!(%error, "an HTTP connection ended early");
+            // Who said nothing has nothing to hear, and who takes nothing cannot.
+            if error.is_timeout() && !read_buf.is_empty() && !stream.is_held_up() {
+                give_up_on_head(stream).await;
+            }
+            return;
+        }
         linger(match handover.take() {
             // Most connections never become one, and have no room for it.
             Some(session) => Box::pin(session.run(stream, read_buf)).await,
             None => stream,
         })
         .await;
+    }
+}
+
+/// Ends a connection on which a request began and did not come.
+async fn give_up_on_head(mut stream: PatientStream) {
+    let text = "the head of a request took longer than http-idle-timeout-ms";
+    let answer = Problem::new(Code::TimedOutReading, text).last_words();
+    if stream.write_all(answer.as_bytes()).await.is_ok() {
+        linger(stream).await;
     }
 }
 

@@ -14,14 +14,11 @@
 //! What is answered is never taken for a script or a style (`nosniff`), and no other site's page may show it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::keys::BrokerConfig;
 use crate::http::parameters::shortened;
@@ -53,7 +50,7 @@ impl Sites {
     }
 
     /// Why a request is not answered.
-    fn refusal(&self, request: &Request) -> Option<Problem> {
+    pub(super) fn refusal(&self, request: &Request) -> Option<Problem> {
         let headers = request.headers();
         // A request to a proxy names the host in its first line, which counts then.
         let asked = match request.uri().authority() {
@@ -110,20 +107,10 @@ fn shown(bytes: &[u8]) -> String {
     shortened(&String::from_utf8_lossy(bytes))
 }
 
-/// Around every route.
-pub(super) async fn refuse_foreign(
-    State(sites): State<Arc<Sites>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = match sites.refusal(&request) {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
-    };
-    let headers = response.headers_mut();
+/// Says in an answer that no page may take it for what it is not, or show it as its own.
+pub(super) fn seal(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
-    response
 }
 
 #[cfg(test)]

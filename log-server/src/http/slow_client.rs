@@ -30,6 +30,11 @@ impl PatientStream {
         }
     }
 
+    /// Whether a write waits for the client.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     /// What a write gives, or an error when none went through for too long.
     fn patiently<T>(
         &mut self,

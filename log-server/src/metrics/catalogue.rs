@@ -110,7 +110,7 @@ families! {
     GROUPS_HIDDEN: Gauge "stratalog_groups_hidden" [] "Groups whose lag is not looked at, because there are more than 1000; the first by name are.";
     GROUP_LAG_RECORDS: Gauge "stratalog_group_lag_records" ["group", "topic"] "Records that a group has not read yet, over all partitions of the topic.";
     GROUP_LAG_SECONDS: Gauge "stratalog_group_lag_seconds" ["group", "topic"] "Age of the oldest record that a group has not read yet; of the partition that is furthest behind.";
-    GROUP_TOPICS_HIDDEN: Gauge "stratalog_group_topics_hidden" [] "Pairs of group and topic, of the groups that are looked at, that the series of lag leave out because there are more than 500; the largest lags are shown.";
+    GROUP_TOPICS_HIDDEN: Gauge "stratalog_group_topics_hidden" [] "Pairs of group and topic, of the groups that are looked at, that the series of lag leave out because there are more than 500, or their names have more than 100 KiB; the largest lags are shown.";
     LAG_LOOKED: Gauge "stratalog_group_lag_looked_at_seconds" [] "When the lags were looked at, in seconds since 1970.";
     OUT_OF_RANGE: Counter "stratalog_group_offsets_out_of_range_total" [] "Committed offsets that were asked for and lie outside their logs: such a consumer starts anew.";
     COORDINATOR_SHARDS: Gauge "stratalog_coordinator_shards" ["coordinator", "state"] "Parts of the coordinators of groups and of transactions: serving; loading (their log is being read); absent (their log failed).";

@@ -14,8 +14,10 @@ use crate::monitor::topics::{TopicTotals, totals, whole};
 use crate::partition::disk::SpaceGauge;
 use crate::system::process::{ProcessStatus, open_files, open_files_max, processor_time};
 
-/// Pairs of group and topic whose lag is shown.
+/// Pairs of group and topic whose lag is shown,
 const GROUP_TOPICS_MAX: usize = 500;
+/// if their names have no more than so much together: all of them stand on the page twice, and a name may have 249 characters.
+const GROUP_TOPICS_BYTES_MAX: usize = 100 << 10;
 /// What a page with a few topics takes.
 const PAGE_BYTES: usize = 64 << 10;
 
@@ -188,7 +190,8 @@ impl Monitor {
         });
         let mut pairs: Vec<_> = pairs.collect();
         pairs.sort_by_key(|(group, lag)| (std::cmp::Reverse(lag.records), *group, &*lag.topic));
-        let (shown, hidden) = pairs.split_at(pairs.len().min(GROUP_TOPICS_MAX));
+        let lengths = pairs.iter().map(|(group, lag)| group.len() + lag.topic.len());
+        let (shown, hidden) = pairs.split_at(shown_count(lengths));
         let mut records = page.begin(all::GROUP_LAG_RECORDS);
         for (group, lag) in shown {
             records.sample(&[group, &lag.topic], lag.records.max(0).cast_unsigned());
@@ -256,5 +259,27 @@ impl Monitor {
         }
         page.one(all::MAPS, self.parts.maps.used());
         page.one(all::MAPS_MAX, self.parts.maps.max());
+    }
+}
+
+/// Of so many names of these lengths, how many have room on the page.
+fn shown_count(lengths: impl Iterator<Item = usize>) -> usize {
+    let ends = lengths.take(GROUP_TOPICS_MAX).scan(0_usize, |end, length| {
+        *end = end.saturating_add(length);
+        Some(*end)
+    });
+    ends.take_while(|end| *end <= GROUP_TOPICS_BYTES_MAX).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_leave_room_for_fewer_pairs() {
+        assert_eq!(shown_count(std::iter::repeat_n(20, 300)), 300);
+        assert_eq!(shown_count(std::iter::repeat_n(20, 9000)), GROUP_TOPICS_MAX);
+        assert_eq!(shown_count(std::iter::repeat_n(2 * 249, 9000)), 205);
+        assert_eq!(shown_count(std::iter::once(usize::MAX)), 0);
     }
 }

@@ -312,20 +312,26 @@ async fn bodies_that_stop_and_connections_that_say_nothing_are_given_up() {
         stream.write_all(half.as_bytes()).await.unwrap();
         finish(stream).await.problem(408, "request_timeout");
     }
-    for half in [
-        "",
-        "GET /healthz HTT",
-        "GET /healthz HTTP/1.1\r\nhost: localhost\r\n",
-    ] {
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "who said nothing is told nothing");
+    for half in ["GET /healthz HTT", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(half.as_bytes()).await.unwrap();
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).await.unwrap();
-        assert!(
-            rest.is_empty() || Response::parse(&rest).status == 408,
-            "{half:?}"
-        );
+        finish(stream).await.problem(408, "request_timeout");
     }
+    // Also behind a request that was answered.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let one_and_a_half = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\nGET /he";
+    stream.write_all(one_and_a_half.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    let statuses: Vec<_> = answers
+        .split("HTTP/1.1 ")
+        .filter_map(|answer| answer.split(' ').next())
+        .collect();
+    assert_eq!(statuses, ["", "200", "408"]);
     for garbage in [
         b"\x16\x03\x01\x02\x00\x01".as_slice(),
         b"\0\0\0\x12\0\x12\0\x04",

@@ -295,6 +295,22 @@ async fn keys_live_where_kafka_clients_put_them_and_refusals_are_told_one_by_one
     assert_eq!(rows[1]["error"]["code"], "unknown_partition");
     assert_eq!(rows[2]["error"]["code"], "invalid_record");
 
+    // The name of a list may be written in every way that JSON has, and a record that is alone may hold the word.
+    let json = [("content-type", "application/json")];
+    for (body, count) in [
+        (r#"{"\u0072ecords": [{"value": 1}, {"value": 2}]}"#, 2),
+        (r#"{"records": [{"value": 1}, {"value": 2}]}"#, 2),
+        (r#"{"value": {"records": []}}"#, 1),
+        (r#"{"value": "\u0072"}"#, 1),
+    ] {
+        let answer = send(address, "POST", "/v1/topics/keys/records", &json, body.as_bytes()).await;
+        assert_eq!(
+            answer.json()["records"].as_array().unwrap().len(),
+            count,
+            "{body}"
+        );
+    }
+
     // A compacted topic wants keys; a batch is refused whole.
     let compacted = json!({"name": "compacted", "configs": {"cleanup.policy": "compact"}});
     assert_eq!(post(address, "/v1/topics", &compacted).await.status, 201);

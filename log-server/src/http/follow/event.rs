@@ -50,21 +50,26 @@ impl Form {
         }
     }
 
-    /// A record, with where its reader goes on behind it.
-    pub(super) fn write_record(self, output: &mut Vec<u8>, document: &[u8], positions: &Positions) {
+    /// A record, which `document` writes, with where its reader goes on behind it.
+    pub(super) fn write_record(
+        self,
+        output: &mut Vec<u8>,
+        positions: &Positions,
+        document: impl FnOnce(&mut Vec<u8>),
+    ) {
         match self {
             Self::Sse => {
                 write!(output, "id: {positions}\ndata: ").expect("memory takes it");
-                output.extend_from_slice(document);
+                document(output);
                 output.extend_from_slice(b"\n\n");
             }
             Self::Ndjson => {
-                output.extend_from_slice(document);
+                document(output);
                 output.push(b'\n');
             }
             Self::Message => {
                 write!(output, "{{\"position\":\"{positions}\",\"record\":").expect("memory takes it");
-                output.extend_from_slice(document);
+                document(output);
                 output.extend_from_slice(b"}\n");
             }
         }
@@ -108,7 +113,7 @@ mod tests {
         let positions: Positions = [(0, Offset::new(5)), (2, Offset::new(7))].into_iter().collect();
         let record = |form: Form| {
             let mut output = Vec::new();
-            form.write_record(&mut output, b"{}", &positions);
+            form.write_record(&mut output, &positions, |output| output.extend_from_slice(b"{}"));
             String::from_utf8(output).unwrap()
         };
         assert_eq!(record(Form::Sse), "id: 0:5,2:7\ndata: {}\n\n");

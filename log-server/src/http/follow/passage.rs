@@ -38,16 +38,18 @@ pub(super) struct Passed {
 
 impl Passage {
     pub(super) fn make(mut self, slice: &PartitionSlice, from: Offset) -> Result<Passed, Problem> {
-        let (mut bytes, mut document, mut records) = (Vec::new(), Vec::new(), 0);
+        // What surrounds a record is about as much again where records are small.
+        let room = slice.records.len().saturating_mul(2).min(self.bytes_max);
+        let (mut bytes, mut records) = (Vec::with_capacity(room), 0);
         let next = walk(slice, from, |record| {
             if self.end.is_some_and(|end| end <= record.offset) {
                 return ControlFlow::Break(());
             }
             if self.filter.wants(record) {
-                document.clear();
-                write_record(&mut document, record, Some(self.index), self.encodings);
                 self.positions.set(self.index, record.offset.plus(1));
-                self.form.write_record(&mut bytes, &document, &self.positions);
+                self.form.write_record(&mut bytes, &self.positions, |output| {
+                    write_record(output, record, Some(self.index), self.encodings);
+                });
                 records += 1;
             }
             if records == self.records_max || self.bytes_max <= bytes.len() {

@@ -319,7 +319,12 @@ fn read_records(body: &[u8], gathering: &mut Gathering) -> Result<(), Problem> {
         _records: serde::de::IgnoredAny,
     }
     let wrong = |error: serde_json::Error| Problem::new(Code::InvalidRecord, error.to_string());
-    let Object(Probe { records }) = serde_json::from_slice(body).map_err(wrong)?;
+    let records = if may_be_a_list(body) {
+        let Object(Probe { records }) = serde_json::from_slice(body).map_err(wrong)?;
+        records
+    } else {
+        None
+    };
     let Some(records) = records else {
         let Object(record) = serde_json::from_slice(body).map_err(wrong)?;
         return gathering.add(&record);
@@ -335,6 +340,14 @@ fn read_records(body: &[u8], gathering: &mut Gathering) -> Result<(), Problem> {
         return Err(Problem::new(Code::InvalidRecord, "there is no record"));
     }
     Ok(())
+}
+
+/// Whether a body may have the field `records`, whose letters can also be written as `\u0072`. Most bodies are one record, and need not be read twice to
+/// know it.
+fn may_be_a_list(body: &[u8]) -> bool {
+    [b"records".as_slice(), b"\\u"]
+        .iter()
+        .any(|sign| memchr::memmem::find(body, sign).is_some())
 }
 
 /// Takes the records of a list in one by one, so that no list of them is made.

@@ -13,9 +13,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -124,9 +124,9 @@ pub(crate) async fn produce(
     State(services): State<Arc<Services>>,
     Place(topic): Place<String>,
     Parameters(parameters): Parameters<ProduceParameters>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Answer {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let terms = Terms::new(parameters.acks, parameters.timeout_ms)?;
     let topic = services.topic(&topic)?;
     check_writable(&topic)?;

@@ -28,6 +28,8 @@ use crate::partition::registry::PartitionRegistry;
 pub(super) const PARTITIONS_MAX: usize = 256;
 /// What is read of a partition at once.
 const READ_BYTES: usize = 256 << 10;
+/// So much of the log is looked at before other tasks of the thread get their turn.
+const TURN_BYTES: usize = 64 << 10;
 /// What is sent at once.
 const SEND_BYTES: usize = 64 << 10;
 /// The same of batches that are work to unpack: whoever sends little of them unpacks them again for the next piece.
@@ -72,6 +74,8 @@ pub(super) struct Follower {
     /// Records that are yet wanted.
     left: Option<u64>,
     sent_at: Instant,
+    /// What was looked at since others had their turn.
+    looked_at: usize,
     waiter: Arc<FetchWaiter>,
     watches: Vec<WatchGuard>,
     output: VecDeque<Bytes>,
@@ -108,6 +112,7 @@ impl Follower {
             growth,
             turn: 0,
             sent_at: Instant::now(),
+            looked_at: 0,
             waiter,
             watches,
             output: output.into(),
@@ -151,6 +156,7 @@ impl Follower {
             self.end("until");
             return Ok(());
         }
+        self.looked_at = 0;
         tokio::select! {
             biased;
             () = self.waiter.notified() => {}
@@ -223,6 +229,7 @@ impl Follower {
             }
             Err(error) => return Err(error.into()),
         };
+        self.looked_at += slice.records.len();
         let mut passage = Passage {
             form: self.wishes.form,
             filter: Arc::clone(&self.wishes.filter),
@@ -264,8 +271,11 @@ impl Follower {
                 self.end("limit");
             }
         }
-        // Readers that are far behind must not hold the thread.
-        tokio::task::yield_now().await;
+        // Readers that are far behind must not hold the thread; those that are not have their record sent first.
+        if TURN_BYTES <= self.looked_at {
+            self.looked_at = 0;
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
