@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+/// How long a broker may take until it listens.
+const START_MAX: Duration = Duration::from_mins(1);
 /// How long a broker may take to end in order.
 const STOP_MAX: Duration = Duration::from_mins(1);
 /// The kernel counts CPU time of processes in hundredths of a second.
@@ -151,6 +153,37 @@ impl Broker {
             process,
         };
         Ok((broker, begun))
+    }
+
+    /// Starts it on an empty directory, and returns when it listens.
+    ///
+    /// # Errors
+    /// When it cannot be started, or nobody listens after a minute.
+    pub async fn start_fresh(
+        kind: Kind,
+        programs: &Programs,
+        data: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        fs::remove_dir_all(data).ok();
+        Self::prepare(kind, programs, data)?;
+        let (mut broker, _) = Self::start_with(kind, programs, data, settings)?;
+        broker.wait_until_it_listens().await?;
+        Ok(broker)
+    }
+
+    /// Returns when somebody listens.
+    ///
+    /// # Errors
+    /// When it has ended, or nobody listens after a minute.
+    pub async fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
+        let until = Instant::now() + START_MAX;
+        while tokio::net::TcpStream::connect(&self.address).await.is_err() {
+            self.check_alive()?;
+            ensure!(Instant::now() < until, "nobody listens on {}", self.address);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// Fails when the process has ended.

@@ -16,6 +16,7 @@
 //! | [`versus`] | several runs side by side |
 //! | [`page`] | one HTML page on them |
 //! | [`raw`] | connections without a client library |
+//! | [`proxy`] | answers that are changed on their way, so that mistakes can be planted |
 //! | [`group_commits`] | groups that commit offsets, and read them after a start |
 //! | [`group_members`] | the first member of a group, and when it has its partitions |
 //! | [`group_rebalance`] | a large group, and when everybody has its partitions |
@@ -36,6 +37,7 @@ pub mod null_broker;
 pub mod page;
 pub mod peers;
 pub mod probe;
+pub mod proxy;
 pub mod raw;
 pub mod report;
 pub mod source;

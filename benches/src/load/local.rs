@@ -55,13 +55,34 @@ pub fn listener_at(address: &str) -> Option<Process> {
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .find(|pid| holds(*pid, &wanted))?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let command = String::from_utf8_lossy(&command).replace('\0', " ");
     Some(Process {
         pid,
         name: name.trim().to_owned(),
-        command: command.trim().chars().take(COMMAND_MAX).collect(),
+        command: command_of(pid).chars().take(COMMAND_MAX).collect(),
     })
+}
+
+fn command_of(pid: u32) -> String {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    command.trim().to_owned()
+}
+
+/// The version of a broker's process, which no broker tells its clients: of this very program, and of Kafka by its jar.
+#[must_use]
+pub fn version_of(pid: u32) -> Option<String> {
+    let program = |process: &str| fs::read_link(format!("/proc/{process}/exe")).ok();
+    let is_this_one = program(&pid.to_string()).is_some_and(|path| Some(path) == program("self"));
+    if is_this_one {
+        return Some(env!("CARGO_PKG_VERSION").to_owned());
+    }
+    version_of_jar(&command_of(pid))
+}
+
+fn version_of_jar(command: &str) -> Option<String> {
+    let (_, rest) = command.split_once("/kafka_2.13-")?;
+    let (version, _) = rest.split_once(".jar")?;
+    Some(version.to_owned())
 }
 
 /// Whether an address is one of this machine's: whoever can listen there is at home there.
@@ -223,6 +244,15 @@ mod tests {
         drop(listener);
         assert_eq!(listener_at(&address), None);
         assert_eq!(listener_at("nobody.invalid:1"), None);
+    }
+
+    #[test]
+    fn versions_are_those_of_this_program_and_of_kafkas_jar() {
+        let own = version_of(std::process::id());
+        assert_eq!(own.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        let command = "java -Xmx1G -cp /jars/a.jar:/jars/kafka_2.13-4.3.0.jar:/jars/z.jar kafka.Kafka";
+        assert_eq!(version_of_jar(command).as_deref(), Some("4.3.0"));
+        assert_eq!(version_of_jar("java -cp /jars/kafka-clients-4.3.0.jar"), None);
     }
 
     #[test]

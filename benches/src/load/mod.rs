@@ -49,3 +49,6 @@ pub mod target;
 pub mod verify;
 pub mod wire;
 pub mod worker;
+
+#[cfg(test)]
+mod tests;

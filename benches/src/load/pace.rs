@@ -121,6 +121,11 @@ impl Pace {
         self.left = self.left.saturating_sub(count);
     }
 
+    /// So many of those that were sent count for nothing: as many others may be sent.
+    pub fn refused(&mut self, count: u64) {
+        self.left = self.left.saturating_add(count);
+    }
+
     /// How many were due by the end and never sent.
     #[must_use]
     pub fn unsent(&self) -> u64 {
@@ -201,6 +206,15 @@ mod tests {
         assert_eq!(pace.next(112, 2), send(2, 100));
         pace.sent(2);
         assert_eq!(pace.next(112, 2), Next::Wait(130));
+    }
+
+    #[test]
+    fn what_was_refused_is_owed_again() {
+        let mut pace = Pace::new(Drive::Closed, 0, 1000, 10);
+        pace.sent(10);
+        assert_eq!(pace.next(5, 4), Next::End);
+        pace.refused(3);
+        assert_eq!(pace.next(5, 4), send(3, 5));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! A producer of the raw load: one connection, batches made beforehand, a number of requests on their way.
 //! When it sends is decided by its [`Pace`]; when its socket is ready, by the worker.
+//!
+//! A request that is refused is not sent again: its records count as not acknowledged. Who is patient sends others in their place.
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use log_core::model::{ProducerEpoch, ProducerId};
@@ -13,10 +16,13 @@ use super::filling::Dice;
 use super::meter::{Kind, Meter, Tally};
 use super::pace::{Next, Pace};
 use super::record_layout::Stamp;
-use super::run_clock::{NEVER, RunClock};
+use super::run_clock::{NEVER, RunClock, nanoseconds};
 use super::socket::Socket;
 use super::verify::Sent;
 use super::wire::{ProduceFrame, correlation_of};
+
+/// Who was refused for now sends nothing for so long.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a producer is made from.
 #[derive(Debug, Clone)]
@@ -41,6 +47,9 @@ pub struct ProducerSetup {
     pub templates: usize,
     /// Its id as an idempotent producer.
     pub idempotent: Option<(ProducerId, ProducerEpoch)>,
+    /// How long it bears refusals of the kind that passes (`NOT_LEADER_OR_FOLLOWER`); with none the first one ends it. An idempotent producer
+    /// has no use for it: behind a refusal its sequences have a gap.
+    pub patience: Duration,
     /// The run, and its number in it.
     pub run: u32,
     /// Its number.
@@ -82,6 +91,10 @@ pub struct RawProducer {
     in_flight: VecDeque<InFlight>,
     next_correlation: i32,
     is_ended: bool,
+    /// Since when every request was refused.
+    refused_since: Option<u64>,
+    /// Nothing is sent before this moment.
+    resume_at: u64,
     /// The first error of a request, in words.
     pub error: Option<String>,
 }
@@ -124,6 +137,8 @@ impl RawProducer {
             in_flight: VecDeque::new(),
             next_correlation: 0,
             is_ended: false,
+            refused_since: None,
+            resume_at: 0,
             error: None,
         })
     }
@@ -159,6 +174,23 @@ impl RawProducer {
                 Some(last) if last.end == request.first_sequence => last.end = end,
                 _ => lane.failed.push(request.first_sequence..end),
             }
+        }
+    }
+
+    /// Goes on with other records where the refusal may pass, or ends.
+    fn refused(&mut self, code: ErrorCode, partition: i32, request: &InFlight, now: u64) {
+        let since = *self.refused_since.get_or_insert(now);
+        let patience = nanoseconds(self.setup.patience);
+        if self.error.is_none() && code.is_retriable() && now.saturating_sub(since) < patience {
+            self.pace.refused(request.count);
+            self.resume_at = now.saturating_add(nanoseconds(REFUSED_PAUSE));
+            // It may have sent its last record already.
+            self.is_ended = false;
+        } else {
+            self.error
+                .get_or_insert_with(|| format!("Produce to partition {partition}: {code:?}"));
+            // A broker that refuses would be asked the same in a loop without end.
+            self.is_ended = true;
         }
     }
 
@@ -201,16 +233,13 @@ impl RawProducer {
                 let lane = self.lanes.get(request.lane).context("a lane")?;
                 let code = lane.frame.error_code(answer)?;
                 if code == 0 {
+                    self.refused_since = None;
                     acknowledged(&request, self.pace.period_ns(), now, meter);
                 } else {
                     meter.produce_errors += 1;
                     let partition = lane.partition;
                     self.failed(&request);
-                    self.error.get_or_insert_with(|| {
-                        format!("Produce to partition {partition}: {:?}", ErrorCode::from(code))
-                    });
-                    // A broker that refuses would be asked the same in a loop without end.
-                    self.is_ended = true;
+                    self.refused(ErrorCode::from(code), partition, &request, now);
                 }
             }
             if !more {
@@ -228,6 +257,10 @@ impl RawProducer {
         let mut wake = NEVER;
         while !self.is_ended && !self.socket.is_blocked() && self.in_flight.len() < self.setup.in_flight_max {
             let now = clock.now();
+            if now < self.resume_at {
+                wake = self.resume_at;
+                break;
+            }
             let full = self
                 .templates
                 .get(self.next_template)

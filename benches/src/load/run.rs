@@ -166,6 +166,7 @@ impl Site<'_> {
         clock: &RunClock,
         connections: usize,
         first_number: usize,
+        patience: Duration,
         mut pace_of: impl FnMut(u64, u64) -> Pace,
     ) -> anyhow::Result<()> {
         let plan = self.plan;
@@ -195,6 +196,7 @@ impl Site<'_> {
                 shape: self.shape(),
                 templates,
                 idempotent,
+                patience,
                 run: self.run,
                 number: u32::try_from(first_number)? + u32::try_from(number)?,
                 seed: plan.seed,
@@ -249,13 +251,18 @@ impl Site<'_> {
         }
     }
 
-    /// Produces what readers of old records read; nothing of it counts.
+    /// Produces what readers of old records read; nothing of it counts, so refusals that pass do not either.
     async fn prefill(&self, watcher: &dyn Watcher) -> anyhow::Result<Vec<Sent>> {
-        let plan = self.plan;
+        let plan = Plan {
+            idempotent: false,
+            ..self.plan.clone()
+        };
+        let site = Site { plan: &plan, ..*self };
         let clock = RunClock::start();
-        let mut stage = self.stage(clock, Duration::ZERO, NEVER, Kind::Produce);
+        let mut stage = site.stage(clock, Duration::ZERO, NEVER, Kind::Produce);
         let records = plan.prefill_bytes / u64::try_from(plan.sizes.mean().max(1))?;
-        self.add_producers(&mut stage, &clock, plan.producers.max(4), 0, |number, count| {
+        let (connections, patience) = (plan.producers.max(4), plan.timeout);
+        site.add_producers(&mut stage, &clock, connections, 0, patience, |number, count| {
             Pace::new(Drive::Closed, 0, NEVER, share(records, number, count))
         })
         .await?;
@@ -397,7 +404,8 @@ impl Site<'_> {
             let first = usize::try_from(old.iter().map(|sent| sent.producer + 1).max().unwrap_or_default())?;
             // Connections are open and batches made before the first record is due.
             let start = clock.now() + nanoseconds(Duration::from_millis(20));
-            self.add_producers(&mut stage, &clock, plan.producers, first, |number, count| {
+            let (connections, none) = (plan.producers, Duration::ZERO);
+            self.add_producers(&mut stage, &clock, connections, first, none, |number, count| {
                 let records = plan
                     .records
                     .map_or(NEVER, |records| share(records, number, count));

@@ -15,7 +15,7 @@ use log_core::protocol::messages::InitProducerIdRequestData;
 
 use super::local;
 use super::plan::{Plan, acks_name};
-use super::result::{BrokerTruth, Durability, DurabilityMode};
+use super::result::{BrokerTruth, Durability, DurabilityMode, Process};
 use super::wire::version_of;
 
 /// The topic's partitions with one leader.
@@ -89,17 +89,21 @@ impl Target {
         Ok(target)
     }
 
+    /// Waits until the leader of each partition answers for it, and notes who it is. A topic that was just made stands in the metadata
+    /// before its leaders know of it: until they do, Kafka refuses its records with `NOT_LEADER_OR_FOLLOWER`.
     async fn find_leaders(&mut self) -> anyhow::Result<()> {
         let cluster = self.admin.cluster();
         let deadline = cluster.api_deadline();
         let topic = cluster.topic(&self.topic, deadline).await?;
+        self.partitions = topic.partitions.len();
+        ensure!(0 < self.partitions, "the topic {} has no partitions", self.topic);
+        self.ends().await.context("wait for the topic's leaders")?;
         let mut by_broker: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for row in &topic.partitions {
             let partition = TopicPartition::new(self.topic.as_str(), row.partition);
             let (leader, _) = cluster.leader(&partition, deadline).await?;
             by_broker.entry(leader).or_default().push(row.partition);
         }
-        self.partitions = topic.partitions.len();
         for (broker, partitions) in by_broker {
             let connection = cluster.connection(broker, Lane::General).await?;
             let versions = connection.versions();
@@ -110,11 +114,6 @@ impl Target {
                 partitions,
             });
         }
-        ensure!(
-            !self.leaders.is_empty(),
-            "the topic {} has no partitions",
-            self.topic
-        );
         Ok(())
     }
 
@@ -134,9 +133,7 @@ impl Target {
         let replication_factor = topic
             .and_then(|topic| topic.partitions.first())
             .map_or(0, |partition| partition.replicas.len());
-        let (product, version) = self
-            .product(process.as_ref().map(|process| process.command.as_str()))
-            .await;
+        let (product, version) = self.product(process.as_ref()).await;
         let mut storage = None;
         if process.is_some() {
             for dir in self.admin.describe_log_dirs().await.unwrap_or_default() {
@@ -184,7 +181,7 @@ impl Target {
     }
 
     /// Which product it is: by settings that only one has, else by its process.
-    async fn product(&self, command: Option<&str>) -> (String, Option<String>) {
+    async fn product(&self, process: Option<&Process>) -> (String, Option<String>) {
         let broker = self.admin.cluster().metadata().brokers.keys().next().copied();
         let resource = ConfigResource::Broker(broker.unwrap_or_default());
         let rows = match self.admin.describe_configs(&[resource]).await {
@@ -192,26 +189,24 @@ impl Target {
             Err(_) => Vec::new(),
         };
         let has = |name: &str| rows.iter().any(|row| row.name == name);
-        let command = command.unwrap_or_default();
-        let product = if has("kafka-listen") || has("data-dir") || command.contains("stratalog") {
+        let is_null_broker = self.admin.cluster().metadata().cluster_id.as_deref() == Some("null-broker");
+        let name = process.map_or("", |process| process.name.as_str());
+        let product = if has("kafka-listen") || has("data-dir") {
             "Stratalog"
-        } else if command.contains("null_broker")
-            || self.admin.cluster().metadata().cluster_id.as_deref() == Some("null-broker")
-        {
+        } else if is_null_broker {
             "null broker"
         } else if has("log.message.format.version") || has("zookeeper.connect") || has("process.roles") {
             "Kafka"
+        } else if name == "stratalog" {
+            "Stratalog"
         } else {
             "unknown"
         };
-        // A broker does not tell its version; its jar does.
-        let version = command
-            .split_once("kafka_2.13-")
-            .map(|(_, rest)| rest.split(".jar").next().unwrap_or_default().to_owned());
+        let version = process.and_then(|process| local::version_of(process.pid));
         (product.to_owned(), version)
     }
 
-    /// The ends of all partitions, by number.
+    /// The ends of all partitions, by number. Leaders that do not know of a partition yet are asked again, until the time is over.
     ///
     /// # Errors
     /// When a leader does not answer.
@@ -228,9 +223,8 @@ impl Target {
     }
 
     async fn offsets(&self, query: OffsetQuery) -> anyhow::Result<BTreeMap<i32, i64>> {
-        let partitions = self.leaders.iter().flat_map(|leader| &leader.partitions);
-        let queries = partitions
-            .map(|partition| (TopicPartition::new(self.topic.as_str(), *partition), query))
+        let queries = (0..i32::try_from(self.partitions)?)
+            .map(|partition| (TopicPartition::new(self.topic.as_str(), partition), query))
             .collect();
         let mut offsets = BTreeMap::new();
         for (partition, listed) in self.admin.list_offsets(queries).await {

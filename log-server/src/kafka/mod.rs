@@ -25,7 +25,7 @@ pub(crate) mod config_resource;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
 pub(crate) mod error_map;
-pub(crate) mod fetch_response;
+pub mod fetch_response;
 pub(crate) mod fetch_session;
 pub(crate) mod frame;
 pub(crate) mod handlers;

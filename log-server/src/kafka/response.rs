@@ -19,7 +19,7 @@ const SLICES_MAX: usize = 64;
 
 /// Why a response could not be made. Always a mistake of ours; the connection ends.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ResponseError {
+pub enum ResponseError {
     /// A field that the version cannot express.
     #[error("encode the response: {0}")]
     Codec(#[from] CodecError),
@@ -30,7 +30,7 @@ pub(crate) enum ResponseError {
 
 /// One response, length included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Response {
+pub struct Response {
     first: Bytes,
     rest: Vec<Bytes>,
 }

@@ -1,9 +1,18 @@
 //! `stratalog bench` against a broker of ours: every workload ends well on a little data, what it tells adds up, and its topic is gone.
 
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use log_bench::proxy::{Answer, Proxy};
+use log_core::protocol::messages::FetchRequestData;
+use log_core::record::batch::batches;
 use serde_json::Value;
 
 use crate::command_line::{ends_with, run};
 use crate::server::Place;
+
+/// Every batch begins with the offset of its first record.
+const BASE_OFFSET_BYTES: usize = 8;
 
 /// Runs a load with `--json` and gives its result.
 fn bench(at: &str, arguments: &str) -> Value {
@@ -27,6 +36,11 @@ fn check(result: &Value, records: u64) {
         result["broker"]
     );
     assert!(result["broker"]["storage"]["filesystem"].is_string());
+    assert!(result["machine"]["kernel"].is_string(), "{}", result["machine"]);
+    assert!(result["cost"]["broker_cpu_s"].is_number(), "{}", result["cost"]);
+    assert!(0 < result["cost"]["broker_rss_max_bytes"].as_u64().unwrap());
+    assert_eq!(result["broker"]["version"], result["program_version"]);
+    assert!(result["command"].as_array().unwrap().contains(&"bench".into()));
     assert_eq!(result["warnings"], Value::Array(Vec::new()));
 }
 
@@ -78,6 +92,63 @@ fn groups_follow_the_load_and_lose_nothing_while_members_come_and_go() {
     assert!(server.stop().success());
 }
 
+/// The batches of one record each that a fetch brings, with their offsets, as they are told to consumers.
+fn change_batches(answer: &mut Answer, mut change: impl FnMut(i64, &[u8]) -> Bytes) -> anyhow::Result<()> {
+    answer.change::<FetchRequestData>(|fetched| {
+        let rows = fetched
+            .responses
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions);
+        for records in rows.filter_map(|row| row.records.as_mut()) {
+            let whole = batches(records).filter_map(Result::ok);
+            let changed: Vec<Bytes> = whole
+                .map(|batch| change(batch.header().base_offset.get(), batch.bytes()))
+                .collect();
+            *records = Bytes::from(changed.concat());
+        }
+    })
+}
+
+#[test]
+fn a_record_that_a_group_never_gets_or_gets_twice_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = with_swift_groups(directory.path()).start();
+    let read_through = |proxy: &Proxy| {
+        let load = "groups -n 50 -r 1000 -p 1 --groups 1 --members 1 --batch-records 1";
+        let output = run(&proxy.address(), &format!("bench {load} --json"), b"");
+        let result: Value = serde_json::from_str(&ends_with(4, &output)).unwrap();
+        let found = result["verification"].clone();
+        ["lost", "duplicated", "reordered", "corrupt"].map(|what| found[what].as_u64().unwrap())
+    };
+
+    let never = Proxy::start(server.kafka(), |answer| {
+        change_batches(answer, |offset, batch| match offset {
+            0 => Bytes::new(),
+            _ => Bytes::copy_from_slice(batch),
+        })
+    });
+    assert_eq!(read_through(&never.unwrap()), [1, 0, 0, 0]);
+
+    let first: Arc<Mutex<Bytes>> = Arc::default();
+    let twice = Proxy::start(server.kafka(), move |answer| {
+        change_batches(answer, |offset, batch| {
+            let mut first = first.lock().unwrap();
+            if offset == 0 {
+                *first = Bytes::copy_from_slice(batch);
+            }
+            if offset != 1 {
+                return Bytes::copy_from_slice(batch);
+            }
+            // No checksum covers the offset.
+            let mut again = first.to_vec();
+            again[..BASE_OFFSET_BYTES].copy_from_slice(&offset.to_be_bytes());
+            Bytes::from(again)
+        })
+    });
+    assert_eq!(read_through(&twice.unwrap()), [1, 1, 0, 0]);
+    assert!(server.stop().success());
+}
+
 #[test]
 fn loads_end_with_a_result_that_adds_up() {
     let directory = tempfile::tempdir().unwrap();
@@ -126,8 +197,32 @@ fn loads_end_with_a_result_that_adds_up() {
         &at,
         "produce --find-knee -d 100ms --warm-up 0 -r 200 --knee-p99 1ms -c 1",
     );
-    assert!(!knee["knee"]["steps"].as_array().unwrap().is_empty());
-    assert_eq!(knee["verification"]["passed"], true);
+    let steps = knee["knee"]["steps"].as_array().unwrap();
+    let rate = |step: &Value| step["target_records_per_s"].as_f64();
+    assert_eq!(rate(&steps[0]), Some(200.0));
+    let held = steps.iter().filter(|step| step["held"] == true);
+    let best = held.filter_map(rate).reduce(f64::max);
+    assert_eq!(knee["knee"]["records_per_s"].as_f64(), best, "{}", knee["knee"]);
+    // All steps' records are read back.
+    let verification = &knee["verification"];
+    assert_eq!(verification["passed"], true, "{verification}");
+    assert_eq!(
+        verification["checked"], verification["acknowledged"],
+        "{verification}"
+    );
+
+    let soak = bench(&at, "soak -n 300 -r 2000");
+    check(&soak, 300);
+    assert_eq!(
+        (&soak["workload"], &soak["end_to_end"]["count"]),
+        (&"soak".into(), &300.into())
+    );
+    let moments = soak["timeline"].as_array().unwrap();
+    let memory = |moment: &Value| moment["broker_anonymous_bytes"].as_u64();
+    assert!(
+        moments.iter().filter_map(memory).any(|bytes| 0 < bytes),
+        "{moments:?}"
+    );
 
     let left = ends_with(0, &run(&at, "topic list --json", b""));
     assert_eq!(left.trim(), "[]", "a run removes its topic");

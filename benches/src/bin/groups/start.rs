@@ -12,7 +12,7 @@ use log_bench::brokers::{Broker, Kind};
 use log_bench::comparison::Better;
 use log_bench::group_commits::{CommitLoad, TOPIC, Until, commit, wait_until_served};
 
-use crate::turns::{OURS, Session, Side, make_topic, milliseconds, wait_for};
+use crate::turns::{OURS, Session, Side, make_topic, milliseconds};
 
 const KAFKA: Side = Side {
     kind: Kind::Kafka,
@@ -64,10 +64,7 @@ fn data(session: &Session<'_>, side: Side, groups: usize) -> PathBuf {
 async fn prepare(session: &Session<'_>, side: Side, groups: usize, data: &Path) -> anyhow::Result<()> {
     let options = session.options;
     let unfinished = data.with_extension("unfinished");
-    std::fs::remove_dir_all(&unfinished).ok();
-    Broker::prepare(side.kind, session.programs, &unfinished)?;
-    let (mut broker, _) = Broker::start(side.kind, session.programs, &unfinished)?;
-    wait_for(&mut broker).await?;
+    let mut broker = Broker::start_fresh(side.kind, session.programs, &unfinished, &[]).await?;
     make_topic(&broker.address, TOPIC, options.partitions).await?;
     let load = CommitLoad {
         groups,

@@ -4,9 +4,9 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use log_bench::brokers::{Broker, Kind, Programs};
 use log_bench::comparison::{Better, Comparison, Quantity};
 use log_client::admin::{Admin, Intent, NewTopic};
@@ -125,11 +125,8 @@ impl Session<'_> {
             .options
             .directory
             .join(format!("groups-{}-{number}", side.kind.name()));
-        std::fs::remove_dir_all(&data).ok();
-        Broker::prepare(side.kind, self.programs, &data)?;
         let settings: Vec<_> = side.settings.iter().chain(settings).copied().collect();
-        let (mut broker, _) = Broker::start_with(side.kind, self.programs, &data, &settings)?;
-        wait_for(&mut broker).await?;
+        let broker = Broker::start_fresh(side.kind, self.programs, &data, &settings).await?;
         Ok(Running { side, broker, data })
     }
 }
@@ -147,17 +144,6 @@ impl Drop for Running {
         self.broker.stop().ok();
         std::fs::remove_dir_all(&self.data).ok();
     }
-}
-
-/// Returns when somebody listens.
-pub(crate) async fn wait_for(broker: &mut Broker) -> anyhow::Result<()> {
-    let until = Instant::now() + Duration::from_mins(1);
-    while tokio::net::TcpStream::connect(&broker.address).await.is_err() {
-        broker.check_alive()?;
-        ensure!(Instant::now() < until, "nobody listens on {}", broker.address);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    Ok(())
 }
 
 /// Makes a topic.

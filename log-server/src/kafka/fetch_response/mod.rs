@@ -32,69 +32,72 @@ const BY_ID: i16 = 13;
 
 /// The topic of a row. By id from version 13 on; then the name is known only if the topic is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FetchTopic {
+pub struct FetchTopic {
     /// Zero before version 13.
-    pub(crate) id: TopicId,
+    pub id: TopicId,
     /// `None` for an id that is not known.
-    pub(crate) name: Option<Arc<str>>,
+    pub name: Option<Arc<str>>,
 }
 
 /// Where the client's log and ours part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DivergingEpoch {
+pub struct DivergingEpoch {
     /// The largest epoch the log has that is not above the client's.
-    pub(crate) epoch: i32,
+    pub epoch: i32,
     /// Where that epoch ends.
-    pub(crate) end_offset: i64,
+    pub end_offset: i64,
 }
 
 /// What the response says about one partition.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PartitionRow {
+pub struct PartitionRow {
     /// Of which topic.
-    pub(crate) topic: FetchTopic,
+    pub topic: FetchTopic,
     /// Which partition.
-    pub(crate) partition: i32,
+    pub partition: i32,
     /// An error code, or 0.
-    pub(crate) error_code: i16,
+    pub error_code: i16,
     /// -1 beside an error.
-    pub(crate) high_watermark: i64,
+    pub high_watermark: i64,
     /// -1 beside an error.
-    pub(crate) last_stable_offset: i64,
+    pub last_stable_offset: i64,
     /// -1 beside an error.
-    pub(crate) log_start_offset: i64,
+    pub log_start_offset: i64,
     /// Producer id and first offset of each; null unless the client reads committed records.
-    pub(crate) aborted_transactions: Option<Vec<(i64, i64)>>,
+    pub aborted_transactions: Option<Vec<(i64, i64)>>,
     /// Where the client's log and ours part.
-    pub(crate) diverging_epoch: Option<DivergingEpoch>,
+    pub diverging_epoch: Option<DivergingEpoch>,
     /// Node and epoch, beside an error that says the client has the wrong ones.
-    pub(crate) current_leader: Option<(i32, i32)>,
+    pub current_leader: Option<(i32, i32)>,
     /// Slices of the log, whole batches except perhaps the last.
-    pub(crate) records: Bytes,
+    pub records: Bytes,
 }
 
 /// Node id, host, port of a broker that `current_leader` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodeEndpoint<'a> {
+pub struct NodeEndpoint<'a> {
     /// The node.
-    pub(crate) node_id: i32,
+    pub node_id: i32,
     /// Where it is.
-    pub(crate) host: &'a str,
+    pub host: &'a str,
     /// Where it is.
-    pub(crate) port: i32,
+    pub port: i32,
 }
 
 /// Everything in front of the topics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct FetchHead {
+pub struct FetchHead {
     /// Of the whole request.
-    pub(crate) error_code: i16,
+    pub error_code: i16,
     /// 0 without a session.
-    pub(crate) session_id: i32,
+    pub session_id: i32,
 }
 
-/// Encodes the response. Neighbouring rows of one topic share its entry.
-pub(crate) fn encode(
+/// Encodes the response. Neighbouring rows of one topic share its entry. The records are taken out of the rows.
+///
+/// # Errors
+/// More than a frame can hold.
+pub fn encode(
     prefix: RequestPrefix,
     head: FetchHead,
     rows: &mut [PartitionRow],
