@@ -199,7 +199,7 @@ async fn join(broker: &Broker) -> GroupConsumer {
     let mut settings = GroupConfig::new(&broker.kafka_address().to_string(), GROUP_AT_WORK);
     settings.group_protocol = GroupProtocol::Consumer;
     settings.auto_offset_reset = AutoOffsetReset::Earliest;
-    settings.consumer.client.client_id = "rdkafka".to_owned();
+    "rdkafka".clone_into(&mut settings.consumer.client.client_id);
     let mut consumer = GroupConsumer::new(settings).unwrap();
     consumer.subscribe(["orders"]).unwrap();
     consumer.next().await.unwrap();
