@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::task::coop::consume_budget;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::kafka::connection::answer_row::{AnswerRow, Place};
@@ -51,6 +51,9 @@ const GATHER_SLICES: usize = 64;
 const TOGETHER_MAX: usize = 32;
 /// of so many bytes.
 pub(crate) const TOGETHER_BYTES_MAX: usize = 128 << 10;
+/// A client that sends without end leaves the thread to other connections after answers have left so many times: after half a MiB, or
+/// 128 requests. What is in memory costs the runtime nothing that it sees, so it would not take the thread away.
+const HAND_ONS_MAX: u32 = 4;
 /// How long a client that closed its side may still be sent answers to what it asked before.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 /// What is read off a client that spoke another protocol, so that closing does not destroy the answer on its way.
@@ -288,6 +291,7 @@ struct Reading<'a, R, D> {
 impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
     async fn run(mut self, answers: &AnswerRow) -> End {
         let mut turn = Turn::default();
+        let mut hand_ons = 0;
         loop {
             let (place, frame) = match self.next_in_turn(answers, &mut turn).await {
                 Ok(next) => next,
@@ -314,8 +318,11 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
             }
             if turn.take_answered() {
                 answers.hand_on().await;
-                // What is in memory costs the runtime nothing that it sees: a client that sends without end would keep this thread.
-                consume_budget().await;
+                hand_ons += 1;
+                if HAND_ONS_MAX <= hand_ons {
+                    hand_ons = 0;
+                    yield_now().await;
+                }
             }
         }
     }
