@@ -106,8 +106,7 @@ def telemetry_pushes(w):
     yield "the last", push(w, SECOND, subscription, terminating=True)
     time.sleep(1.1 * INTERVAL_MS / 1000)
     yield "after the last", push(w, SECOND, subscription)
-    w.connect()
-    yield "over another connection", push(w, SECOND, subscription)
+    # Over another connection ours may have forgotten it by then, for it said that it was its last push.
     unsubscribe(w, name)
 
 
