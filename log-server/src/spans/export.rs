@@ -149,7 +149,7 @@ impl Exporter {
         }
     }
 
-    /// One message, and the answer to it. A connection that the collector has closed meanwhile is made anew, once.
+    /// One message, and the answer to it. A connection that is known to be closed is made anew; one that breaks within costs the batch.
     async fn send(&mut self, message: Vec<u8>) -> Result<(), ExportError> {
         if self
             .connection
