@@ -122,6 +122,7 @@ fn durable_plans(options: &Options) -> impl Iterator<Item = Plan> + '_ {
         (Way::Seam, Space::Prepared),
         (Way::PwriteDsync, Space::Prepared),
         (Way::Pwrite, Space::Allocated),
+        (Way::PwriteDsync, Space::Allocated),
         (Way::Pwrite, Space::Growing),
         (Way::PwriteDsync, Space::Growing),
         (Way::MapFresh, Space::Allocated),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes the figures of one of the goals for speed: `goals.sh GOAL`, GOAL being produce, requests, fetch, tail, small or growth
+# Takes the figures of one of the goals for speed: `goals.sh GOAL`, GOAL being produce, requests, durable, fetch, tail, small or growth
 # (footprint.sh has the figures of one broker alone). docs/BENCHMARKS.md says what each is and how long it takes.
 #
 # Prints tables, and leaves them with every single result and a page below OUT (by default target/goals). ROUNDS says how many
@@ -7,7 +7,7 @@
 # `cargo build --release -p log-server -p log-bench` makes, and python3 for `tail`.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-goal=${1:?which goal: produce, requests, fetch, tail, small or growth}
+goal=${1:?which goal: produce, requests, durable, fetch, tail, small or growth}
 target=${CARGO_TARGET_DIR:-$here/../../target}
 out=${OUT:-$target/goals}
 rounds=${ROUNDS:-5}
@@ -50,6 +50,15 @@ requests)
   take 64-in-flight-4-connections stratalog-relaxed,null "${load[@]}" --records 400000 --partitions 4 --in-flight 64
   take one-at-a-time stratalog-relaxed,null "${load[@]}" --records 50000 --connections 1 --partitions 1 --in-flight 1
   ;;
+durable)
+  echo "## durable: the bare calls"
+  cargo bench --quiet --manifest-path "$here/../Cargo.toml" --bench append -- --rounds "$rounds" "on the disk" | tee "$out/durable-bare.md"
+  load=(produce --no-verify --connections 1 --partitions 1 --in-flight 1)
+  take 4k stratalog,null-synced "${load[@]}" --batch 4k --records 16000
+  take 64k stratalog,null-synced "${load[@]}" --batch 64k --records 192000
+  take 1m stratalog,null-synced produce --no-verify --batch 1m --records 500000 --connections 4 --partitions 4
+  take 64-connections stratalog,null-synced produce --no-verify --batch 1k --batch-records 1 --records 150000 --connections 64 --partitions 1 --in-flight 1
+  ;;
 fetch)
   load=(fetch --duration 2s --no-verify)
   take 64k stratalog,null,null-map,kafka "${load[@]}" --fetch 64k
@@ -64,7 +73,7 @@ tail)
   rounds=$wanted
   for percent in 20 50 80; do
     rate=$(python3 -c 'import sys; print(round(float(sys.argv[1]) * float(sys.argv[2]) / 100))' "$peak" "$percent")
-    take "$percent-percent" stratalog,stratalog-relaxed,kafka end-to-end --rate "$rate" --duration 10s
+    take "$percent-percent" stratalog,stratalog-relaxed,kafka,null-synced,null end-to-end --rate "$rate" --duration 6s
   done
   # The load looks at nothing, so that what moves the live records is the broker's work as far as it can be.
   live=(end-to-end --rate 5000 --duration 8s --no-verify)
@@ -87,7 +96,7 @@ growth)
   take idle-connections stratalog "${load[@]}" --idle-connections 1 -- "${load[@]}" --idle-connections 5000
   ;;
 *)
-  echo "no goal $goal: produce, requests, fetch, tail, small or growth" >&2
+  echo "no goal $goal: produce, requests, durable, fetch, tail, small or growth" >&2
   exit 2
   ;;
 esac

@@ -1,5 +1,8 @@
-//! A reader of the raw load: one connection that passes over partitions, one request on its way for each of its cursors.
-//! A cursor follows the end of its partition, or passes a stretch of it once or again and again.
+//! A reader of the raw load: one connection that passes over partitions. A cursor follows the end of its partition, or passes a
+//! stretch of it once or again and again.
+//!
+//! Who follows asks for all of its partitions by one request, as clients do: answers come in the order of the requests, so a request for
+//! one of them would hold the others up. Stretches of old records have a request each, all on their way at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use super::meter::{Kind, Meter, Tally};
 use super::run_clock::{NEVER, RunClock};
 use super::socket::Socket;
 use super::verify::Verifier;
-use super::wire::{FetchFrame, FetchSize, correlation_of};
+use super::wire::{FetchFrame, FetchSize, FetchedRow, correlation_of};
 
 /// A record does not decompress to more than that with its batch.
 const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
@@ -57,8 +60,8 @@ pub struct ReaderSetup {
     pub version: i16,
     /// How thoroughly.
     pub scrutiny: Scrutiny,
-    /// Whether the age of records counts: of those that follow the end.
-    pub is_timed: bool,
+    /// Whether it follows the ends, and the age of records counts.
+    pub is_following: bool,
     /// Whether what arrives counts; the reading for verification alone does not.
     pub is_counted: bool,
     /// The run whose records are looked at.
@@ -67,18 +70,26 @@ pub struct ReaderSetup {
     pub until: u64,
 }
 
+/// Where a partition is read.
 #[derive(Debug)]
 struct Cursor {
     stretch: Stretch,
-    frame: FetchFrame,
     offset: i64,
     is_done: bool,
 }
 
+/// What one request at a time asks for.
+#[derive(Debug)]
+struct Question {
+    frame: FetchFrame,
+    cursors: Vec<Cursor>,
+}
+
+/// A request on its way.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     correlation: i32,
-    cursor: usize,
+    question: usize,
     at: u64,
 }
 
@@ -87,7 +98,7 @@ struct Asked {
 pub struct RawReader {
     setup: ReaderSetup,
     socket: Socket,
-    cursors: Vec<Cursor>,
+    questions: Vec<Question>,
     idle: VecDeque<usize>,
     in_flight: VecDeque<Asked>,
     next_correlation: i32,
@@ -106,24 +117,21 @@ impl RawReader {
     /// The system's and the codec's.
     pub fn connect(setup: ReaderSetup) -> anyhow::Result<Self> {
         let socket = Socket::connect(&setup.address)?;
-        let cursors = setup
-            .stretches
-            .iter()
-            .map(|stretch| {
-                Ok(Cursor {
-                    frame: FetchFrame::new(&setup.topic, stretch.partition, setup.size, setup.version)?,
-                    offset: stretch.from,
-                    stretch: stretch.clone(),
-                    is_done: false,
-                })
-            })
+        let together = if setup.is_following {
+            setup.stretches.len().max(1)
+        } else {
+            1
+        };
+        let questions = setup.stretches.chunks(together);
+        let questions = questions
+            .map(|stretches| Question::new(&setup, stretches))
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
-            idle: (0..cursors.len()).collect(),
+            idle: (0..questions.len()).collect(),
             verifier: Verifier::new(setup.run),
             setup,
             socket,
-            cursors,
+            questions,
             in_flight: VecDeque::new(),
             next_correlation: 0,
             scratch: Vec::new(),
@@ -141,7 +149,7 @@ impl RawReader {
     /// Whether nothing is left to read.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.in_flight.is_empty() && (self.is_ended || self.cursors.iter().all(|cursor| cursor.is_done))
+        self.in_flight.is_empty() && (self.is_ended || self.questions.iter().all(Question::is_done))
     }
 
     /// Ends it with what is on its way unanswered.
@@ -174,37 +182,41 @@ impl RawReader {
                     "request {correlation} was answered before {}",
                     asked.correlation
                 );
-                let cursor = self.cursors.get_mut(asked.cursor).context("a cursor")?;
-                let fetched = cursor.frame.read(answer)?;
-                if fetched.error != 0 {
-                    meter.fetch_errors += 1;
-                    let code = ErrorCode::from(fetched.error);
-                    let partition = cursor.stretch.partition;
-                    self.error
-                        .get_or_insert_with(|| format!("Fetch from partition {partition}: {code:?}"));
-                    cursor.is_done = true;
-                    continue;
-                }
-                let mut look = Look {
-                    setup: &self.setup,
-                    verifier: &mut self.verifier,
-                    scratch: &mut self.scratch,
-                    clock,
-                    now,
+                let question = self.questions.get_mut(asked.question).context("a question")?;
+                let mut tally = Tally {
+                    requests: 1,
+                    ..Tally::default()
                 };
-                let records = look.take(cursor, fetched.records, meter);
-                if self.setup.is_counted && 0 < records {
-                    let tally = Tally {
-                        records,
-                        bytes: u64::try_from(fetched.records.len())?,
-                        requests: 1,
+                for row in question.frame.read(answer)? {
+                    let cursors = &mut question.cursors;
+                    let Some(cursor) = cursors.iter_mut().find(|cursor| cursor.is_at(&row)) else {
+                        continue;
                     };
+                    if row.error != 0 {
+                        meter.fetch_errors += 1;
+                        let (partition, code) = (row.partition, ErrorCode::from(row.error));
+                        self.error
+                            .get_or_insert_with(|| format!("Fetch from partition {partition}: {code:?}"));
+                        cursor.is_done = true;
+                        continue;
+                    }
+                    let mut look = Look {
+                        setup: &self.setup,
+                        verifier: &mut self.verifier,
+                        scratch: &mut self.scratch,
+                        clock,
+                        now,
+                    };
+                    tally.records += look.take(cursor, row.records, meter);
+                    tally.bytes += u64::try_from(row.records.len())?;
+                }
+                if self.setup.is_counted && 0 < tally.records {
                     meter.fetched(now, tally);
                     meter.latency(Kind::Fetch, asked.at, now, 1);
                 }
-                cursor.turn_at_end();
-                if !cursor.is_done {
-                    self.idle.push_back(asked.cursor);
+                question.turn_at_end();
+                if !question.is_done() {
+                    self.idle.push_back(asked.question);
                 }
             }
             if !more {
@@ -225,18 +237,18 @@ impl RawReader {
         }
         while !self.is_ended && !self.socket.is_blocked() {
             let Some(index) = self.idle.pop_front() else { break };
-            let cursor = self.cursors.get_mut(index).context("a cursor")?;
-            cursor.turn_at_end();
-            if cursor.is_done {
+            let question = self.questions.get_mut(index).context("a question")?;
+            question.turn_at_end();
+            if question.is_done() {
                 continue;
             }
             let correlation = self.next_correlation;
             self.next_correlation = correlation.wrapping_add(1) & i32::MAX;
-            let request = cursor.frame.request(correlation, cursor.offset);
+            let request = question.request(correlation);
             self.socket.output().extend_from_slice(request);
             self.in_flight.push_back(Asked {
                 correlation,
-                cursor: index,
+                question: index,
                 at: now,
             });
         }
@@ -245,7 +257,42 @@ impl RawReader {
     }
 }
 
+impl Question {
+    fn new(setup: &ReaderSetup, stretches: &[Stretch]) -> anyhow::Result<Self> {
+        let partitions: Vec<i32> = stretches.iter().map(|stretch| stretch.partition).collect();
+        Ok(Self {
+            frame: FetchFrame::new(&setup.topic, &partitions, setup.size, setup.version)?,
+            cursors: stretches
+                .iter()
+                .map(|stretch| Cursor {
+                    offset: stretch.from,
+                    stretch: stretch.clone(),
+                    is_done: false,
+                })
+                .collect(),
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.cursors.iter().all(|cursor| cursor.is_done)
+    }
+
+    fn request(&mut self, correlation: i32) -> &[u8] {
+        let offsets = self.cursors.iter().map(|cursor| cursor.offset);
+        self.frame.request(correlation, offsets)
+    }
+
+    fn turn_at_end(&mut self) {
+        self.cursors.iter_mut().for_each(Cursor::turn_at_end);
+    }
+}
+
 impl Cursor {
+    /// Whether a row is for it. One that is done is asked for as long as the others of its request are.
+    fn is_at(&self, row: &FetchedRow<'_>) -> bool {
+        !self.is_done && self.stretch.partition == row.partition
+    }
+
     /// Begins again, or ends, where its stretch does.
     fn turn_at_end(&mut self) {
         if self.stretch.until.load(Ordering::Acquire) <= self.offset {
@@ -283,7 +330,7 @@ impl Look<'_> {
                 }
             };
             count += u64::from(batch.header().record_count);
-            if self.setup.scrutiny != Scrutiny::Counted || self.setup.is_timed {
+            if self.setup.scrutiny != Scrutiny::Counted || self.setup.is_following {
                 self.look_at(cursor, &batch, meter);
             }
             cursor.offset = batch.header().next_offset().get();
@@ -325,7 +372,7 @@ impl Look<'_> {
                 self.verifier.glance(partition, record.offset.get(), record.value)
             };
             if let Some(stamp) = stamp
-                && self.setup.is_timed
+                && self.setup.is_following
             {
                 let intended = self.clock.from_1970(stamp.intended_ns);
                 meter.latency(Kind::EndToEnd, intended, self.now, 1);

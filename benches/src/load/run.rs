@@ -244,7 +244,7 @@ impl Site<'_> {
             },
             version: 0,
             scrutiny,
-            is_timed: false,
+            is_following: false,
             is_counted: true,
             run: self.run,
             until: NEVER,
@@ -355,7 +355,7 @@ impl Site<'_> {
             |offsets: &BTreeMap<i32, i64>, partition| offsets.get(&partition).copied().unwrap_or(0);
         for pass in 0..plan.fan_out {
             let setup = ReaderSetup {
-                is_timed: true,
+                is_following: true,
                 ..self.reader(if plan.verify {
                     Scrutiny::Complete
                 } else {

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use log_core::protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use log_core::protocol::messages::{FetchRequestData, ProduceRequestData};
-use log_core::protocol::{ApiKey, KafkaString, Request, flexible_since, write_request_header};
+use log_core::protocol::{ApiKey, ErrorCode, KafkaString, Request, flexible_since, write_request_header};
 
 /// Every frame begins with its length.
 pub const LENGTH_BYTES: usize = 4;
@@ -187,11 +187,12 @@ pub fn correlation_of(answer: &[u8]) -> anyhow::Result<i32> {
     Ok(i32::from_be_bytes(*id))
 }
 
-/// A fetch request for one partition.
+/// A fetch request for some partitions of a topic.
 #[derive(Debug, Clone)]
 pub struct FetchFrame {
     frame: Vec<u8>,
-    offset_at: usize,
+    /// Where the offsets stand, in the order of the partitions.
+    offsets_at: Vec<usize>,
     is_flexible: bool,
 }
 
@@ -207,12 +208,22 @@ pub struct FetchSize {
 }
 
 impl FetchFrame {
-    /// The request for a partition.
+    /// The request for these partitions, which share the bytes that it may bring.
     ///
     /// # Errors
     /// The codec's.
-    pub fn new(topic: &str, partition: i32, size: FetchSize, version: i16) -> anyhow::Result<Self> {
+    pub fn new(topic: &str, partitions: &[i32], size: FetchSize, version: i16) -> anyhow::Result<Self> {
         const MARK: i64 = 0x5354_5241_5441_4c4f;
+        let count = i32::try_from(partitions.len().max(1))?;
+        let marked = (MARK..).zip(partitions).map(|(mark, partition)| FetchPartition {
+            partition: *partition,
+            current_leader_epoch: -1,
+            fetch_offset: mark,
+            last_fetched_epoch: -1,
+            log_start_offset: -1,
+            partition_max_bytes: size.bytes_max / count,
+            ..FetchPartition::default()
+        });
         let request = FetchRequestData {
             replica_id: -1,
             max_wait_ms: size.wait_ms,
@@ -221,39 +232,36 @@ impl FetchFrame {
             session_epoch: -1,
             topics: vec![FetchTopic {
                 topic: KafkaString::from(topic.to_owned()),
-                partitions: vec![FetchPartition {
-                    partition,
-                    current_leader_epoch: -1,
-                    fetch_offset: MARK,
-                    last_fetched_epoch: -1,
-                    log_start_offset: -1,
-                    partition_max_bytes: size.bytes_max,
-                    ..FetchPartition::default()
-                }],
+                partitions: marked.collect(),
                 ..FetchTopic::default()
             }],
             ..FetchRequestData::default()
         };
         let frame = encode(&request, version)?;
+        let marks = (MARK..).take(partitions.len());
         Ok(Self {
-            offset_at: find(&frame, &MARK.to_be_bytes())?,
+            offsets_at: marks
+                .map(|mark| find(&frame, &mark.to_be_bytes()))
+                .collect::<anyhow::Result<_>>()?,
             frame,
             is_flexible: flexible_since(ApiKey::Fetch) <= version,
         })
     }
 
-    /// The whole request from that offset on.
-    pub fn request(&mut self, correlation: i32, offset: i64) -> &[u8] {
+    /// The whole request from those offsets on, one for each partition in their order.
+    pub fn request(&mut self, correlation: i32, offsets: impl IntoIterator<Item = i64>) -> &[u8] {
         put(&mut self.frame, CORRELATION_AT, &correlation.to_be_bytes());
-        put(&mut self.frame, self.offset_at, &offset.to_be_bytes());
+        for (at, offset) in self.offsets_at.iter().zip(offsets) {
+            put(&mut self.frame, *at, &offset.to_be_bytes());
+        }
         &self.frame
     }
 
-    /// Reads an answer to this request, its length cut off.
+    /// Reads an answer to this request, its length cut off: a row for each partition that it names.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn read<'a>(&self, answer: &'a [u8]) -> anyhow::Result<FetchAnswer<'a>> {
+    /// When it is none, or the request was refused.
+    pub fn read<'a>(&self, answer: &'a [u8]) -> anyhow::Result<Vec<FetchedRow<'a>>> {
         let mut rest = Rest {
             bytes: answer,
             is_flexible: self.is_flexible,
@@ -262,41 +270,26 @@ impl FetchFrame {
         rest.tags()?;
         rest.skip(4)?; // throttle time
         let error = rest.i16()?;
+        ensure!(error == 0, "Fetch was refused: {:?}", ErrorCode::from(error));
         rest.skip(4)?; // session
-        let none = FetchAnswer {
-            error,
-            high_watermark: -1,
-            records: &[],
-        };
-        if error != 0 || rest.length()? == 0 {
-            return Ok(none);
-        }
-        rest.string()?;
-        if rest.length()? == 0 {
-            return Ok(none);
-        }
-        rest.skip(4)?; // partition
-        let error = rest.i16()?;
-        let high_watermark = rest.i64()?;
-        rest.skip(16)?; // last stable offset, log start
+        let mut rows = Vec::with_capacity(self.offsets_at.len());
         for _ in 0..rest.length()? {
-            rest.skip(16)?; // an aborted transaction
+            rest.string()?;
+            for _ in 0..rest.length()? {
+                rows.push(rest.fetched_row()?);
+            }
             rest.tags()?;
         }
-        rest.skip(4)?; // preferred replica
-        let length = rest.length()?;
-        Ok(FetchAnswer {
-            error,
-            high_watermark,
-            records: rest.skip(length)?,
-        })
+        Ok(rows)
     }
 }
 
-/// What a fetch brought.
+/// What a fetch brought of one partition.
 #[derive(Debug, Clone, Copy)]
-pub struct FetchAnswer<'a> {
-    /// The error of the request, or of its partition.
+pub struct FetchedRow<'a> {
+    /// Which one.
+    pub partition: i32,
+    /// Its error, or 0.
     pub error: i16,
     /// Up to where consumers may read; -1 where the answer is an error.
     pub high_watermark: i64,
@@ -311,6 +304,27 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
+    fn fetched_row(&mut self) -> anyhow::Result<FetchedRow<'a>> {
+        let partition = i32::from_be_bytes(self.number()?);
+        let error = self.i16()?;
+        let high_watermark = self.i64()?;
+        self.skip(16)?; // last stable offset, log start
+        for _ in 0..self.length()? {
+            self.skip(16)?; // an aborted transaction
+            self.tags()?;
+        }
+        self.skip(4)?; // preferred replica
+        let length = self.length()?;
+        let records = self.skip(length)?;
+        self.tags()?;
+        Ok(FetchedRow {
+            partition,
+            error,
+            high_watermark,
+            records,
+        })
+    }
+
     fn skip(&mut self, count: usize) -> anyhow::Result<&'a [u8]> {
         let Some((skipped, rest)) = self.bytes.split_at_checked(count) else {
             bail!("an answer to Fetch ends too early");
@@ -445,27 +459,38 @@ mod tests {
             wait_ms: 500,
         };
         for version in FETCH_VERSIONS.0..=FETCH_VERSIONS.1 {
-            let mut frame = FetchFrame::new("a-topic", 3, size, version).unwrap();
-            let request: FetchRequestData = body(frame.request(4711, 99));
-            let partition = &request.topics[0].partitions[0];
-            assert_eq!((partition.partition, partition.fetch_offset), (3, 99));
+            let mut frame = FetchFrame::new("a-topic", &[3, 5], size, version).unwrap();
+            let request: FetchRequestData = body(frame.request(4711, [99, 7]));
+            let partitions = &request.topics[0].partitions;
+            let asked = partitions
+                .iter()
+                .map(|asked| (asked.partition, asked.fetch_offset));
+            assert!(asked.eq([(3, 99), (5, 7)]));
             for records in [None, Some(Bytes::new()), Some(Bytes::from(vec![1; 300]))] {
                 let response = FetchResponseData {
                     responses: vec![FetchableTopicResponse {
                         topic: KafkaString::from_static("a-topic"),
-                        partitions: vec![PartitionData {
-                            partition_index: 3,
-                            high_watermark: 1000,
-                            records: records.clone(),
-                            ..PartitionData::default()
-                        }],
+                        partitions: vec![
+                            PartitionData {
+                                partition_index: 5,
+                                error_code: 6,
+                                ..PartitionData::default()
+                            },
+                            PartitionData {
+                                partition_index: 3,
+                                high_watermark: 1000,
+                                records: records.clone(),
+                                ..PartitionData::default()
+                            },
+                        ],
                         ..FetchableTopicResponse::default()
                     }],
                     ..FetchResponseData::default()
                 };
                 let bytes = answer(ApiKey::Fetch, version, &response);
-                let read = frame.read(&bytes).unwrap();
-                assert_eq!((read.error, read.high_watermark), (0, 1000), "version {version}");
+                let [refused, read] = frame.read(&bytes).unwrap().try_into().unwrap();
+                assert_eq!((refused.partition, refused.error), (5, 6), "version {version}");
+                assert_eq!((read.partition, read.error, read.high_watermark), (3, 0, 1000));
                 assert_eq!(read.records, records.as_deref().unwrap_or_default());
                 for cut in 0..bytes.len() - 3 {
                     frame.read(&bytes[..cut]).unwrap_err();

@@ -48,6 +48,9 @@ KAFKA_SETTINGS = {"transaction.abort.timed.out.transaction.cleanup.interval.ms":
 CAST = {"transactions": 3, "zombie": 2, "plain": 1, "reader": 2, "member": 2, "new-member": 2, "loop": 2}
 WRITERS = ("transactions", "zombie", "plain")
 CALM_SECONDS_MAX = 120
+# What librdkafka does to its process: a call that does not return (the client's own alarm), memory that it damaged. To the broker
+# that is a client that was killed.
+ENDS_BY_LIBRARY = {-signal.SIGALRM: "client hung", -signal.SIGABRT: "client aborted", -signal.SIGSEGV: "client crashed"}
 
 
 class Client:
@@ -73,11 +76,11 @@ class Client:
         self.process.wait()
 
     def revive(self):
-        """Starts it again when it ended itself because a call of its library does not return; true when it did."""
-        is_hanging = self.process.poll() == -signal.SIGALRM
-        if is_hanging:
+        """Starts it again when its library ended it, and says how; None when it runs."""
+        how = ENDS_BY_LIBRARY.get(self.process.poll())
+        if how:
             self.start()
-        return is_hanging
+        return how
 
     def pause(self, seconds):
         self.process.send_signal(signal.SIGSTOP)
@@ -96,7 +99,7 @@ class Client:
                 self.kill()
                 raise RuntimeError(f"{self.name} does not end: {self.directory}") from None
         # One that was just started may not know yet what to do when it is told to end.
-        if self.process.returncode not in (0, -signal.SIGALRM, -signal.SIGTERM):
+        if self.process.returncode not in (0, -signal.SIGTERM, *ENDS_BY_LIBRARY):
             raise RuntimeError(f"{self.name} ended with {self.process.returncode}: {self.directory}")
 
 
@@ -105,7 +108,7 @@ def disturb(broker, clients, seconds, dice, counts):
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, dice.uniform(0.5, 3)))
-        counts["client hung"] += sum(client.revive() for client in clients)
+        counts.update(filter(None, (client.revive() for client in clients)))
         fault = dice.choices(("broker killed", "broker paused", "client killed", "client paused"), (3, 2, 3, 2))[0]
         counts[fault] += 1
         client = dice.choice(clients)
@@ -200,7 +203,7 @@ def play(broker, prefix, seed, seconds, directory, counts):
             missing = transformed([final], topics[0], topics[2], origin)
             if all(kind != "output-lost" for kind, _ in missing) or until < time.monotonic():
                 break
-            counts["client hung"] += sum(client.revive() for client in clients)
+            counts.update(filter(None, (client.revive() for client in clients)))
             time.sleep(0.5)
         for client in clients:
             if client.role not in WRITERS:
