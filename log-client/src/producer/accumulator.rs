@@ -392,6 +392,9 @@ fn refused(error: &AppendError, limit: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use futures_util::FutureExt as _;
     use log_core::model::TopicId;
 
@@ -399,6 +402,8 @@ mod tests {
     use crate::metadata::PartitionMetadata;
 
     const LINGER: Duration = Duration::from_millis(5);
+    /// Longer than any healthy run.
+    const HANG: Duration = Duration::from_mins(1);
 
     fn accumulator(batch_bytes: usize, partitions: i32) -> (Accumulator, Arc<TopicQueues>) {
         let accumulator = Accumulator::new(
@@ -449,19 +454,26 @@ mod tests {
     /// Who learned of metadata took the two locks of a topic in the other order than who appends, and both waited for ever.
     #[test]
     fn records_are_appended_while_metadata_are_learned() {
-        let both = accumulator(1 << 20, 2);
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::SeqCst) {
-                    both.0.update(&metadata(2));
-                }
-            });
+        let both = Arc::new(accumulator(1 << 20, 2));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (learner, has_to_end) = (Arc::clone(&both), Arc::clone(&is_over));
+        let learning = thread::spawn(move || {
+            while !has_to_end.load(Ordering::SeqCst) {
+                learner.0.update(&metadata(2));
+            }
+        });
+        let (here, there) = mpsc::channel();
+        let appending = thread::spawn(move || {
             for _ in 0..20_000 {
                 drop(append(&both, None, record(None, b"x")));
             }
-            is_over.store(true, Ordering::SeqCst);
+            here.send(()).ok();
         });
+        // Two that wait for each other are left behind.
+        there.recv_timeout(HANG).expect("nobody waits for ever");
+        is_over.store(true, Ordering::SeqCst);
+        learning.join().unwrap();
+        appending.join().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

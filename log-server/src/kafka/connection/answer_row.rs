@@ -66,8 +66,9 @@ impl AnswerRow {
     /// The next answer; `None` when there will be none. Only for the task that polls both halves: it is not woken.
     pub(super) async fn next(&self) -> Option<Queued> {
         poll_fn(|_| {
-            let next = self.try_next();
-            if next.is_some() || self.state.lock().is_closed {
+            let mut state = self.state.lock();
+            let next = state.take();
+            if next.is_some() || state.is_closed {
                 Poll::Ready(next)
             } else {
                 Poll::Pending
@@ -78,10 +79,7 @@ impl AnswerRow {
 
     /// The next answer if there is one now. Its place is free.
     pub(super) fn try_next(&self) -> Option<Queued> {
-        let mut state = self.state.lock();
-        let next = state.answers.pop_front()?;
-        state.free += 1;
-        Some(next)
+        self.state.lock().take()
     }
 
     /// Lets the half that writes go on before the half that reads does.
@@ -106,6 +104,15 @@ impl AnswerRow {
     /// Whether something was put in since this was asked.
     pub(super) fn take_news(&self) -> bool {
         std::mem::take(&mut self.state.lock().has_news)
+    }
+}
+
+impl State {
+    /// The next answer leaves its place.
+    fn take(&mut self) -> Option<Queued> {
+        let next = self.answers.pop_front()?;
+        self.free += 1;
+        Some(next)
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) trait Dispatch: Send + Sync + 'static {
     fn dispatch(&self, connection: &Arc<ConnectionInfo>, frame: Frame) -> Dispatched;
 
     /// Carries out Produce requests that came together, in their order, as by [`Self::dispatch`]: all of them, or up to one that the next
-    /// has to wait for, or that ends the connection. At least one; the others stay where they are.
+    /// has to wait for, or that ends the connection, or as many as should be at once. At least one; the others stay where they are.
     fn dispatch_produces(
         &self,
         connection: &Arc<ConnectionInfo>,
@@ -308,6 +308,10 @@ impl<R: AsyncRead + Unpin, D: Dispatch> Reading<'_, R, D> {
                         if let Some(end) = self.answer(dispatched, now, request, &mut turn).await {
                             return end;
                         }
+                    }
+                    if !frames.is_empty() {
+                        // All at once would have been much.
+                        answers.hand_on().await;
                     }
                 }
             } else {

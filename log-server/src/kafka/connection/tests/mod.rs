@@ -37,6 +37,8 @@ struct Script {
     answer_bytes: usize,
     /// How many Produce requests were carried out together, each time.
     together: Mutex<Vec<usize>>,
+    /// How many of them are, at most.
+    together_max: Option<usize>,
     disks: [Arc<Disk>; 2],
 }
 
@@ -148,7 +150,8 @@ impl Dispatch for Arc<Script> {
         frames: &mut VecDeque<Frame>,
     ) -> Vec<Dispatched> {
         self.together.lock().push(frames.len());
-        let frames = frames.drain(..);
+        let count = self.together_max.unwrap_or(usize::MAX).min(frames.len());
+        let frames = frames.drain(..count);
         frames.map(|frame| self.dispatch(connection, frame)).collect()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The disks of the script answer whoever waits for them as soon as they are told to sync.
 
+use std::task::Context;
+
 use super::*;
 use crate::kafka::connection::turn::{ANSWERED_BYTES_MAX, ANSWERED_MAX, SYNCED_HERE_BYTES_MAX};
 
@@ -122,17 +124,87 @@ fn answers_leave_when_many_are_ready_or_much_is_answered() {
     assert!(!turn.take_answered());
 }
 
-/// More requests than answers are held back for come at once, and the client reads none before it has sent all.
-#[tokio::test]
-async fn a_long_turn_is_answered_in_order() {
-    let script = Script::answering(10);
-    let mut client = Client::connect(&script, 3 * ANSWERED_MAX);
-    let count = i32::try_from(2 * ANSWERED_MAX + 5).unwrap();
-    let requests: Vec<_> = (1..=count).map(|id| (id, NOW)).collect();
-    client.send(&requests).await;
-    for expected in 1..=count {
-        assert_eq!(client.answer().await, Some(expected));
+/// A socket that takes everything, and notes how many requests were carried out before each write.
+struct Witness {
+    script: Arc<Script>,
+    writes: Vec<usize>,
+    answers: Vec<u8>,
+}
+
+impl AsyncWrite for Witness {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let begun = this.script.begun().len();
+        // A write that goes to one slice after the other is one.
+        if this.writes.last() != Some(&begun) {
+            this.writes.push(begun);
+        }
+        this.answers.extend(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Serves these requests, which are all there when the connection begins, to a client that says no more. What was carried out before each
+/// write, and the answers.
+async fn serve_at_once(
+    script: &Arc<Script>,
+    requests: &[u8],
+    in_flight_max: usize,
+) -> (Vec<usize>, Vec<i32>) {
+    let mut witness = Witness {
+        script: Arc::clone(script),
+        writes: Vec::new(),
+        answers: Vec::new(),
+    };
+    let end = run(
+        requests,
+        &mut witness,
+        script,
+        info(),
+        &settings(in_flight_max),
+        RequestMemory::new(1 << 30),
+        Shutdown::new().signal(),
+    )
+    .await;
+    assert!(matches!(end, End::ByClient), "{end}");
+    let (mut rest, mut answers) = (&witness.answers[..], Vec::new());
+    while let Some(answer) = read_answer(&mut rest).await {
+        answers.push(answer);
+    }
+    (witness.writes, answers)
+}
+
+/// More requests than answers are held back for are there at once.
+#[tokio::test]
+async fn answers_of_a_long_turn_leave_before_it_ends_and_in_order() {
+    let script = Script::answering(10);
+    let count = i32::try_from(2 * ANSWERED_MAX + 5).unwrap();
+    let requests: Vec<u8> = (1..=count).flat_map(|id| request(id, NOW)).collect();
+    let (writes, answers) = serve_at_once(&script, &requests, 3 * ANSWERED_MAX).await;
+    assert_eq!(writes, [ANSWERED_MAX, 2 * ANSWERED_MAX, 2 * ANSWERED_MAX + 5]);
+    assert!(answers.into_iter().eq(1..=count));
+}
+
+/// What is left of those that came together would have been too much at once.
+#[tokio::test]
+async fn answers_leave_before_what_was_left_of_those_that_came_together() {
+    let script = Arc::new(Script {
+        together_max: Some(2),
+        ..Script::default()
+    });
+    let requests: Vec<u8> = (1..=5).flat_map(|id| produce(id, NOW)).collect();
+    let (writes, answers) = serve_at_once(&script, &requests, 16).await;
+    assert_eq!(*script.together.lock(), [5, 3, 1]);
+    assert_eq!(writes, [2, 4, 5]);
+    assert_eq!(answers, [1, 2, 3, 4, 5]);
 }
 
 fn produce(correlation_id: i32, how: u8) -> Vec<u8> {
