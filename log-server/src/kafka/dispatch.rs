@@ -346,16 +346,14 @@ impl Dispatch for Dispatcher {
         connection: &Arc<ConnectionInfo>,
         frames: &mut VecDeque<Frame>,
     ) -> Vec<Dispatched> {
-        let mut requests = Vec::with_capacity(frames.len());
+        let mut together = handlers::produce::Together::new(&self.services, frames.len());
         let mut memory = Vec::with_capacity(frames.len());
         let mut close = None;
         while let Some(frame) = frames.pop_front() {
             match read_produce(connection, frame) {
-                Ok((request, permit)) => {
-                    let may_wait = handlers::produce::may_wait(&request.1);
-                    requests.push(request);
+                Ok(((context, request), permit)) => {
                     memory.push(permit);
-                    if may_wait {
+                    if together.take(&context, request).is_break() {
                         break;
                     }
                 }
@@ -365,7 +363,7 @@ impl Dispatch for Dispatcher {
                 }
             }
         }
-        let mut dispatched = handlers::produce::handle_several(&self.services, requests);
+        let mut dispatched = together.finish();
         // Only the last one may still have to wait.
         if let Some((last, permit)) = dispatched.pop().zip(memory.pop()) {
             dispatched.push(holding(permit, last));

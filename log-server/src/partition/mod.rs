@@ -44,7 +44,7 @@ pub mod log_dirs;
 pub mod offset_query;
 pub mod partition;
 mod patient_read;
-mod recompression;
+pub(crate) mod recompression;
 pub mod registry;
 pub(crate) mod reserve;
 pub(crate) mod throttle;

@@ -165,7 +165,7 @@ pub(crate) struct PartitionContext {
     /// What is counted over all partitions of the broker.
     pub(crate) metrics: Arc<LogMetrics>,
     /// Who may write batches anew, over all partitions of the broker.
-    pub(crate) recompression: Arc<RecompressionTurns>,
+    pub(crate) recompression: RecompressionTurns,
 }
 
 /// One partition, shared by all who use it.
@@ -320,12 +320,14 @@ impl Partition {
             .map_or(nothing, |reader| reader.end_offset_for_epoch(epoch))
     }
 
-    /// Checks a producer's batch outside the lock and appends it; never waits for the disk, unless a new segment starts.
+    /// Checks a producer's batch outside the lock and appends it; never waits for the disk, unless a new segment starts. Where the batch
+    /// is to be written anew, waits for a turn at that.
     ///
     /// # Errors
     /// The batch or the producer's state is wrong, or the log refuses.
-    pub fn append(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
-        let batch = self.validated(records)?;
+    pub async fn append_produced(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
+        let mut turn = None;
+        let batch = self.validated(records, &mut turn).await?;
         self.append_with(&batch, acks, None, |log| log.append_one(&batch))
     }
 

@@ -22,6 +22,7 @@ use crate::partition::checkpoints::Checkpoints;
 use crate::partition::error::PartitionError;
 use crate::partition::flusher::FlushQueue;
 use crate::partition::partition::{Partition, PartitionContext};
+use crate::partition::recompression::RecompressionTurns;
 
 /// Logs that are made or closed at once, at least: each waits for the disk several times, and a disk does many at once.
 const SYNCING_THREADS: usize = 16;
@@ -88,7 +89,7 @@ impl PartitionRegistry {
             flush_queue,
             checkpoints: Arc::new(Checkpoints::new(Arc::clone(manager.first()))),
             metrics: Arc::default(),
-            recompression: Arc::default(),
+            recompression: RecompressionTurns::default(),
         };
         let of_others = manager
             .directories()

@@ -49,17 +49,18 @@ impl Partition {
         )
     }
 
-    /// As [`Self::append`], for a batch that may begin a transaction.
+    /// As [`Self::append_produced`], for a batch that may begin a transaction.
     ///
     /// # Errors
-    /// As [`Self::append`]; the proof counts no more, because the transaction has ended meanwhile.
-    pub fn append_in_transaction(
+    /// As [`Self::append_produced`]; the proof counts no more, because the transaction has ended meanwhile.
+    pub async fn append_in_transaction(
         &self,
         records: &Bytes,
         acks: Acks,
         proof: &TransactionProof,
     ) -> Result<Appended, PartitionError> {
-        let batch = self.validated(records)?;
+        let mut turn = None;
+        let batch = self.validated(records, &mut turn).await?;
         self.append_with(&batch, acks, None, |log| {
             log.append_proved(&batch, AppendOrigin::Client, proof)
         })

@@ -1,8 +1,8 @@
 //! What a topic demands of a producer's batch, checked before the batch meets the log and without its lock.
 //!
 //! Compressed batches have to be unpacked for that. A little of it happens on the runtime's thread; where it may be much, the
-//! thread hands its other tasks on first. So it does for every batch that is to be written anew in its topic's codec: even a
-//! small one takes longer than handing over.
+//! thread hands its other tasks on first. So it does for every batch that is to be written anew in its topic's codec, when it has a turn
+//! at that: even a small one takes longer than handing over.
 
 use bytes::Bytes;
 use log_core::config::LogConfig;
@@ -15,6 +15,7 @@ use log_core::record::validator::{
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::Partition;
+use crate::partition::recompression::RecompressionTurn;
 use crate::partition::writer::off_runtime;
 
 /// Compressed batches up to this size are tried on the runtime's thread. Larger ones mostly hold more than may be
@@ -25,35 +26,47 @@ const QUICK_COMPRESSED_BYTES_MAX: usize = 16 << 10;
 const QUICK_DECOMPRESSED_BYTES_MAX: usize = 64 << 10;
 
 impl Partition {
-    /// A producer's batch after all checks that need no lock.
+    /// A producer's batch after all checks that need no lock. To be written anew it needs a turn: the one in `turn`, from a batch that is
+    /// appended with this one, or else one that is waited for and left there. Who appends the batch keeps it until then.
     ///
     /// # Errors
     /// It is wrong.
-    pub fn validated(&self, records: &Bytes) -> Result<ValidatedBatch, PartitionError> {
+    pub(crate) async fn validated(
+        &self,
+        records: &Bytes,
+        turn: &mut Option<RecompressionTurn>,
+    ) -> Result<ValidatedBatch, PartitionError> {
+        if let Some(valid) = self.try_validated(records, turn) {
+            return valid;
+        }
+        *turn = Some(self.context.recompression.take().await);
+        let valid = self.try_validated(records, turn);
+        valid.expect("only the turn was missing")
+    }
+
+    /// The same at once; nothing where the turn would have to be waited for.
+    pub(crate) fn try_validated(
+        &self,
+        records: &Bytes,
+        turn: &mut Option<RecompressionTurn>,
+    ) -> Option<Result<ValidatedBatch, PartitionError>> {
         let rules = produce_rules(&self.config.load(), self.context.clock.now());
         let valid = match BatchHeader::parse(records).map(|header| header.compression()) {
             Ok(compression) if rules.codec.is_some_and(|codec| codec.compression != compression) => {
-                self.recompressed(records, &rules)
+                if turn.is_none() {
+                    *turn = Some(self.context.recompression.try_take()?);
+                }
+                self.context.metrics.recompressed_batches.add(1);
+                off_runtime(|| validate_produce(records, &rules))
             }
             Ok(Compression::None) | Err(_) => validate_produce(records, &rules),
             Ok(_) => validate_compressed(records, &rules),
         };
-        valid.map_err(|error| {
+        Some(valid.map_err(|error| {
             let error = PartitionError::Invalid(error.into());
             self.count_refused_append(&error);
             error
-        })
-    }
-
-    /// The batch in the topic's codec, when a turn at that has come.
-    fn recompressed(&self, records: &Bytes, rules: &ProduceRules) -> Result<ValidatedBatch, ProduceError> {
-        off_runtime(|| {
-            let _turn = self.context.recompression.take();
-            self.context.metrics.recompressed_batches.add(1);
-            // Others may have been appended meanwhile, and times of appends do not go back.
-            let now = self.context.clock.now();
-            validate_produce(records, &ProduceRules { now, ..*rules })
-        })
+        }))
     }
 }
 

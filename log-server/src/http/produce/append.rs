@@ -1,7 +1,7 @@
 //! Batches go to their partitions, and their acknowledgements are waited for.
 //!
 //! The append itself never waits for the disk; all batches of a body are appended before the first of them is waited for, so that they
-//! share their syncs.
+//! share their syncs. It may wait for a turn at writing a batch anew, and who goes away then has left only those before it.
 
 use std::collections::HashMap;
 
@@ -33,39 +33,44 @@ pub(super) struct Placed {
 }
 
 /// Appends each batch, whatever becomes of the others. A gap stays one.
-pub(super) fn append_each(batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
-    let batches = batches.into_iter();
-    batches
-        .map(|batch| {
-            let batch = batch?;
-            let result = append(&batch, acks).map_err(|error| record_problems(&error, batch.record_count));
-            Some(Appending { batch, result })
-        })
-        .collect()
+pub(super) async fn append_each(batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
+    let mut appending = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let Some(batch) = batch else {
+            appending.push(None);
+            continue;
+        };
+        let result = append(&batch, acks).await;
+        let result = result.map_err(|error| record_problems(&error, batch.record_count));
+        appending.push(Some(Appending { batch, result }));
+    }
+    appending
 }
 
 /// Appends batches so that none overtakes one that was refused: after a refusal its partition gets no more of them. The sequences of a body
 /// with an `Idempotency-Key` would have a gap otherwise, and the same body sent again would look like another one.
-pub(super) fn append_in_order(batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
+pub(super) async fn append_in_order(batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
     let mut refused: HashMap<i32, Problem> = HashMap::new();
-    let batches = batches.into_iter();
-    batches
-        .map(|batch| {
-            let batch = batch?;
-            let result = match refused.get(&batch.index) {
-                Some(problem) => Err(vec![problem.clone(); batch.record_count()]),
-                None => append(&batch, acks).map_err(|error| {
-                    refused.insert(batch.index, held_back(&error));
-                    record_problems(&error, batch.record_count)
-                }),
-            };
-            Some(Appending { batch, result })
-        })
-        .collect()
+    let mut appending = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let Some(batch) = batch else {
+            appending.push(None);
+            continue;
+        };
+        let result = match refused.get(&batch.index) {
+            Some(problem) => Err(vec![problem.clone(); batch.record_count()]),
+            None => append(&batch, acks).await.map_err(|error| {
+                refused.insert(batch.index, held_back(&error));
+                record_problems(&error, batch.record_count)
+            }),
+        };
+        appending.push(Some(Appending { batch, result }));
+    }
+    appending
 }
 
-fn append(batch: &Sealed, acks: Acks) -> Result<Placed, PartitionError> {
-    let appended = batch.partition.append(&batch.records, acks)?;
+async fn append(batch: &Sealed, acks: Acks) -> Result<Placed, PartitionError> {
+    let appended = batch.partition.append_produced(&batch.records, acks).await?;
     Ok(Placed {
         base_offset: appended.base_offset,
         log_append_time: appended.log_append_time,

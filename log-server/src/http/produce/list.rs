@@ -136,7 +136,7 @@ impl Target {
         if self.key.is_some() {
             IdempotencyKey::check(&batches)?;
         }
-        let appending = append_in_order(batches.finish(), self.terms.acks);
+        let appending = append_in_order(batches.finish(), self.terms.acks).await;
         if self.terms.acks == Acks::None {
             return Ok(nothing_to_wait_for());
         }

@@ -67,6 +67,14 @@ struct Waiting {
     result: Result<Appended, Problem>,
 }
 
+/// A record on its way into the log.
+struct Draft {
+    batches: Batches,
+    seat: Seat,
+    terms: Terms,
+    _held: Held,
+}
+
 /// A record in the log.
 struct Appended {
     seat: Seat,
@@ -95,15 +103,19 @@ impl Messages {
     }
 
     /// Takes a message, and appends its record.
-    pub(in crate::http) fn take(&mut self, text: &str) {
-        let take = || match id_of(text) {
-            Ok(id) => (id, self.append(text)),
+    pub(in crate::http) async fn take(&mut self, text: &str) {
+        let read = || match id_of(text) {
+            Ok(id) => (id, self.read(text)),
             Err(problem) => (None, Err(problem)),
         };
-        let (id, result) = if text.len() <= QUICK_BYTES_MAX {
-            take()
+        let (id, draft) = if text.len() <= QUICK_BYTES_MAX {
+            read()
         } else {
-            off_runtime(take)
+            off_runtime(read)
+        };
+        let result = match draft {
+            Ok(draft) => draft.append().await,
+            Err(problem) => Err(problem),
         };
         self.waiting.push_back(Waiting { id, result });
     }
@@ -118,7 +130,7 @@ impl Messages {
         Bytes::from(line(id.as_deref(), &row))
     }
 
-    fn append(&self, text: &str) -> Result<Appended, Problem> {
+    fn read(&self, text: &str) -> Result<Draft, Problem> {
         let message: Result<Object<Message<'_>>, _> = serde_json::from_str(text);
         let Object(message) =
             message.map_err(|error| Problem::new(Code::InvalidRecord, error.to_string()))?;
@@ -131,13 +143,11 @@ impl Messages {
         let mut batches = Batches::new(&self.services, &topic);
         let Object(record) = &message.record;
         let seat = add(&mut batches, record)?;
-        let appending = append_each(batches.finish(), terms.acks).pop().flatten();
-        let result = appending.ok_or_else(lost)?.result;
-        let placed = result.map_err(|problems| problems.into_iter().next().unwrap_or_else(lost))?;
-        Ok(Appended {
+        Ok(Draft {
+            batches,
             seat,
-            placed,
-            until: terms.until(),
+            terms,
+            _held: held,
         })
     }
 
@@ -150,6 +160,19 @@ impl Messages {
             return Err(Problem::new(Code::UnknownTopic, text));
         }
         Ok(topic)
+    }
+}
+
+impl Draft {
+    async fn append(self) -> Result<Appended, Problem> {
+        let appending = append_each(self.batches.finish(), self.terms.acks).await;
+        let result = appending.into_iter().next().flatten().ok_or_else(lost)?.result;
+        let placed = result.map_err(|problems| problems.into_iter().next().unwrap_or_else(lost))?;
+        Ok(Appended {
+            seat: self.seat,
+            placed,
+            until: self.terms.until(),
+        })
     }
 }
 

@@ -191,12 +191,12 @@ impl Lines {
     /// Reads a little, appends, or waits for what comes first: the disk, the client, or the end.
     async fn step(&mut self) {
         if !self.piece.is_empty() && !self.awaits_refusal {
-            self.look_at_the_piece();
+            self.look_at_the_piece().await;
             tokio::task::yield_now().await;
             return;
         }
         if !self.window.is_empty() && self.waiting.is_empty() {
-            self.append_window();
+            self.append_window().await;
         }
         if self.waiting.is_empty() && self.ended.is_some() {
             return;
@@ -212,7 +212,7 @@ impl Lines {
             }
             piece = self.reader.next(), if may_read => match piece {
                 Ok(Some(piece)) => self.piece = piece,
-                Ok(None) => self.finish_reading(),
+                Ok(None) => self.finish_reading().await,
                 Err(problem) => self.ended = Some(Ended::Stopped(problem)),
             },
             // A client that says nothing more is told what became of what it said.
@@ -221,7 +221,7 @@ impl Lines {
     }
 
     /// Takes lines out of what was read, as many as a turn allows.
-    fn look_at_the_piece(&mut self) {
+    async fn look_at_the_piece(&mut self) {
         let mut turn = TURN_BYTES;
         while self.takes_lines() && 0 < turn && self.output.len() < OUTPUT_MAX {
             let Some(end) = memchr::memchr(b'\n', &self.piece) else {
@@ -233,10 +233,10 @@ impl Lines {
             self.piece.advance(1);
             turn = turn.saturating_sub(line.len() + 1);
             if self.partial.is_empty() {
-                self.line(&line);
+                self.line(&line).await;
             } else if self.keep_partial(&line) {
                 let whole = std::mem::take(&mut self.partial);
-                self.line(&whole);
+                self.line(&whole).await;
                 self.held_partial = Held::default();
             }
         }
@@ -267,7 +267,7 @@ impl Lines {
     }
 
     /// Takes a line in. Empty ones count and have no record.
-    fn line(&mut self, line: &[u8]) {
+    async fn line(&mut self, line: &[u8]) {
         self.line_count += 1;
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
@@ -292,7 +292,7 @@ impl Lines {
         let is_full = WINDOW_BYTES <= size
             || (FREE_BYTES < size && services.memory.grow(&mut self.held, size).is_err());
         if is_full {
-            self.append_window();
+            self.append_window().await;
         }
     }
 
@@ -306,30 +306,31 @@ impl Lines {
         }
     }
 
-    fn finish_reading(&mut self) {
+    async fn finish_reading(&mut self) {
         if !self.partial.is_empty() {
             let whole = std::mem::take(&mut self.partial);
-            self.line(&whole);
+            self.line(&whole).await;
         }
         if self.ended.is_none() {
             self.ended = Some(Ended::Complete);
         }
     }
 
-    fn append_window(&mut self) {
+    async fn append_window(&mut self) {
         let services = &self.target.services;
         let window = std::mem::replace(&mut self.window, Batches::new(services, &self.target.topic));
-        self.held = Held::default();
+        let held = std::mem::take(&mut self.held);
         let acks = self.target.terms.acks;
         let mut batches = match self.on_error {
-            OnError::Stop => append_in_order(window.finish(), acks),
-            OnError::Skip => append_each(window.finish(), acks),
+            OnError::Stop => append_in_order(window.finish(), acks).await,
+            OnError::Skip => append_each(window.finish(), acks).await,
         };
         for appending in batches.iter_mut().flatten() {
             // They are in the log; while the disk is waited for they need no memory.
             appending.batch.records = Bytes::new();
             self.awaits_refusal |= self.on_error == OnError::Stop && appending.result.is_err();
         }
+        drop(held);
         self.has_appended = true;
         self.waiting.push_back(Waiting {
             batches: batches.into(),

@@ -171,7 +171,7 @@ impl Session {
                         socket.start_send_unpin(message).ok()?;
                     }
                     Ok(Event::Flushed) => is_flushed = true,
-                    Ok(Event::Came(came)) => match self.hear(socket, &mut pulse, came?) {
+                    Ok(Event::Came(came)) => match self.hear(socket, &mut pulse, came?).await {
                         Heard::Taken => {}
                         Heard::Wrong(frame) => {
                             self.following = None;
@@ -192,11 +192,11 @@ impl Session {
     }
 
     /// Takes what came in.
-    fn hear(&mut self, socket: &mut Socket, pulse: &mut Pulse, came: Result<Message, Error>) -> Heard {
+    async fn hear(&mut self, socket: &mut Socket, pulse: &mut Pulse, came: Result<Message, Error>) -> Heard {
         match came {
             Ok(Message::Text(text)) => {
                 socket.get_mut().message_came();
-                self.written.take(&text);
+                self.written.take(&text).await;
                 Heard::Taken
             }
             Ok(Message::Ping(payload)) => {

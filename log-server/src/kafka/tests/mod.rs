@@ -8,6 +8,7 @@
 //! | `allocations` | how often a request asks for memory |
 //! | `negotiation` | versions, closing, hostile bytes, every API in every version |
 //! | `produce` | appends, refusals with their codes, who waits for the disk |
+//! | `recompression` | Produce to topics that name a codec |
 //! | `fetch` | records, limits, long poll, sessions, epochs, topic ids |
 //! | `golden` | the bytes of a real Kafka broker |
 //! | `topics` | metadata, creating, deleting, partitions, paging |
@@ -24,6 +25,7 @@ mod golden;
 mod negotiation;
 mod offsets;
 mod produce;
+mod recompression;
 mod settings;
 mod telemetry;
 mod topics;

@@ -97,39 +97,6 @@ async fn requests_that_come_together_are_answered_each_for_itself() {
     }
 }
 
-/// What came small and together becomes large, and is appended in as many calls as that takes.
-#[tokio::test]
-async fn requests_that_come_together_are_written_anew_each_for_itself() {
-    let broker = Broker::start();
-    broker
-        .create_topic("a", 1, &[("compression.type", "uncompressed")])
-        .await;
-    let zstd = BatchOptions {
-        compression: Compression::Zstd,
-        ..BatchOptions::default()
-    };
-    let values: Vec<String> = (0..12)
-        .map(|number| format!("{number} ").repeat(30_000))
-        .collect();
-    let mut bytes = Vec::new();
-    for (id, value) in (0..).zip(&values) {
-        let request = produce_request("a", 0, Some(batch_with(&[value], zstd)));
-        bytes.extend(frame(ApiKey::Produce, 9, id, |buffer| {
-            request.write_to(buffer, 9).unwrap();
-        }));
-    }
-    let mut client = broker.connect();
-    client.send_bytes(&bytes).await;
-    for id in 0..12 {
-        let response = client.receive::<ProduceRequestData>(9, id).await;
-        let row = &response.responses[0].partition_responses[0];
-        assert_eq!((row.error_code, row.base_offset), (0, i64::from(id)));
-    }
-    let partition = broker.services.partition("a", 0).unwrap();
-    let length: usize = values.iter().map(String::len).sum();
-    assert!(length < usize::try_from(partition.size_in_bytes()).unwrap());
-}
-
 #[tokio::test]
 async fn acks_1_is_answered_before_the_disk() {
     let broker = Broker::start();

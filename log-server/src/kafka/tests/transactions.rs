@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use futures_util::FutureExt as _;
 use log_core::model::TransactionVersion;
 use log_core::producer_state::verification::TransactionalBatch;
 use log_core::protocol::ApiKey;
@@ -56,6 +57,8 @@ fn begin(broker: &Broker, topic: &str, value: &str, producer: BatchProducer) {
     let proof = partition.start_verification(&batch).unwrap();
     partition
         .append_in_transaction(&transactional(value, producer), Acks::Leader, &proof)
+        .now_or_never()
+        .unwrap()
         .unwrap();
     broker.sync();
 }

@@ -91,7 +91,9 @@ impl World {
 /// Leaves the sync to others, or does it itself as a request does that is alone.
 fn send(partition: &Partition, records: &Bytes, syncs_itself: bool) -> DurableResult {
     let appended = if syncs_itself {
-        let batch = partition.validated(records)?;
+        let batch = partition
+            .try_validated(records, &mut None)
+            .expect("nothing is written anew")?;
         let appended = partition.append_unsynced(&[batch], Acks::All).pop();
         partition.sync_here();
         appended.expect("a result for the batch")

@@ -95,7 +95,10 @@ fn a_sync_that_fails_on_a_requests_own_thread_latches_and_tells_everybody() {
     let storage = Storage::open_with(&files, flusher.queue());
     let partition = storage.load_one(LogConfig::default());
     let append = |values: &[&str]| {
-        let batch = partition.validated(&batch(values)).unwrap();
+        let batch = partition
+            .try_validated(&batch(values), &mut None)
+            .unwrap()
+            .unwrap();
         partition.append_unsynced(&[batch], Acks::All).pop().unwrap()
     };
     let mut kept = append(&["kept"]).unwrap();

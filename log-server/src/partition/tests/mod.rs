@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use log_core::clock::{Clock, ManualClock};
 use log_core::config::LogConfig;
 use log_core::fs::mem::MemFileSystem;
@@ -179,6 +180,14 @@ fn consume(partition: &Partition, offset: i64) -> Vec<String> {
             }
             next = batch.header().next_offset();
         }
+    }
+}
+
+impl Partition {
+    /// As [`Self::append_produced`], where nobody waits for a turn.
+    pub(crate) fn append(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
+        let appending = self.append_produced(records, acks);
+        appending.now_or_never().expect("a turn is free")
     }
 }
 

@@ -1,19 +1,14 @@
 //! Topics that name a codec: batches of another one are written anew before they are appended, whoever waits meanwhile.
 
-use std::sync::mpsc;
-use std::thread::available_parallelism;
-use std::time::Duration;
+use std::iter::from_fn;
 
 use log_core::config::TimestampType;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::record::compression::{Codec, Compression};
 use log_core::record::validator::ProduceError;
-use tokio::runtime::Builder;
 
+use super::runtime::{runtime, wait_for_a_task};
 use super::*;
-
-/// Longer than any healthy run.
-const HANG: Duration = Duration::from_secs(30);
 
 fn in_codec(compression: Compression) -> LogConfig {
     LogConfig {
@@ -158,32 +153,54 @@ fn what_becomes_too_large_is_refused_and_the_log_stays_as_it_was() {
     assert_eq!(partition.offsets().log_end, Offset::new(1));
 }
 
-/// Whose turn at compressing has not come holds up nobody, and its batch has the time at which it was appended.
+/// More of them wait than there are threads. A batch has the time at which its turn came.
 #[test]
-fn who_waits_for_a_turn_hands_the_threads_tasks_on() {
+fn who_waits_for_a_turn_holds_no_thread_up() {
     let config = LogConfig {
         timestamp_type: TimestampType::LogAppendTime,
         ..in_codec(Compression::Lz4)
     };
     let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), config);
-    let turns = &partition.context.recompression;
-    let taken: Vec<_> = (0..available_parallelism().unwrap().get())
-        .map(|_| turns.take())
+    let turns = partition.context.recompression.clone();
+    let taken: Vec<_> = from_fn(|| turns.try_take()).collect();
+    let runtime = runtime(1);
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let waiting = Arc::clone(&partition);
+            runtime.spawn(async move {
+                let appended = waiting.append_produced(&batch(&["x"]), Acks::Leader).await;
+                appended.map(|done| done.log_append_time)
+            })
+        })
         .collect();
-    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let waiting = Arc::clone(&partition);
-    let task = runtime.spawn(async move {
-        waiting
-            .append(&batch(&["x"]), Acks::Leader)
-            .map(|done| done.log_append_time)
-    });
-    // The runtime's thread, or the one that took over from it, gets to another task.
-    let (here, there) = mpsc::channel();
-    runtime.spawn(async move { here.send(()).ok() });
-    there.recv_timeout(HANG).expect("somebody serves");
+    wait_for_a_task(&runtime);
     assert_eq!(partition.offsets().log_end, Offset::ZERO);
     storage.clock.advance(5000);
     drop(taken);
-    let time = runtime.block_on(task).unwrap().unwrap();
-    assert_eq!(time, Some(NOW.saturating_plus(5000)));
+    for task in tasks {
+        let time = runtime.block_on(task).unwrap().unwrap();
+        assert_eq!(time, Some(NOW.saturating_plus(5000)));
+    }
+}
+
+/// Only those that are written anew take one.
+#[test]
+fn batches_that_are_appended_together_share_a_turn() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), in_codec(Compression::Lz4));
+    let validate = |compression, turn: &mut _| {
+        let valid = partition.try_validated(&produced(compression, 0, &["x"]), turn);
+        valid.map(Result::unwrap)
+    };
+    let (mut turn, mut others) = (None, None);
+    validate(Compression::Lz4, &mut turn).unwrap();
+    assert!(turn.is_none());
+    validate(Compression::Zstd, &mut turn).unwrap();
+    let turns = &partition.context.recompression;
+    let taken: Vec<_> = from_fn(|| turns.try_take()).collect();
+    validate(Compression::Gzip, &mut turn).expect("there is its turn yet");
+    assert!(validate(Compression::Gzip, &mut others).is_none());
+    validate(Compression::Lz4, &mut others).unwrap();
+    drop((turn, taken));
+    validate(Compression::Gzip, &mut others).unwrap();
+    assert!(others.is_some());
 }

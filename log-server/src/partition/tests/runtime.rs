@@ -16,7 +16,7 @@ use crate::partition::writer::off_runtime;
 const HANG: Duration = Duration::from_secs(30);
 
 /// A runtime whose one thread must not be held up.
-fn runtime(blocking_threads: usize) -> Runtime {
+pub(super) fn runtime(blocking_threads: usize) -> Runtime {
     Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(blocking_threads)
@@ -25,7 +25,7 @@ fn runtime(blocking_threads: usize) -> Runtime {
 }
 
 /// Returns when the runtime's thread, or the one that took over from it, gets to a task.
-fn wait_for_a_task(runtime: &Runtime) {
+pub(super) fn wait_for_a_task(runtime: &Runtime) {
     let (here, there) = mpsc::channel();
     runtime.spawn(async move { here.send(()).ok() });
     there.recv_timeout(HANG).expect("somebody serves");

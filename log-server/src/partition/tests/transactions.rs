@@ -46,6 +46,8 @@ pub(super) fn write(partition: &Partition, value: &str, producer: BatchProducer)
     let proof = verify(partition, producer).unwrap();
     partition
         .append_in_transaction(&transactional(value, producer), Acks::All, &proof)
+        .now_or_never()
+        .unwrap()
         .unwrap()
 }
 
@@ -138,6 +140,8 @@ fn a_late_batch_begins_no_transaction() {
     let append = |proof: &TransactionProof| {
         partition
             .append_in_transaction(&transactional("late", late), Acks::All, proof)
+            .now_or_never()
+            .unwrap()
             .map(|appended| appended.base_offset)
     };
     assert_eq!(append(&TransactionProof::Ongoing), Err(unverified.clone()));

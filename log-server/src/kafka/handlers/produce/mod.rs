@@ -11,6 +11,7 @@
 //!   its sync ends, also after that time.
 //! - Differs from Kafka: refusals carry a message where Kafka's carry none; null instead of records is `INVALID_RECORD`, where
 //!   Kafka never answers; a partition named twice gets both batches.
+//! - A batch that is to be written anew (`compression.type`) waits for a turn at that, and the connection's next request with it.
 //! - The first batch of a transaction on a partition waits for the coordinator's word (KIP-890, `transaction`); the connection's next
 //!   request waits with it. Without a transactional id it is `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use log_core::model::{TimestampMs, TopicId};
 use log_core::producer_state::verification::TransactionProof;
 use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -44,7 +46,7 @@ use crate::metadata::topic_name;
 use crate::partition::error::{DurableResult, PartitionError};
 use crate::partition::partition::{Ack, Acks, Appended, Partition};
 
-pub(crate) use self::single::handle_several;
+pub(crate) use self::single::Together;
 
 /// The first version that names topics by id.
 const BY_ID: i16 = 13;
@@ -61,44 +63,45 @@ pub(crate) fn handle(
     context: &RequestContext,
     request: ProduceRequestData,
 ) -> Dispatched {
-    match Single::of(services, context, request) {
-        Ok(single) => single.carry_out(),
-        Err(request) => handle_rows(services, context, request),
+    match Single::of(services, context, request).and_then(Single::carry_out) {
+        Ok(dispatched) => dispatched,
+        Err(request) => handle_rows(services, context.prefix, request),
     }
 }
 
 /// Whether the connection's next request may have to wait until more is known than the request says.
-pub(crate) fn may_wait(request: &ProduceRequestData) -> bool {
+fn may_wait(request: &ProduceRequestData) -> bool {
     transaction::is_transactional(request)
 }
 
-/// A request with records for any number of partitions, or of a transaction.
-fn handle_rows(
-    services: &Arc<Services>,
-    context: &RequestContext,
-    request: ProduceRequestData,
-) -> Dispatched {
-    let prefix = context.prefix;
+/// A request with records for any number of partitions, or of a transaction, or that has to wait for a turn.
+fn handle_rows(services: &Arc<Services>, prefix: RequestPrefix, request: ProduceRequestData) -> Dispatched {
     let refusal = refuse_all(&request);
     let verified = refusal.map_or_else(
         || Verification::begin(services, prefix.api_version, &request),
         Err,
     );
-    let verification = match verified {
-        Ok(verification) => verification,
-        Err(error) => return append(services, prefix, request, Some(error), &Proofs::default()),
-    };
-    if verification.asks_nobody() {
-        return append(services, prefix, request, None, &verification.into_proofs());
-    }
     let services = Arc::clone(services);
-    Dispatched::Begun(Box::pin(async move {
-        let proofs = verification.ask(&services, prefix.api_version, &request).await;
-        append(&services, prefix, request, None, &proofs)
-    }))
+    let (all_refused, proofs) = match verified {
+        Ok(verification) if verification.asks_nobody() => (None, verification.into_proofs()),
+        Ok(verification) => {
+            return Dispatched::Begun(Box::pin(async move {
+                let proofs = verification.ask(&services, prefix.api_version, &request).await;
+                append(&services, prefix, request, None, &proofs).await
+            }));
+        }
+        Err(error) => (Some(error), Proofs::default()),
+    };
+    let mut appending =
+        Box::pin(async move { append(&services, prefix, request, all_refused, &proofs).await });
+    // Most wait for nobody.
+    match (&mut appending).now_or_never() {
+        Some(dispatched) => dispatched,
+        None => Dispatched::Begun(appending),
+    }
 }
 
-fn append(
+async fn append(
     services: &Services,
     prefix: RequestPrefix,
     request: ProduceRequestData,
@@ -108,10 +111,10 @@ fn append(
     let wait = wait(&request);
     let mut append = Append::of(services, prefix.api_version, &request);
     append.all_refused = all_refused;
-    let topics = (0..).zip(request.topic_data);
-    let responses = topics
-        .map(|(place, topic)| append.topic(place, &topic, proofs))
-        .collect();
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    for (place, topic) in (0..).zip(request.topic_data) {
+        responses.push(append.topic(place, &topic, proofs).await);
+    }
     append.answer(prefix, wait, responses)
 }
 
@@ -216,10 +219,19 @@ impl<'a> Append<'a> {
         }
     }
 
-    fn topic(&mut self, place: usize, topic: &TopicProduceData, proofs: &Proofs) -> TopicProduceResponse {
-        let rows = (0..).zip(&topic.partition_data).map(|(row, data)| {
-            let proof = proofs.at((place, row));
-            match proof.and_then(|proof| self.partition(topic, data, proof)) {
+    async fn topic(
+        &mut self,
+        place: usize,
+        topic: &TopicProduceData,
+        proofs: &Proofs,
+    ) -> TopicProduceResponse {
+        let mut rows = Vec::with_capacity(topic.partition_data.len());
+        for (row, data) in (0..).zip(&topic.partition_data) {
+            let result = match proofs.at((place, row)) {
+                Ok(proof) => self.partition(topic, data, proof).await,
+                Err(refusal) => Err(refusal),
+            };
+            rows.push(match result {
                 Ok(appended) => {
                     let partition_row = accepted(data.index, &appended);
                     if let Ack::WhenDurable(durable) = appended.ack {
@@ -232,20 +244,19 @@ impl<'a> Append<'a> {
                     partition_row
                 }
                 Err(refusal) => self.refused(topic.name.as_str(), data.index, refusal),
-            }
-        });
-        let rows = rows.collect();
+            });
+        }
         self.answered(topic, rows)
     }
 
-    fn partition(
+    async fn partition(
         &self,
         topic: &TopicProduceData,
         data: &PartitionProduceData,
         proof: &TransactionProof,
     ) -> Result<Appended, Refusal> {
         let (partition, records, acks) = self.admit(topic, data)?;
-        let appended = partition.append_in_transaction(records, acks, proof);
+        let appended = partition.append_in_transaction(records, acks, proof).await;
         appended.map_err(|error| Refusal::by(error, &partition))
     }
 

@@ -3,8 +3,8 @@
 //!
 //! Their answers leave the sync to the end of the connection's turn ([`Dispatched::Unsynced`]).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use log_core::protocol::RequestPrefix;
 use log_core::protocol::messages::ProduceRequestData;
@@ -18,6 +18,7 @@ use crate::kafka::request_context::RequestContext;
 use crate::kafka::services::Services;
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Ack, Acks, Appended, Partition};
+use crate::partition::recompression::RecompressionTurn;
 
 impl SyncTarget for Partition {
     fn sync_here(&self) {
@@ -29,82 +30,127 @@ impl SyncTarget for Partition {
     }
 }
 
-/// Requests that came together, in their order. Only the last one may have to wait ([`may_wait`]). Nothing is carried out behind one
-/// that ends the connection, except what stands in the same call (`acks=0`, for only such requests end it).
-pub(crate) fn handle_several(
-    services: &Arc<Services>,
-    requests: Vec<(RequestContext, ProduceRequestData)>,
-) -> Vec<Dispatched> {
-    let mut dispatched = Vec::with_capacity(requests.len());
-    let mut group: Option<Group<'_>> = None;
-    for (context, request) in requests {
-        if dispatched.iter().any(Dispatched::is_end) {
-            break;
-        }
-        let single = match Single::of(services, &context, request) {
-            Ok(single) => single,
-            Err(request) => {
-                append_group(group.take(), &mut dispatched);
-                dispatched.push(handle_rows(services, &context, request));
-                continue;
-            }
-        };
-        match single.check() {
-            Ok((partition, batch, acks)) => {
-                if let Some(other) = group.take_if(|group| !group.takes(&partition, acks)) {
-                    append_group(Some(other), &mut dispatched);
-                }
-                let group = group.get_or_insert_with(|| Group {
-                    partition,
-                    acks,
-                    bytes: 0,
-                    batches: Vec::new(),
-                    requests: Vec::new(),
-                });
-                group.bytes = group.bytes.saturating_add(batch.size());
-                group.batches.push(batch);
-                group.requests.push(single);
-            }
-            Err(refusal) => {
-                append_group(group.take(), &mut dispatched);
-                dispatched.push(single.finish(Err(refusal)));
-            }
-        }
-    }
-    append_group(group, &mut dispatched);
-    dispatched
+/// Produce requests that came together. They are carried out in their order, those for the same partition by one call.
+pub(crate) struct Together<'a> {
+    services: &'a Arc<Services>,
+    dispatched: Vec<Dispatched>,
+    group: Option<Group<'a>>,
+    /// What the batches of all groups take: more than they came with, where they were written anew.
+    bytes: usize,
+    /// What those share that were.
+    turn: Option<RecompressionTurn>,
 }
 
 /// Checked batches for one partition, with the requests that they came in.
 struct Group<'a> {
     partition: Arc<Partition>,
     acks: Acks,
-    /// What the batches take: more than they came with, where they were written anew.
-    bytes: usize,
     batches: Vec<ValidatedBatch>,
     requests: Vec<Single<'a>>,
 }
 
-impl Group<'_> {
-    fn takes(&self, partition: &Arc<Partition>, acks: Acks) -> bool {
-        Arc::ptr_eq(&self.partition, partition) && self.acks == acks && self.bytes < TOGETHER_BYTES_MAX
+impl<'a> Together<'a> {
+    /// None yet, and about so many to come.
+    pub(crate) fn new(services: &'a Arc<Services>, count: usize) -> Self {
+        Self {
+            services,
+            dispatched: Vec::with_capacity(count),
+            group: None,
+            bytes: 0,
+            turn: None,
+        }
+    }
+
+    /// One more. Breaks where the next one must not come with it: behind one that may have to wait ([`may_wait`], or for a turn), behind one that
+    /// ends the connection, except where that is not known yet (`acks=0`, for only such requests end it), and behind so much that
+    /// the answers should leave first.
+    pub(crate) fn take(&mut self, context: &RequestContext, request: ProduceRequestData) -> ControlFlow<()> {
+        let may_wait = may_wait(&request);
+        let single = Single::of(self.services, context, request);
+        if let Err(request) = single.and_then(|single| self.take_single(single)) {
+            self.append_group();
+            self.turn = None;
+            self.dispatched
+                .push(handle_rows(self.services, context.prefix, request));
+        }
+        let is_last = |one: &Dispatched| one.is_end() || matches!(one, Dispatched::Begun(_));
+        if may_wait || TOGETHER_BYTES_MAX <= self.bytes || self.dispatched.iter().any(is_last) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Gives the request back if it has to wait for a turn.
+    fn take_single(&mut self, single: Single<'a>) -> Result<(), ProduceRequestData> {
+        match single.check(&mut self.turn) {
+            Ok((partition, batch, acks)) => {
+                if let Some(group) = &self.group
+                    && !group.takes(&partition, acks)
+                {
+                    self.append_group();
+                }
+                let group = self.group.get_or_insert_with(|| Group {
+                    partition,
+                    acks,
+                    batches: Vec::new(),
+                    requests: Vec::new(),
+                });
+                self.bytes = self.bytes.saturating_add(batch.size());
+                group.batches.push(batch);
+                group.requests.push(single);
+            }
+            Err(Unappended::Refused(refusal)) => {
+                self.append_group();
+                self.dispatched.push(single.finish(Err(refusal)));
+            }
+            Err(Unappended::AwaitsTurn) => return Err(single.into_request()),
+        }
+        Ok(())
+    }
+
+    fn append_group(&mut self) {
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        let results = group.partition.append_unsynced(&group.batches, group.acks);
+        let answered = group.requests.into_iter().zip(results);
+        let answered = answered.map(|(request, result)| request.appended(&group.partition, result));
+        self.dispatched.extend(answered);
+    }
+
+    /// How far each of them is. Only the last one may still have to wait.
+    pub(crate) fn finish(mut self) -> Vec<Dispatched> {
+        self.append_group();
+        self.dispatched
     }
 }
 
-fn append_group(group: Option<Group<'_>>, dispatched: &mut Vec<Dispatched>) {
-    let Some(group) = group else {
-        return;
-    };
-    let results = group.partition.append_unsynced(&group.batches, group.acks);
-    let answered = group.requests.into_iter().zip(results);
-    dispatched.extend(answered.map(|(request, result)| request.appended(&group.partition, result)));
+impl Group<'_> {
+    fn takes(&self, partition: &Arc<Partition>, acks: Acks) -> bool {
+        Arc::ptr_eq(&self.partition, partition) && self.acks == acks
+    }
+}
+
+/// Why a batch is not appended.
+enum Unappended {
+    Refused(Refusal),
+    /// It is to be written anew, and others are at that.
+    AwaitsTurn,
+}
+
+impl From<Refusal> for Unappended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// Such a request.
 pub(super) struct Single<'a> {
     append: Append<'a>,
     prefix: RequestPrefix,
-    wait: Duration,
+    /// Without what stands below.
+    request: ProduceRequestData,
     topic: TopicProduceData,
     row: PartitionProduceData,
 }
@@ -128,36 +174,47 @@ impl<'a> Single<'a> {
             }
         }
         let append = Append::of(services, context.version(), &request);
-        let wait = wait(&request);
         let mut topic = request.topic_data.pop().expect("there is one");
         let row = topic.partition_data.pop().expect("there is one");
         Ok(Self {
             append,
             prefix: context.prefix,
-            wait,
+            request,
             topic,
             row,
         })
     }
 
-    /// When it came alone.
-    pub(super) fn carry_out(self) -> Dispatched {
-        match self.check() {
+    /// When it came alone. Gives the request back if it has to wait for a turn.
+    pub(super) fn carry_out(self) -> Result<Dispatched, ProduceRequestData> {
+        let mut turn = None;
+        match self.check(&mut turn) {
             Ok((partition, batch, acks)) => {
                 let mut results = partition.append_unsynced(std::slice::from_ref(&batch), acks);
                 let result = results.pop().expect("a result for the batch");
-                self.appended(&partition, result)
+                Ok(self.appended(&partition, result))
             }
-            Err(refusal) => self.finish(Err(refusal)),
+            Err(Unappended::Refused(refusal)) => Ok(self.finish(Err(refusal))),
+            Err(Unappended::AwaitsTurn) => Err(self.into_request()),
         }
     }
 
-    fn check(&self) -> Result<(Arc<Partition>, ValidatedBatch, Acks), Refusal> {
+    fn check(
+        &self,
+        turn: &mut Option<RecompressionTurn>,
+    ) -> Result<(Arc<Partition>, ValidatedBatch, Acks), Unappended> {
         let (partition, records, acks) = self.append.admit(&self.topic, &self.row)?;
-        match partition.validated(records) {
-            Ok(batch) => Ok((partition, batch, acks)),
-            Err(error) => Err(Refusal::by(error, &partition)),
+        match partition.try_validated(records, turn) {
+            Some(Ok(batch)) => Ok((partition, batch, acks)),
+            Some(Err(error)) => Err(Refusal::by(error, &partition).into()),
+            None => Err(Unappended::AwaitsTurn),
         }
+    }
+
+    fn into_request(mut self) -> ProduceRequestData {
+        self.topic.partition_data.push(self.row);
+        self.request.topic_data.push(self.topic);
+        self.request
     }
 
     fn appended(self, partition: &Arc<Partition>, result: Result<Appended, PartitionError>) -> Dispatched {
@@ -186,7 +243,8 @@ impl<'a> Single<'a> {
             Err(refusal) => self.append.refused(self.topic.name.as_str(), index, refusal),
         };
         let topic = self.append.answered(&self.topic, vec![row]);
-        match (self.append.answer(self.prefix, self.wait, vec![topic]), unsynced) {
+        let wait = wait(&self.request);
+        match (self.append.answer(self.prefix, wait, vec![topic]), unsynced) {
             (Dispatched::Later(answer), Some(unsynced)) => Dispatched::Unsynced(answer, unsynced),
             (dispatched, _) => dispatched,
         }
