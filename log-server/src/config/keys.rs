@@ -294,7 +294,7 @@ broker_keys! {
         /// A collector of traces, such as `http://localhost:4318`: it gets requests as spans, by OpenTelemetry's protocol over HTTP. `/v1/traces` is put behind what
         /// stands here. Without it there are no spans.
         otlp_endpoint: Option<String> = "otlp-endpoint", String, Rule::HttpEndpoint, None;
-        /// The share of requests that become spans, from 0 to 1. Those of a trace that came with `traceparent` over HTTP follow that.
+        /// The share of requests that become spans, from 0 to 1. Those of a trace that came with `traceparent` over HTTP follow that, and with 0 are the only ones.
         otlp_sample_ratio: f64 = "otlp-sample-ratio", Double, Rule::Between(0, 1), Some("0.01");
     }
     Limits {

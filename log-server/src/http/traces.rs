@@ -4,11 +4,25 @@
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::spans::context::TraceParent;
 use crate::spans::tracer::Tracer;
+
+/// Methods that have a name in spans: those of HTTP, and PATCH. A client may make up others, of any length.
+const METHODS: [Method; 9] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::CONNECT,
+];
 
 /// Around every route. The span of an answer that goes on for ever ends with its head.
 pub(super) async fn trace(State(tracer): State<Arc<Tracer>>, request: Request, next: Next) -> Response {
@@ -18,11 +32,25 @@ pub(super) async fn trace(State(tracer): State<Arc<Tracer>>, request: Request, n
         .extensions()
         .get::<MatchedPath>()
         .map_or("none", MatchedPath::as_str);
-    let method = request.method().as_str();
-    let Some(mut span) = tracer.begin(parent, || format!("{method} {route}")) else {
+    let method = request.method();
+    let is_known = METHODS.contains(method);
+    let name = || {
+        if is_known {
+            format!("{method} {route}")
+        } else {
+            format!("HTTP {route}")
+        }
+    };
+    let Some(mut span) = tracer.begin(parent, name) else {
         return next.run(request).await;
     };
-    span.tell("http.request.method", method);
+    // As OpenTelemetry has it: there are not to be any number of names.
+    if is_known {
+        span.tell("http.request.method", method.as_str());
+    } else {
+        span.tell("http.request.method", "_OTHER");
+        span.tell("http.request.method_original", method.as_str());
+    }
     span.tell("http.route", route);
     let response = next.run(request).await;
     let status = response.status();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
+use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, Uri};
@@ -14,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::message::encode;
 use super::span::Span;
@@ -28,7 +29,7 @@ const BATCH_MAX: usize = 512;
 const BATCH_WAIT: Duration = Duration::from_secs(1);
 /// How long a collector may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the last batch may take when the broker stops.
+/// How long the broker's stop may wait for a collector, for all that is under way and left.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 /// A collector's answer says which spans it refused; nobody reads it.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -55,6 +56,8 @@ pub(super) struct Exporter {
     authority: String,
     path: String,
     spans: mpsc::Receiver<Span>,
+    /// Those that are being sent, or gathered for that.
+    batch: Vec<Span>,
     metrics: Arc<SpanMetrics>,
     connection: Option<Connection>,
     is_failing: bool,
@@ -86,52 +89,73 @@ impl Exporter {
             path: format!("{}/v1/traces", uri.path().trim_end_matches('/')),
             settings,
             spans,
+            batch: Vec::with_capacity(BATCH_MAX),
             metrics,
             connection: None,
             is_failing: false,
         }
     }
 
-    /// Sends until "stop" is said, and then what is left.
-    pub(super) async fn run(mut self, mut shutdown: ShutdownSignal) {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
+    /// Sends until "stop" is said, and then what is left, while there is time.
+    pub(super) async fn run(mut self, shutdown: ShutdownSignal) {
+        let mut stopping = shutdown.clone();
+        let overdue = async {
+            stopping.requested().await;
+            sleep(LAST_PATIENCE).await;
+        };
+        let is_overdue = tokio::select! {
+            biased;
+            () = self.deliver_all(shutdown) => false,
+            () = overdue => true,
+        };
+        if is_overdue {
+            self.note_failure(&ExportError::Slow(LAST_PATIENCE));
+        }
+        self.spans.close();
+        self.metrics
+            .dropped
+            .add(number(self.batch.len() + self.spans.len()));
+    }
+
+    async fn deliver_all(&mut self, mut shutdown: ShutdownSignal) {
         loop {
             tokio::select! {
                 biased;
                 _ = shutdown.requested() => break,
-                () = gather(&mut self.spans, &mut batch) => {}
+                () = gather(&mut self.spans, &mut self.batch) => {}
             }
-            if batch.is_empty() {
+            if self.batch.is_empty() {
                 // Nobody is left who could send one.
                 return;
             }
-            self.deliver(&mut batch, PATIENCE).await;
+            self.deliver().await;
         }
         // What is left, for as long as the collector takes it.
         loop {
-            while batch.len() < BATCH_MAX
+            while self.batch.len() < BATCH_MAX
                 && let Ok(span) = self.spans.try_recv()
             {
-                batch.push(span);
+                self.batch.push(span);
             }
-            if batch.is_empty() {
+            if self.batch.is_empty() {
                 return;
             }
-            self.deliver(&mut batch, LAST_PATIENCE).await;
+            self.deliver().await;
             if self.is_failing {
                 return;
             }
         }
     }
 
-    async fn deliver(&mut self, batch: &mut Vec<Span>, patience: Duration) {
-        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let message = encode(batch, &self.settings.resource);
-        batch.clear();
-        let sent = match timeout(patience, self.send(message)).await {
+    /// Sends the batch. Whatever becomes of it, it is empty afterwards.
+    async fn deliver(&mut self) {
+        let message = encode(&self.batch, &self.settings.resource);
+        let sent = match timeout(PATIENCE, self.send(message.into())).await {
             Ok(sent) => sent,
-            Err(_) => Err(ExportError::Slow(patience)),
+            Err(_) => Err(ExportError::Slow(PATIENCE)),
         };
+        let count = number(self.batch.len());
+        self.batch.clear();
         match sent {
             Ok(()) => {
                 self.metrics.exported.add(count);
@@ -142,30 +166,45 @@ impl Exporter {
             Err(error) => {
                 self.connection = None;
                 self.metrics.dropped.add(count);
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(collector = self.authority, %error, "spans are dropped until the collector takes them");
-                }
+                self.note_failure(&error);
             }
         }
     }
 
-    /// One message, and the answer to it. A connection that is known to be closed is made anew; one that breaks within costs the batch.
-    async fn send(&mut self, message: Vec<u8>) -> Result<(), ExportError> {
-        if self
-            .connection
-            .as_ref()
-            .is_none_or(|connection| connection.sender.is_closed())
-        {
-            self.connection = Some(connect(&self.authority).await?);
+    fn note_failure(&mut self, error: &ExportError) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::warn!(collector = self.authority, %error, "spans are dropped until the collector takes them");
         }
-        let connection = self.connection.as_mut().expect("it was just made");
-        connection.sender.ready().await?;
-        let request = Request::post(&self.path)
-            .header(HOST, &self.authority)
+    }
+
+    /// One message, and the answer to it. A connection that was used before may be one that the collector gives up at this moment. If it breaks before
+    /// an answer comes, the message is sent over a new one; the collector may then have it twice, which it knows by the ids. A new one that breaks costs
+    /// the batch.
+    async fn send(&mut self, message: Bytes) -> Result<(), ExportError> {
+        let used = self.connection.as_mut();
+        if let Some(connection) = used.filter(|connection| !connection.sender.is_closed()) {
+            match connection
+                .post(&self.authority, &self.path, message.clone())
+                .await
+            {
+                Err(ExportError::Http(error)) if !error.is_parse() => {}
+                result => return result,
+            }
+        }
+        let connection = self.connection.insert(connect(&self.authority).await?);
+        connection.post(&self.authority, &self.path, message).await
+    }
+}
+
+impl Connection {
+    async fn post(&mut self, authority: &str, path: &str, message: Bytes) -> Result<(), ExportError> {
+        self.sender.ready().await?;
+        let request = Request::post(path)
+            .header(HOST, authority)
             .header(CONTENT_TYPE, "application/x-protobuf")
             .body(Body::from(message))
             .expect("its parts are what headers take");
-        let response = connection.sender.send_request(request).await?;
+        let response = self.sender.send_request(request).await?;
         let status = response.status();
         // Read to its end, so that the connection can be used again.
         to_bytes(Body::new(response.into_body()), ANSWER_BYTES_MAX)
@@ -177,6 +216,10 @@ impl Exporter {
             Err(ExportError::Refused(status))
         }
     }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 async fn connect(authority: &str) -> Result<Connection, ExportError> {

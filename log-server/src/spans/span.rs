@@ -1,9 +1,14 @@
 //! One request: what it was, when it began and ended, how it ended.
 //! The time of day says when, a clock that nobody sets says how long.
+//!
+//! Some of its texts are what a client chose to send. Spans stand in a queue, so of each text only the beginning is kept.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::context::SpanContext;
+
+/// What is kept of a text.
+pub(super) const TEXT_BYTES_MAX: usize = 256;
 
 /// What is told of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,13 +21,26 @@ pub enum Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+        Self::Text(beginning(text).to_owned())
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(text)
+        Self::Text(kept(text))
+    }
+}
+
+fn beginning(text: &str) -> &str {
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    text.get(..end).unwrap_or(text)
+}
+
+/// The same without its end, which would take memory.
+fn kept(text: String) -> String {
+    match beginning(&text) {
+        beginning if beginning.len() < text.len() => beginning.to_owned(),
+        _ => text,
     }
 }
 
@@ -53,7 +71,7 @@ impl OpenSpan {
     pub(super) fn begin(context: SpanContext, name: String) -> Self {
         Self {
             context,
-            name,
+            name: kept(name),
             began: Instant::now(),
             began_at: SystemTime::now(),
             attributes: Vec::new(),
@@ -81,7 +99,7 @@ impl OpenSpan {
             began_ns,
             ended_ns: began_ns.saturating_add(nanoseconds(self.began.elapsed().as_nanos())),
             attributes: self.attributes,
-            error,
+            error: error.map(kept),
         }
     }
 }

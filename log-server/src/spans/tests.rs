@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::context::{SpanContext, TraceParent};
 use super::message::encode;
-use super::span::{OpenSpan, Span, Value};
+use super::span::{OpenSpan, Span, TEXT_BYTES_MAX, Value};
 use super::tracer::{Tracer, TracerSettings};
 use crate::broker::Broker;
 use crate::config::keys::BrokerConfig;
@@ -114,27 +114,36 @@ async fn collector() -> (String, mpsc::UnboundedReceiver<(String, Vec<u8>)>) {
 
 async fn while_asked(stream: TcpStream, sender: mpsc::UnboundedSender<(String, Vec<u8>)>) {
     let mut stream = BufReader::new(stream);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .unwrap();
-        let mut body = vec![0; length.parse().unwrap()];
-        stream.read_exact(&mut body).await.unwrap();
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            .await
-            .unwrap();
-        if sender.send((head, body)).is_err() {
+    while let Some(request) = read_request(&mut stream).await {
+        answer(&mut stream).await;
+        if sender.send(request).is_err() {
             return;
         }
     }
+}
+
+/// Head and body; nothing at the end of the connection.
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    Some((head, body))
+}
+
+async fn answer(stream: &mut BufReader<TcpStream>) {
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
 }
 
 fn tracer(
@@ -249,6 +258,88 @@ async fn what_no_collector_takes_is_dropped_and_counted() {
     assert_eq!((metrics.exported.get(), metrics.dropped.get()), (0, 3));
 }
 
+#[tokio::test]
+async fn a_collector_that_hangs_holds_no_stop_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (tracer, task, metrics, shutdown) = tracer(&endpoint);
+    tracer.take(open("under way").end(None));
+    let (stream, _) = timeout(HANG, listener.accept()).await.unwrap().unwrap();
+    let mut stream = BufReader::new(stream);
+    timeout(HANG, read_request(&mut stream)).await.unwrap().unwrap();
+    tracer.take(open("behind it").end(None));
+    // From here on time passes as soon as everybody waits.
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    shutdown.request(StopReason::Asked);
+    task.await.unwrap();
+    let took = begin.elapsed();
+    assert!(took.as_secs() <= 2, "{took:?}");
+    assert_eq!((metrics.exported.get(), metrics.dropped.get()), (0, 2));
+}
+
+/// The collector gives an idle connection up, and knows nothing yet of the message that is on its way.
+#[tokio::test]
+async fn a_message_whose_connection_was_given_up_is_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (tracer, task, metrics, shutdown) = tracer(&endpoint);
+    let connection = async || BufReader::new(listener.accept().await.unwrap().0);
+    let collecting = async {
+        tracer.take(open("first").end(None));
+        let mut first = connection().await;
+        read_request(&mut first).await.unwrap();
+        answer(&mut first).await;
+        tracer.take(open("second").end(None));
+        let lost = read_request(&mut first).await.unwrap();
+        drop(first);
+        let mut second = connection().await;
+        assert_eq!(read_request(&mut second).await.unwrap(), lost);
+        answer(&mut second).await;
+        while metrics.exported.get() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // One that breaks at its first message is not the connection's fault.
+        tracer.take(open("third").end(None));
+        drop((read_request(&mut second).await, second));
+        let mut third = connection().await;
+        drop((read_request(&mut third).await, third));
+        while metrics.dropped.get() < 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(HANG, collecting).await.unwrap();
+    assert_eq!((metrics.exported.get(), metrics.dropped.get()), (2, 1));
+    shutdown.request(StopReason::Asked);
+    task.await.unwrap();
+}
+
+/// Clients choose names, and could fill the memory with them.
+#[test]
+fn of_a_long_text_the_beginning_is_kept() {
+    let long = "ä".repeat(1000);
+    let mut span = OpenSpan::begin(SpanContext::root(), long.clone());
+    span.tell("borrowed", long.as_str());
+    span.tell("owned", long.clone());
+    span.tell("short", "ä");
+    let span = span.end(Some(format!("x{long}")));
+    let beginning = "ä".repeat(TEXT_BYTES_MAX / 2);
+    assert_eq!(span.name, beginning);
+    assert_eq!(span.error.unwrap().len(), TEXT_BYTES_MAX - 1);
+    let values: Vec<_> = span.attributes.into_iter().map(|(_, value)| value).collect();
+    let expected = [beginning.clone(), beginning, "ä".to_owned()];
+    assert_eq!(values, expected.map(Value::Text));
+}
+
+#[test]
+fn a_share_of_nothing_leaves_the_traces_of_others() {
+    let (queue, _spans) = mpsc::channel(1);
+    let tracer = Tracer::new(0.0, queue, Arc::default());
+    assert!(tracer.begin(None, || unreachable!()).is_none());
+    let others = tracer.begin(TraceParent::parse(PARENT), || "theirs".to_owned());
+    assert!(others.is_some());
+}
+
 /// Nobody waits for the queue: on this one thread the exporter cannot run meanwhile.
 #[tokio::test]
 async fn a_full_queue_drops() {
@@ -281,18 +372,22 @@ async fn a_broker_tells_of_its_requests() {
         .unwrap();
     delivery.await.unwrap();
     producer.close().await;
-    let mut stream = TcpStream::connect(broker.http_address()).await.unwrap();
-    let request = format!(
-        "GET /v1/topics/nobody HTTP/1.1\r\nhost: localhost\r\ntraceparent: {PARENT}\r\nconnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    let made_up = "BREW".repeat(100);
+    for method in ["GET", &made_up] {
+        let mut stream = TcpStream::connect(broker.http_address()).await.unwrap();
+        let request = format!(
+            "{method} /v1/topics/nobody HTTP/1.1\r\nhost: localhost\r\ntraceparent: {PARENT}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+    }
     broker.stop().await;
     let mut all = Vec::new();
     while let Some(produce) = timeout(HANG, received.recv()).await.unwrap() {
         all.extend(spans(&produce.1));
         let has = |name: &str| all.iter().any(|span: &Seen| span.name == name);
-        if has("Produce") && has("GET /v1/topics/{topic}") {
+        let over_http = ["GET /v1/topics/{topic}", "HTTP /v1/topics/{topic}"];
+        if has("Produce") && over_http.into_iter().all(has) {
             break;
         }
     }
@@ -309,4 +404,8 @@ async fn a_broker_tells_of_its_requests() {
         over_http.error.is_empty(),
         "what a client did wrong is no failure of the broker"
     );
+    let with_made_up = &find("HTTP /v1/topics/{topic}").attributes;
+    assert_eq!(with_made_up["http.request.method"], "_OTHER");
+    let original = &with_made_up["http.request.method_original"];
+    assert!(made_up.starts_with(original) && original.len() == TEXT_BYTES_MAX);
 }

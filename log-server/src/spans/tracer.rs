@@ -12,7 +12,7 @@ use super::span::{OpenSpan, Span, Value};
 use crate::metrics::spans::SpanMetrics;
 use crate::shutdown::ShutdownSignal;
 
-/// Spans that wait to be sent; some hundred bytes each.
+/// Spans that wait to be sent; some hundred bytes each, and never more than a few texts of 256.
 const QUEUE_LENGTH: usize = 8192;
 
 /// Where spans go, and how many.
@@ -20,7 +20,7 @@ const QUEUE_LENGTH: usize = 8192;
 pub struct TracerSettings {
     /// `http://host:port`, with the beginning of a path or without (`otlp-endpoint`).
     pub endpoint: String,
-    /// The share of requests that are looked at (`otlp-sample-ratio`).
+    /// The share of requests that are looked at (`otlp-sample-ratio`), of those that belong to nobody's trace.
     pub sample_ratio: f64,
     /// What is told of this broker with all of them.
     pub resource: Vec<(&'static str, Value)>,
@@ -57,7 +57,8 @@ impl Tracer {
         }
     }
 
-    /// Begins a span, if this request is one to look at. One that belongs to somebody else's trace is when that trace is recorded.
+    /// Begins a span, if this request is one to look at. One that belongs to somebody else's trace is when that trace is recorded, whatever the share:
+    /// as OpenTelemetry's samplers that go by the parent.
     #[must_use]
     pub fn begin(&self, parent: Option<TraceParent>, name: impl FnOnce() -> String) -> Option<OpenSpan> {
         let context = match parent {
