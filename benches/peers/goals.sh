@@ -73,15 +73,17 @@ tail)
   rounds=$wanted
   for percent in 20 50 80; do
     rate=$(python3 -c 'import sys; print(round(float(sys.argv[1]) * float(sys.argv[2]) / 100))' "$peak" "$percent")
-    take "$percent-percent" stratalog,stratalog-relaxed,kafka,null-synced,null end-to-end --rate "$rate" --duration 6s
+    take "$percent-percent" stratalog,stratalog-relaxed,kafka end-to-end --rate "$rate" --duration 4s
   done
+  # What the machine itself adds.
+  take null null-synced,null end-to-end --rate "$(python3 -c 'import sys; print(round(float(sys.argv[1]) / 2))' "$peak")" --duration 4s
   # The load looks at nothing, so that what moves the live records is the broker's work as far as it can be.
   live=(end-to-end --rate 5000 --duration 8s --no-verify)
   take cold-replay stratalog "${live[@]}" -- "${live[@]}" --replays 1 --prefill 4g --cold
   ;;
 small)
   take raw stratalog,stratalog-relaxed,kafka produce --record-size 100 --records 4000000 --no-verify
-  take 5000-a-second stratalog-relaxed,stratalog,redis,nats,kafka end-to-end --record-size 100 --rate 5000 --duration 10s
+  take 5000-a-second stratalog-relaxed,stratalog,redis,nats,kafka end-to-end --record-size 100 --rate 5000 --duration 5s
   echo "## small: librdkafka"
   "$target/release/compare" --rounds "$rounds" --stratalog "$target/release/stratalog" --directory "$target/compare" \
     --record-bytes 100 --records 4000000 --latency-seconds 5 --only "librdkafka, acks=all, ours synced" | tee "$out/small-librdkafka.md"
