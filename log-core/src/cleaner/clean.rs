@@ -18,7 +18,7 @@ use super::output::{Output, Written};
 use super::transactions::CleanedTransactions;
 use super::{CleanError, Pace};
 use crate::config::LogConfig;
-use crate::fs::FileSystem;
+use crate::fs::{File, FileSystem};
 use crate::index::transaction_index::AbortedTransaction;
 use crate::model::{FilePosition, Offset, ProducerId, TimestampMs};
 use crate::producer_state::manager::LastRecord;
@@ -74,6 +74,18 @@ pub struct CleanerStats {
     pub segments_after: usize,
 }
 
+/// How much a cleaning writes before something happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteSizes {
+    /// So much is copied and written at a time.
+    pub chunk: u64,
+    /// When new segments of so many bytes wait for it, they are brought to the disk, and swapped in together.
+    pub swap: u64,
+}
+
+/// New segments that wait to be brought to the disk are open, with up to four files each.
+const SEGMENTS_PER_SWAP_MAX: usize = 64;
+
 /// A segment that is ready to take the place of others.
 #[derive(Debug)]
 pub struct CleanedGroup {
@@ -95,8 +107,7 @@ pub struct Cleaning {
     groups: std::vec::IntoIter<Vec<Arc<Segment>>>,
     stats: CleanerStats,
     scratch: Vec<u8>,
-    /// How much is copied and written at a time.
-    chunk: u64,
+    sizes: WriteSizes,
 }
 
 impl Cleaning {
@@ -107,7 +118,7 @@ impl Cleaning {
     pub fn begin(
         log: LogToClean,
         mut map: OffsetMap,
-        chunk: u64,
+        sizes: WriteSizes,
         pace: &mut dyn Pace,
     ) -> Result<Self, CleanError> {
         discard_cleaned(log.file_system.as_ref(), &log.directory)?;
@@ -127,7 +138,7 @@ impl Cleaning {
             groups: groups.into_iter(),
             stats,
             scratch,
-            chunk,
+            sizes,
         })
     }
 
@@ -143,34 +154,61 @@ impl Cleaning {
         self.stats
     }
 
-    /// Writes the next segment that differs from those it is made from; `None` when there is no more. It must be swapped
-    /// in, or given up with the whole cleaning, before the next call. Blocks.
+    /// Writes the next segments that differ from those they are made from, and brings them to the disk; none when there is
+    /// no more. They must be swapped in, or given up with the whole cleaning, before the next call. Blocks.
+    ///
+    /// Several at once, because on a busy disk each sync waits for what others write, and one sync serves many files.
     ///
     /// # Errors
     /// [`CleanError`]; what was written is removed.
-    pub fn next_group(&mut self, pace: &mut dyn Pace) -> Result<Option<CleanedGroup>, CleanError> {
-        while let Some(group) = self.groups.next() {
-            let cleaned = self.clean_group(&group, pace).inspect_err(|_| {
+    pub fn next_groups(&mut self, pace: &mut dyn Pace) -> Result<Vec<CleanedGroup>, CleanError> {
+        let mut files = Vec::new();
+        self.write_groups(&mut files, pace)
+            .and_then(|cleaned| {
+                // The last one first: until it is there, the others are on the disk as well, and have little to wait for.
+                for file in files.iter().rev() {
+                    file.sync_data()?;
+                }
+                Ok(cleaned)
+            })
+            .inspect_err(|_| {
                 // The first failure is the one to tell; what stays is removed before the next cleaning.
                 discard_cleaned(self.log.file_system.as_ref(), &self.log.directory).ok();
-            })?;
-            self.stats.segments_before = self.stats.segments_before.saturating_add(group.len());
-            self.stats.segments_after = self.stats.segments_after.saturating_add(1);
-            if let Some(written) = cleaned {
-                self.stats.bytes_written = self.stats.bytes_written.saturating_add(written.size);
-                return Ok(Some(CleanedGroup {
-                    old: group,
-                    size: written.size,
-                    has_aborted: written.has_aborted,
-                }));
-            }
-            let size = group.iter().map(|segment| segment.size()).sum();
-            self.stats.bytes_written = self.stats.bytes_written.saturating_add(size);
-        }
-        Ok(None)
+            })
     }
 
-    /// Ends a cleaning whose last group is not swapped in.
+    /// Writes segments, and adds their files to those that must be synced.
+    fn write_groups(
+        &mut self,
+        files: &mut Vec<Arc<dyn File>>,
+        pace: &mut dyn Pace,
+    ) -> Result<Vec<CleanedGroup>, CleanError> {
+        let (mut cleaned, mut bytes) = (Vec::new(), 0_u64);
+        while let Some(group) = self.groups.next() {
+            let written = self.clean_group(&group, pace)?;
+            let size = match &written {
+                Some(written) => written.size,
+                None => group.iter().map(|segment| segment.size()).sum(),
+            };
+            self.stats.segments_before = self.stats.segments_before.saturating_add(group.len());
+            self.stats.segments_after = self.stats.segments_after.saturating_add(1);
+            self.stats.bytes_written = self.stats.bytes_written.saturating_add(size);
+            let Some(written) = written else { continue };
+            bytes = bytes.saturating_add(size);
+            files.extend(written.files);
+            cleaned.push(CleanedGroup {
+                old: group,
+                size,
+                has_aborted: written.has_aborted,
+            });
+            if self.sizes.swap <= bytes || SEGMENTS_PER_SWAP_MAX <= cleaned.len() {
+                break;
+            }
+        }
+        Ok(cleaned)
+    }
+
+    /// Ends a cleaning whose last groups are not swapped in.
     pub fn give_up(self) {
         // What stays is removed before the next cleaning.
         discard_cleaned(self.log.file_system.as_ref(), &self.log.directory).ok();
@@ -199,7 +237,7 @@ impl Cleaning {
             first.base_offset(),
             &log.config,
             1 < group.len(),
-            self.chunk,
+            self.sizes.chunk,
         );
         let last_base = group
             .iter()

@@ -25,7 +25,7 @@ mod transactions;
 use std::path::PathBuf;
 
 pub(crate) use clean::scan_error;
-pub use clean::{CleanedGroup, CleanerStats, Cleaning, LogToClean};
+pub use clean::{CleanedGroup, CleanerStats, Cleaning, LogToClean, WriteSizes};
 pub use dirt::{Dirt, LogView};
 pub use hold::SegmentHold;
 pub use offset_map::OffsetMap;

@@ -2,6 +2,8 @@
 //!
 //! What stays byte for byte is copied in long stretches. Until something differs from the old segment there is nothing
 //! to write: a segment in which nothing changes stays where it is.
+//!
+//! The system is asked to write out as it goes, so that little is left to wait for when the files are synced.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -22,12 +24,17 @@ use crate::segment::indexes::SegmentIndexes;
 use crate::segment::swap::cleaned_file;
 use crate::segment::view::View;
 
+/// The system is asked to write out so much at a time: large enough for a disk to do in one go.
+const WRITE_OUT_STEP: u64 = 4 << 20;
+
 /// What was written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Written {
     pub(super) size: u64,
     /// Whether there are aborted transactions in it.
     pub(super) has_aborted: bool,
+    /// They must be synced.
+    pub(super) files: Vec<Arc<dyn File>>,
 }
 
 /// A segment that is being written.
@@ -42,6 +49,8 @@ pub(super) struct Output<'a> {
     /// How much is in the file or on its way.
     size: u64,
     written: u64,
+    /// How much of it the system was asked to write out.
+    written_out: u64,
     indexes: SegmentIndexes,
     /// A stretch of the present source that is to be copied.
     run: Range<u64>,
@@ -69,6 +78,7 @@ impl<'a> Output<'a> {
             is_different: is_merge,
             size: 0,
             written: 0,
+            written_out: 0,
             indexes: SegmentIndexes::new(base_offset, config.index_bytes_max, config.index_interval_bytes),
             run: 0..0,
             waiting: Vec::new(),
@@ -128,8 +138,8 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Completes the files, and brings them to the disk. `None` when nothing differs from the source. A segment that
-    /// `had_aborted` transactions has a file for them that must be replaced, if only by an empty one.
+    /// Completes the files. `None` when nothing differs from the source. A segment that `had_aborted` transactions has a
+    /// file for them that must be replaced, if only by an empty one.
     pub(super) fn finish(
         mut self,
         aborted: &[AbortedTransaction],
@@ -140,21 +150,23 @@ impl<'a> Output<'a> {
             return Ok(None);
         }
         self.flush(pace)?;
-        self.file()?.sync_data()?;
+        self.write_out()?;
         self.indexes.finish();
+        let mut files = vec![self.file()?];
         for (kind, contents) in self.indexes.encode() {
-            self.write_small(kind, &contents)?;
+            files.push(self.write_small(kind, &contents)?);
         }
         if had_aborted || !aborted.is_empty() {
             let mut index = TransactionIndex::new(self.base_offset);
             for transaction in aborted {
                 index.append(*transaction).map_err(|error| self.damaged(&error))?;
             }
-            self.write_small(FileKind::TransactionIndex, &index.to_bytes())?;
+            files.push(self.write_small(FileKind::TransactionIndex, &index.to_bytes())?);
         }
         Ok(Some(Written {
             size: self.size,
             has_aborted: !aborted.is_empty(),
+            files,
         }))
     }
 
@@ -195,6 +207,15 @@ impl<'a> Output<'a> {
         pace.spend(self.waiting_bytes)?;
         self.waiting.clear();
         self.waiting_bytes = 0;
+        if WRITE_OUT_STEP <= self.written.saturating_sub(self.written_out) {
+            self.write_out()?;
+        }
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<(), FsError> {
+        self.file()?.start_writeback(self.written_out..self.written)?;
+        self.written_out = self.written;
         Ok(())
     }
 
@@ -217,12 +238,13 @@ impl<'a> Output<'a> {
         Ok(file)
     }
 
-    fn write_small(&self, kind: FileKind, contents: &[u8]) -> Result<(), FsError> {
+    fn write_small(&self, kind: FileKind, contents: &[u8]) -> Result<Arc<dyn File>, FsError> {
         let file = self
             .file_system
             .create(&cleaned_file(self.directory, self.base_offset, kind))?;
         file.write_at(0, &[IoSlice::new(contents)])?;
-        file.sync_data()
+        file.start_writeback(0..length(contents.len()))?;
+        Ok(file)
     }
 }
 

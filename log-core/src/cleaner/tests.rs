@@ -18,7 +18,7 @@ use crate::record::control::{EndTransactionMarker, TransactionOutcome};
 use crate::record::record::RecordHeader;
 use crate::segment::file_name::FileKind;
 use crate::segment::segment::{Segment, SegmentSettings, StampedBatch};
-use crate::segment::swap::{Swap, cleaned_file};
+use crate::segment::swap::{Replacement, Swap, cleaned_file};
 
 const NOW: TimestampMs = TimestampMs::new(1_000_000);
 const RETENTION_MS: i64 = 500;
@@ -106,19 +106,22 @@ impl Bench {
             now: self.now,
             hold: SegmentHold::default(),
         };
-        Cleaning::begin(log, OffsetMap::new(1 << 12, 900), 256, &mut Freely)
+        let sizes = WriteSizes { chunk: 256, swap: 1 };
+        Cleaning::begin(log, OffsetMap::new(1 << 12, 900), sizes, &mut Freely)
     }
 
     /// Cleans everything, as later cleanings will find it. Returns the batches.
     fn clean(&mut self) -> Vec<Vec<u8>> {
         let mut cleaning = self.begin().unwrap();
-        while let Some(group) = cleaning.next_group(&mut Freely).unwrap() {
+        while let Some(group) = cleaning.next_groups(&mut Freely).unwrap().pop() {
             let (first, last) = (&group.old[0], group.old.last().unwrap());
             let swap = Swap {
                 file_system: Arc::new(self.files.clone()),
                 directory: Arc::clone(&self.directory),
-                base_offset: first.base_offset(),
-                others: group.old[1..].iter().map(|one| one.base_offset()).collect(),
+                replacements: vec![Replacement {
+                    base_offset: first.base_offset(),
+                    others: group.old[1..].iter().map(|one| one.base_offset()).collect(),
+                }],
             };
             swap.run().unwrap();
             let new = Segment::sealed(
@@ -453,7 +456,7 @@ fn a_segment_in_which_nothing_changes_is_left_alone() {
         plain(&[(1, Some("b"), Some("2"))]),
     ]);
     let mut cleaning = bench.begin().unwrap();
-    assert!(cleaning.next_group(&mut Freely).unwrap().is_none());
+    assert!(cleaning.next_groups(&mut Freely).unwrap().is_empty());
     assert_eq!(
         (cleaning.stats().records_read, cleaning.stats().records_kept),
         (2, 2)
@@ -503,7 +506,7 @@ fn aborted_transactions_that_are_out_of_order_are_damage() {
         batch(transactional(2, 1), &[(2, Some("b"), Some("aborted"))]),
         marker(3, TransactionOutcome::Abort),
     ]);
-    let error = bench.begin().unwrap().next_group(&mut Freely).unwrap_err();
+    let error = bench.begin().unwrap().next_groups(&mut Freely).unwrap_err();
     assert!(
         matches!(&error, CleanError::Damaged { file, .. } if file.ends_with("00000000000000000000.txnindex")),
         "{error}"

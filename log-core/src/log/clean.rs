@@ -1,4 +1,4 @@
-//! Compaction as the log sees it: what may be cleaned, and how a cleaned segment takes the place of others.
+//! Compaction as the log sees it: what may be cleaned, and how cleaned segments take the place of others.
 //!
 //! The cleaning itself (`cleaner`) runs without a lock on a view of the log. A swap is begun and finished under it, and run
 //! without it. From the first look to the last swap, no segment leaves the log in another way. Readers go on with the
@@ -17,7 +17,7 @@ use crate::log::transactions::aborted_below;
 use crate::model::Offset;
 use crate::segment::segment::Segment;
 use crate::segment::segments::Segments;
-use crate::segment::swap::Swap;
+use crate::segment::swap::{Replacement, Swap};
 
 /// A cleaning that is about to begin.
 #[derive(Debug)]
@@ -46,13 +46,13 @@ impl CleaningTask {
 #[must_use = "a swap that has begun must be run and finished"]
 pub struct SwapTask {
     swap: Swap,
-    group: CleanedGroup,
+    cleaned: Vec<CleanedGroup>,
 }
 
 /// A swap whose files are in place.
 #[derive(Debug)]
-#[must_use = "readers find the new segment when the swap is finished"]
-pub struct SwapDone(CleanedGroup);
+#[must_use = "readers find the new segments when the swap is finished"]
+pub struct SwapDone(Vec<CleanedGroup>);
 
 /// A swap that failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,16 +71,14 @@ impl SwapTask {
     /// # Errors
     /// The first failure; it must be given to [`Log::finish_swap`] all the same.
     pub fn run(self) -> Result<SwapDone, SwapError> {
-        let old = &self.group.old;
+        let old = self.cleaned.iter().flat_map(|group| &group.old);
         let pin = |segment: &Arc<Segment>| segment.pin().map_err(|error| scan_error(segment, error));
-        if let Err(error) = old.iter().try_for_each(pin) {
-            for segment in old {
-                segment.unpin();
-            }
+        if let Err(error) = old.clone().try_for_each(pin) {
+            old.for_each(|segment| segment.unpin());
             return Err(SwapError::NotBegun(error));
         }
         self.swap.run().map_err(SwapError::Unknown)?;
-        Ok(SwapDone(self.group))
+        Ok(SwapDone(self.cleaned))
     }
 }
 
@@ -118,30 +116,30 @@ impl Log {
         CleaningTask { log, segments, end }
     }
 
-    /// Begins to put the cleaned segment in its place; `None` when the log has changed where it would stand, so that the
-    /// cleaning is to be given up.
-    pub fn begin_swap(&mut self, cleaned: CleanedGroup, recovery_point: Offset) -> Option<SwapTask> {
+    /// Begins to put the cleaned segments in their places; `None` when the log has changed where they would stand, so that
+    /// the cleaning is to be given up.
+    pub fn begin_swap(&mut self, cleaned: Vec<CleanedGroup>, recovery_point: Offset) -> Option<SwapTask> {
         let settled_end = self.cleaner_view(recovery_point).settled_end;
         let segments = self.shared.segments();
         let is_there = |one: &Arc<Segment>| segments.iter().any(|segment| Arc::ptr_eq(segment, one));
         let is_settled = |one: &Arc<Segment>| one.next_offset() <= settled_end && is_there(one);
-        if self.latch.is_some() || self.is_swapping || !cleaned.old.iter().all(is_settled) {
+        let mut old = cleaned.iter().flat_map(|group| &group.old);
+        if self.latch.is_some() || self.is_swapping || !old.all(is_settled) {
             return None;
         }
-        let (first, others) = cleaned.old.split_first()?;
+        let replacements = cleaned.iter().map(replacement).collect::<Option<_>>()?;
         self.is_swapping = true;
         Some(SwapTask {
             swap: Swap {
                 file_system: Arc::clone(&self.context.file_system),
                 directory: Arc::clone(&self.directory),
-                base_offset: first.base_offset(),
-                others: others.iter().map(|segment| segment.base_offset()).collect(),
+                replacements,
             },
-            group: cleaned,
+            cleaned,
         })
     }
 
-    /// Ends a swap: from now on readers find the new segment. One that failed half way latches the log, because nobody
+    /// Ends a swap: from now on readers find the new segments. One that failed half way latches the log, because nobody
     /// knows which files are there; opening it again finds out.
     ///
     /// # Errors
@@ -155,21 +153,31 @@ impl Log {
         if let Err(SwapError::Unknown(error)) = &result {
             self.latch("swap in cleaned segments", error);
         }
-        let SwapDone(group) = result?;
-        let (Some(first), Some(last)) = (group.old.first(), group.old.last()) else {
-            return Ok(());
-        };
-        let new = Segment::sealed(
-            segment_settings(&self.context, &self.directory, &self.config),
-            first.base_offset(),
-            group.size,
-            last.next_offset(),
-            group.has_aborted,
-        );
+        let SwapDone(cleaned) = result?;
         let mut slot = self.shared.segments.write();
-        *slot = slot
-            .replacing(&group.old, Arc::new(new))
-            .expect("while a swap runs, no segment leaves the log");
+        for group in &cleaned {
+            let (Some(first), Some(last)) = (group.old.first(), group.old.last()) else {
+                continue;
+            };
+            let new = Segment::sealed(
+                segment_settings(&self.context, &self.directory, &self.config),
+                first.base_offset(),
+                group.size,
+                last.next_offset(),
+                group.has_aborted,
+            );
+            *slot = slot
+                .replacing(&group.old, Arc::new(new))
+                .expect("while a swap runs, no segment leaves the log");
+        }
         Ok(())
     }
+}
+
+fn replacement(group: &CleanedGroup) -> Option<Replacement> {
+    let (first, others) = group.old.split_first()?;
+    Some(Replacement {
+        base_offset: first.base_offset(),
+        others: others.iter().map(|segment| segment.base_offset()).collect(),
+    })
 }

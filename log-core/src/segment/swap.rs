@@ -1,4 +1,4 @@
-//! Putting a cleaned segment in the place of those it was made from, so that a crash at any moment leaves one or the other.
+//! Putting cleaned segments in the place of those they were made from, so that a crash at any moment leaves one or the other.
 //!
 //! File suffixes and order are Kafka's, so that either broker ends what the other began:
 //!
@@ -8,6 +8,9 @@
 //! | 2 | indexes become `.swap`, synced, then the log becomes `.log.swap`, synced | the same, as long as any `.cleaned` is left |
 //! | 3 | the other old segments are removed; the indexes lose their suffix; synced | taken up again here: `.log.swap` stands for all of them |
 //! | 4 | `.log.swap` takes the place of the first old segment, synced | done |
+//!
+//! Several new segments take each step together, because a sync of the directory is the same for one name and for many. A crash on the way
+//! finds each of them before or behind its own last rename; what the table says holds for each.
 //!
 //! Producer snapshots stay: each says what it says about its own offset.
 
@@ -49,17 +52,24 @@ pub fn discard_cleaned(file_system: &dyn FileSystem, directory: &Path) -> Result
     drop_files(file_system, directory, &cleaned, CLEANED)
 }
 
-/// The swap of one segment for several, whose `.cleaned` files are complete and synced.
+/// A segment that takes the place of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The base offset of the new segment and of the first old one.
+    pub base_offset: Offset,
+    /// The base offsets of the other old ones.
+    pub others: Vec<Offset>,
+}
+
+/// The swap of new segments, whose `.cleaned` files are complete and synced, for old ones.
 #[derive(Debug)]
 pub struct Swap {
     /// The files.
     pub file_system: Arc<dyn FileSystem>,
     /// The partition's directory.
     pub directory: Arc<Path>,
-    /// The base offset of the new segment and of the first old one.
-    pub base_offset: Offset,
-    /// The base offsets of the other old ones.
-    pub others: Vec<Offset>,
+    /// The new segments.
+    pub replacements: Vec<Replacement>,
 }
 
 impl Swap {
@@ -70,18 +80,22 @@ impl Swap {
     pub fn run(&self) -> Result<(), FsError> {
         let (files, directory) = (self.file_system.as_ref(), &*self.directory);
         // Where one is missing, somebody else is at work in this directory: the old segments must stay.
-        let becomes_swap = |kind| {
-            let from = cleaned_file(directory, self.base_offset, kind);
-            files.rename(&from, &with_suffix(directory, self.base_offset, kind, SWAP))
+        let becomes_swap = |base, kind| {
+            let from = cleaned_file(directory, base, kind);
+            files.rename(&from, &with_suffix(directory, base, kind, SWAP))
         };
-        becomes_swap(FileKind::OffsetIndex)?;
-        becomes_swap(FileKind::TimeIndex)?;
-        // Few segments have aborted transactions.
-        if_there(becomes_swap(FileKind::TransactionIndex))?;
+        for base in self.replacements.iter().map(|new| new.base_offset) {
+            becomes_swap(base, FileKind::OffsetIndex)?;
+            becomes_swap(base, FileKind::TimeIndex)?;
+            // Few segments have aborted transactions.
+            if_there(becomes_swap(base, FileKind::TransactionIndex))?;
+        }
         files.sync_directory(directory)?;
-        becomes_swap(FileKind::Log)?;
+        for new in &self.replacements {
+            becomes_swap(new.base_offset, FileKind::Log)?;
+        }
         files.sync_directory(directory)?;
-        complete(files, directory, self.base_offset, &self.others)
+        complete(files, directory, &self.replacements)
     }
 }
 
@@ -126,39 +140,49 @@ pub fn recover(file_system: &dyn FileSystem, directory: &Path) -> Result<usize, 
         .collect::<Result<Vec<_>, RecoverError>>()?;
     drop_files(file_system, directory, &unready, SWAP)?;
     drop_files(file_system, directory, &cleaned, CLEANED)?;
-    for (base, end) in &ends {
-        let in_range = |offset: &Offset| base < offset && offset < end;
+    let replacement = |(base_offset, end): &(Offset, Offset)| {
+        let in_range = |offset: &Offset| base_offset < offset && offset < end;
         let names = entries.iter().filter_map(|entry| parse_segment_file(&entry.name));
         let of_segments = names.filter(|(_, kind)| *kind != FileKind::ProducerSnapshot);
         let mut others: Vec<Offset> = of_segments.map(|(other, _)| other).filter(in_range).collect();
         others.dedup();
-        complete(file_system, directory, *base, &others)?;
+        Replacement {
+            base_offset: *base_offset,
+            others,
+        }
+    };
+    let replacements: Vec<Replacement> = ends.iter().map(replacement).collect();
+    if !replacements.is_empty() {
+        complete(file_system, directory, &replacements)?;
     }
-    Ok(ends.len())
+    Ok(replacements.len())
 }
 
 /// Steps 3 and 4.
 fn complete(
     file_system: &dyn FileSystem,
     directory: &Path,
-    base_offset: Offset,
-    others: &[Offset],
+    replacements: &[Replacement],
 ) -> Result<(), FsError> {
-    for other in others {
-        for kind in INDEXES.into_iter().chain([FileKind::Log]) {
-            if_there(file_system.remove_file(&segment_file(directory, *other, kind)))?;
-        }
-    }
-    let takes_its_place = |kind| {
-        let from = with_suffix(directory, base_offset, kind, SWAP);
-        file_system.rename(&from, &segment_file(directory, base_offset, kind))
+    let takes_its_place = |base, kind| {
+        let from = with_suffix(directory, base, kind, SWAP);
+        file_system.rename(&from, &segment_file(directory, base, kind))
     };
-    // Before a crash, some may have been renamed already.
-    INDEXES
-        .into_iter()
-        .try_for_each(|kind| if_there(takes_its_place(kind)))?;
+    for new in replacements {
+        for other in &new.others {
+            for kind in INDEXES.into_iter().chain([FileKind::Log]) {
+                if_there(file_system.remove_file(&segment_file(directory, *other, kind)))?;
+            }
+        }
+        // Before a crash, some may have been renamed already.
+        INDEXES
+            .into_iter()
+            .try_for_each(|kind| if_there(takes_its_place(new.base_offset, kind)))?;
+    }
     file_system.sync_directory(directory)?;
-    takes_its_place(FileKind::Log)?;
+    for new in replacements {
+        takes_its_place(new.base_offset, FileKind::Log)?;
+    }
     file_system.sync_directory(directory)
 }
 

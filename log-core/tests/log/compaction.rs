@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log_core::cleaner::{CleanError, Cleaning, Dirt, OffsetMap, Pace, Stopped};
+use log_core::cleaner::{CleanError, Cleaning, Dirt, OffsetMap, Pace, Stopped, WriteSizes};
 use log_core::config::{CleanupPolicy, LogConfig};
 use log_core::fs::FileSystem;
 use log_core::fs::mem::crash::CrashMode;
@@ -20,8 +20,8 @@ use log_core::record::compression::Compression;
 use log_core::segment::segment::Patience;
 
 use crate::keyed::{
-    CODECS, DELETE_RETENTION_MS, DIRECTORY, Freely, Keyed, LARGE_MAP, TRANSACTIONAL, compacted, filled,
-    names_in, read_all,
+    CODECS, DELETE_RETENTION_MS, DIRECTORY, Freely, Keyed, LARGE_MAP, ONE_BY_ONE, TOGETHER, TRANSACTIONAL,
+    compacted, filled, names_in, read_all,
 };
 use crate::support::seeds;
 
@@ -51,7 +51,11 @@ fn random_sequences_keep_the_last_record_of_each_key() {
                         keyed.checkpoint().unwrap();
                         let map_bytes = if rng.bool() { LARGE_MAP } else { rng.u64(48..300) };
                         let held = keyed.log().reader();
-                        let end = keyed.clean(map_bytes, rng.u64(1..4000), usize::MAX).unwrap();
+                        let sizes = WriteSizes {
+                            chunk: rng.u64(1..4000),
+                            swap: rng.u64(1..8000),
+                        };
+                        let end = keyed.clean(map_bytes, sizes).unwrap();
                         keyed.check(if map_bytes == LARGE_MAP { end } else { 0 });
                         read_all(&held, "through a reader from before");
                         keyed.log().reader().release_idle();
@@ -90,7 +94,7 @@ fn random_sequences_keep_the_last_record_of_each_key() {
 fn workload(keyed: &mut Keyed) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(4);
     let [first, second] = TRANSACTIONAL;
-    for round in 0..3 {
+    for (round, sizes) in [TOGETHER, ONE_BY_ONE, TOGETHER].into_iter().enumerate() {
         for index in 0..18 {
             let records = keyed.random_records(&mut rng);
             let codec = CODECS[index % CODECS.len()];
@@ -107,7 +111,7 @@ fn workload(keyed: &mut Keyed) -> Result<(), String> {
         }
         keyed.flush()?;
         keyed.checkpoint()?;
-        keyed.clean(LARGE_MAP, 500, usize::MAX)?;
+        keyed.clean(LARGE_MAP, sizes)?;
         keyed.clock.advance(DELETE_RETENTION_MS + 1);
     }
     Ok(())
@@ -157,7 +161,7 @@ fn a_cleaning_may_stop_anywhere() {
                 keyed.log().roll().unwrap();
                 keyed.flush().unwrap();
                 keyed.checkpoint().unwrap();
-                let end = keyed.clean(LARGE_MAP, 500, usize::MAX).unwrap();
+                let end = keyed.clean(LARGE_MAP, TOGETHER).unwrap();
                 keyed.check(end);
                 let image = keyed.files.crash(CrashMode::SyncedOnly);
                 keyed.recover_without_snapshots(image);
@@ -182,7 +186,7 @@ fn readers_see_one_content_while_segments_are_swapped() {
     let reader = keyed.log().reader();
     let before = read_all(&reader, "before");
     let end = keyed.dirt().first_uncleanable;
-    let mut cleaning = keyed.begin_cleaning();
+    let mut cleaning = keyed.begin_cleaning(TOGETHER);
     let request = ReadRequest {
         offset: Offset::ZERO,
         bytes_max: 700,
@@ -192,12 +196,16 @@ fn readers_see_one_content_while_segments_are_swapped() {
     };
     let slice = reader.read(request).unwrap().records;
     let bytes = slice.to_vec();
-    while let Some(group) = cleaning.next_group(&mut Freely).unwrap() {
+    loop {
+        let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+        if cleaned.is_empty() {
+            break;
+        }
         // Nothing of the old segments is open when the swap begins.
         reader.release_idle();
         reader.release_idle();
         let unswapped = read_all(&reader, "written aside");
-        let task = keyed.log().begin_swap(group, EVERYTHING).unwrap();
+        let task = keyed.log().begin_swap(cleaned, EVERYTHING).unwrap();
         reader.release_idle();
         reader.release_idle();
         let done = task.run();
@@ -236,19 +244,32 @@ fn a_reader_on_another_thread_never_fails() {
         }
         keyed.flush().unwrap();
         keyed.checkpoint().unwrap();
-        keyed.clean(LARGE_MAP, 300, usize::MAX).unwrap();
+        keyed.clean(LARGE_MAP, TOGETHER).unwrap();
     }
     is_over.store(true, Ordering::Relaxed);
     assert!(0 < thread.join().unwrap());
     keyed.check(0);
 }
 
+/// On a busy disk each sync waits for what others write; of a directory, one serves any number of names.
+#[test]
+fn segments_that_are_swapped_in_together_share_the_syncs_of_their_names() {
+    let mut keyed = filled(compacted());
+    let mut cleaning = keyed.begin_cleaning(TOGETHER);
+    let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+    assert!(2 < cleaned.len(), "{}", cleaned.len());
+    let before = keyed.files.counters().directory_syncs;
+    keyed.swap(cleaned, EVERYTHING).unwrap();
+    assert_eq!(keyed.files.counters().directory_syncs - before, 4);
+    assert!(cleaning.next_groups(&mut Freely).unwrap().is_empty());
+}
+
 #[test]
 fn what_the_recovery_point_does_not_cover_is_not_swapped() {
     let mut keyed = filled(compacted());
-    let mut cleaning = keyed.begin_cleaning();
-    let group = cleaning.next_group(&mut Freely).unwrap().unwrap();
-    assert!(keyed.log().begin_swap(group, Offset::new(3)).is_none());
+    let mut cleaning = keyed.begin_cleaning(ONE_BY_ONE);
+    let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+    assert!(keyed.log().begin_swap(cleaned, Offset::new(3)).is_none());
     let nothing = Dirt::of(
         &keyed.log().cleaner_view(Offset::ZERO),
         None,
@@ -275,7 +296,7 @@ fn retention_waits_for_a_cleaning() {
         ..compacted()
     });
     let before = keyed.log().reader().segment_count();
-    let mut cleaning = keyed.begin_cleaning();
+    let mut cleaning = keyed.begin_cleaning(ONE_BY_ONE);
     let retention = keyed.log().apply_retention(TimestampMs::new(0)).unwrap();
     let RetentionOutcome::Advanced {
         log_start,
@@ -290,8 +311,12 @@ fn retention_waits_for_a_cleaning() {
         "readers see it at once"
     );
     assert!(keyed.log().reclaim(log_start).is_empty());
-    while let Some(group) = cleaning.next_group(&mut Freely).unwrap() {
-        keyed.swap(group, EVERYTHING).unwrap();
+    loop {
+        let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+        if cleaned.is_empty() {
+            break;
+        }
+        keyed.swap(cleaned, EVERYTHING).unwrap();
         assert!(keyed.log().reclaim(log_start).is_empty());
     }
     drop(cleaning);
@@ -313,12 +338,12 @@ fn a_swap_that_could_not_begin_changes_nothing() {
         keyed.restart().unwrap();
         let names = names_in(&keyed.files);
         let reader = keyed.log().reader();
-        let mut cleaning = keyed.begin_cleaning();
-        let group = cleaning.next_group(&mut Freely).unwrap().unwrap();
-        let first = group.old[0].base_offset();
+        let mut cleaning = keyed.begin_cleaning(TOGETHER);
+        let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+        let first = cleaned[0].old[0].base_offset();
         reader.release_idle();
         reader.release_idle();
-        let task = keyed.log().begin_swap(group, EVERYTHING).unwrap();
+        let task = keyed.log().begin_swap(cleaned, EVERYTHING).unwrap();
         let fault = FaultPlan::new().fail_once(FaultTarget::Open, nth, FaultKind::OutOfResources);
         keyed.files.set_faults(fault);
         let result = task.run();
@@ -351,7 +376,7 @@ fn a_swap_that_could_not_begin_changes_nothing() {
         };
         assert!(reader.read(request).is_err());
         keyed.files.rename(&aside, &log).unwrap();
-        let end = keyed.clean(LARGE_MAP, 500, usize::MAX).unwrap();
+        let end = keyed.clean(LARGE_MAP, TOGETHER).unwrap();
         keyed.check(end);
     }
     assert!(1 < failures, "{failures}");
@@ -366,9 +391,9 @@ fn a_swap_that_stopped_half_way_is_found_out_by_opening_the_log() {
     ] {
         for nth in 1.. {
             let mut keyed = filled(compacted());
-            let mut cleaning = keyed.begin_cleaning();
-            let group = cleaning.next_group(&mut Freely).unwrap().unwrap();
-            let task = keyed.log().begin_swap(group, EVERYTHING).unwrap();
+            let mut cleaning = keyed.begin_cleaning(TOGETHER);
+            let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+            let task = keyed.log().begin_swap(cleaned, EVERYTHING).unwrap();
             keyed
                 .files
                 .set_faults(FaultPlan::new().fail_once(target, nth, FaultKind::Io));
@@ -382,7 +407,7 @@ fn a_swap_that_stopped_half_way_is_found_out_by_opening_the_log() {
             cleaning.give_up();
             keyed.reopen();
             keyed.check(0);
-            let end = keyed.clean(LARGE_MAP, 500, usize::MAX).unwrap();
+            let end = keyed.clean(LARGE_MAP, TOGETHER).unwrap();
             keyed.check(end);
         }
     }
@@ -393,10 +418,11 @@ fn a_swap_that_stopped_half_way_is_found_out_by_opening_the_log() {
 fn without_the_new_segment_the_old_ones_stay() {
     for kind in ["log", "index", "timeindex"] {
         let mut keyed = filled(compacted());
-        let mut cleaning = keyed.begin_cleaning();
-        let group = cleaning.next_group(&mut Freely).unwrap().unwrap();
-        let name = format!("{:020}.{kind}.cleaned", group.old[0].base_offset().get());
-        let task = keyed.log().begin_swap(group, EVERYTHING).unwrap();
+        let mut cleaning = keyed.begin_cleaning(TOGETHER);
+        let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+        // Those before it have their new names by then.
+        let name = format!("{:020}.{kind}.cleaned", cleaned[1].old[0].base_offset().get());
+        let task = keyed.log().begin_swap(cleaned, EVERYTHING).unwrap();
         keyed.files.remove_file(&Path::new(DIRECTORY).join(name)).unwrap();
         let finished = {
             let result = task.run();
@@ -413,7 +439,7 @@ fn without_the_new_segment_the_old_ones_stay() {
 #[test]
 fn gaps_survive_the_loss_of_the_recovery_point() {
     let mut keyed = filled(compacted());
-    let end = keyed.clean(LARGE_MAP, 500, usize::MAX).unwrap();
+    let end = keyed.clean(LARGE_MAP, TOGETHER).unwrap();
     let image = keyed.files.crash(CrashMode::SyncedOnly);
     image
         .remove_file(Path::new("/data/recovery-point-offset-checkpoint"))
@@ -426,7 +452,7 @@ fn gaps_survive_the_loss_of_the_recovery_point() {
 #[test]
 fn a_late_write_does_not_take_the_recovery_point_back() {
     let mut keyed = filled(compacted());
-    let end = keyed.clean(LARGE_MAP, 500, usize::MAX).unwrap();
+    let end = keyed.clean(LARGE_MAP, TOGETHER).unwrap();
     let manager = keyed.manager();
     manager
         .write_recovery_points(&Keyed::entry(Offset::new(1)))
@@ -455,8 +481,8 @@ fn a_stopped_cleaning_changes_nothing() {
     for bytes in (0..).step_by(700) {
         let to_clean = keyed.log().begin_cleaning(&dirt).run().unwrap();
         let mut pace = Stops(bytes);
-        let stopped = Cleaning::begin(to_clean, OffsetMap::new(LARGE_MAP, 900), 500, &mut pace)
-            .and_then(|mut cleaning| cleaning.next_group(&mut pace).map(drop));
+        let stopped = Cleaning::begin(to_clean, OffsetMap::new(LARGE_MAP, 900), TOGETHER, &mut pace)
+            .and_then(|mut cleaning| cleaning.next_groups(&mut pace).map(drop));
         if stopped.is_ok() {
             break;
         }
@@ -492,7 +518,7 @@ fn the_rest_of_a_half_cleaned_segment_is_dirty() {
             "at {checkpoint} of {segments_end}: {dirt:?}"
         );
         let log = keyed.log().begin_cleaning(&dirt).run().unwrap();
-        let cleaning = Cleaning::begin(log, OffsetMap::new(48, 900), 500, &mut Freely).unwrap();
+        let cleaning = Cleaning::begin(log, OffsetMap::new(48, 900), TOGETHER, &mut Freely).unwrap();
         assert!(checkpoint < cleaning.end());
         checkpoint = cleaning.end();
         steps += 1;

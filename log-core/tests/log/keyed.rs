@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use log_core::cleaner::{CleanedGroup, Cleaning, Dirt, OffsetMap, Pace, Stopped};
+use log_core::cleaner::{CleanedGroup, Cleaning, Dirt, OffsetMap, Pace, Stopped, WriteSizes};
 use log_core::clock::{Clock, ManualClock};
 use log_core::config::{CleanupPolicy, LogConfig, TimestampType};
 use log_core::fs::FileSystem;
@@ -36,6 +36,13 @@ pub(crate) const CODECS: [Compression; 5] = [
 pub(crate) const DELETE_RETENTION_MS: i64 = 10_000;
 /// Enough for every key of a workload.
 pub(crate) const LARGE_MAP: u64 = 1 << 16;
+/// Each new segment is swapped in alone.
+pub(crate) const ONE_BY_ONE: WriteSizes = WriteSizes { chunk: 500, swap: 1 };
+/// All of them are swapped in at once.
+pub(crate) const TOGETHER: WriteSizes = WriteSizes {
+    chunk: 500,
+    swap: u64::MAX,
+};
 /// Where the files are.
 pub(crate) const DIRECTORY: &str = "/data/events-3";
 /// Of either version of the protocol.
@@ -326,21 +333,21 @@ impl Keyed {
     }
 
     /// Begins to clean all of it.
-    pub(crate) fn begin_cleaning(&mut self) -> Cleaning {
+    pub(crate) fn begin_cleaning(&mut self, sizes: WriteSizes) -> Cleaning {
         let dirt = self.dirt();
         let log = self.log().begin_cleaning(&dirt).run().unwrap();
-        Cleaning::begin(log, OffsetMap::new(LARGE_MAP, 900), 500, &mut Freely).unwrap()
+        Cleaning::begin(log, OffsetMap::new(LARGE_MAP, 900), sizes, &mut Freely).unwrap()
     }
 
-    /// Puts a cleaned segment in its place.
-    pub(crate) fn swap(&mut self, group: CleanedGroup, recovery_point: Offset) -> Result<(), String> {
-        let task = self.log().begin_swap(group, recovery_point).ok_or("refused")?;
+    /// Puts cleaned segments in their places.
+    pub(crate) fn swap(&mut self, cleaned: Vec<CleanedGroup>, recovery_point: Offset) -> Result<(), String> {
+        let task = (self.log().begin_swap(cleaned, recovery_point)).ok_or("refused")?;
         let result = task.run();
         self.log().finish_swap(result).map_err(|error| error.to_string())
     }
 
-    /// A cleaning as the server does it, with as much of it as `groups_max` allows. Returns up to where the log is clean.
-    pub(crate) fn clean(&mut self, map_bytes: u64, chunk: u64, groups_max: usize) -> Result<i64, String> {
+    /// A cleaning as the server does it. Returns up to where the log is clean.
+    pub(crate) fn clean(&mut self, map_bytes: u64, sizes: WriteSizes) -> Result<i64, String> {
         let now = self.clock.now();
         let on_disk = self.manager().recovery_point_on_disk(&partition());
         let checkpoint = self.manager().cleaned_to(&partition());
@@ -352,24 +359,25 @@ impl Keyed {
         let log = begun.map_err(|error| error.to_string())?;
         let map = OffsetMap::new(map_bytes, 900);
         let mut cleaning =
-            Cleaning::begin(log, map, chunk, &mut Freely).map_err(|error| error.to_string())?;
+            Cleaning::begin(log, map, sizes, &mut Freely).map_err(|error| error.to_string())?;
         let end = cleaning.end().get();
         for (offset, record) in self.appended.range(..dirt.first_uncleanable.get()) {
             if record.value.is_none() {
                 self.seen_at.entry(*offset).or_insert(now.get());
             }
         }
-        for _ in 0..groups_max {
-            let group = cleaning.next_group(&mut Freely);
-            let Some(group) = group.map_err(|error| error.to_string())? else {
-                self.manager()
-                    .write_cleaned_to(&Self::entry(Offset::new(end)))
-                    .map_err(|error| error.to_string())?;
-                return Ok(end);
-            };
-            self.swap(group, on_disk)?;
+        loop {
+            let cleaned = cleaning.next_groups(&mut Freely);
+            let cleaned = cleaned.map_err(|error| error.to_string())?;
+            if cleaned.is_empty() {
+                break;
+            }
+            self.swap(cleaned, on_disk)?;
         }
-        Ok(0)
+        self.manager()
+            .write_cleaned_to(&Self::entry(Offset::new(end)))
+            .map_err(|error| error.to_string())?;
+        Ok(end)
     }
 
     pub(crate) fn restart(&mut self) -> Result<(), String> {

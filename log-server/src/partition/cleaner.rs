@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use log_core::cleaner::{CleanError, CleanerStats, Cleaning, Dirt, OffsetMap, Pace, Stopped};
+use log_core::cleaner::{CleanError, CleanerStats, Cleaning, Dirt, OffsetMap, Pace, Stopped, WriteSizes};
 use log_core::fs::FsError;
 use log_core::log::ReadError;
 use log_core::log_manager::{CheckpointEntry, LogDirectory, LogManager};
@@ -33,6 +33,9 @@ use crate::partition::registry::PartitionRegistry;
 const PACE_BYTES: u64 = 256 << 10;
 /// The least that is copied and written at a time.
 const CHUNK_MIN: u64 = 64 << 10;
+/// So much is brought to the disk and swapped in at a time: enough that waiting for the disk is little beside writing it, and no more
+/// than seconds of work to lose when a cleaning is stopped.
+const SWAP_BYTES: u64 = 256 << 20;
 
 /// How logs are cleaned.
 #[derive(Debug, Clone, Copy)]
@@ -328,10 +331,17 @@ impl LogCleaner {
         };
         let share = u64::try_from(settings.threads).unwrap_or(1).max(1);
         let map = OffsetMap::new(settings.dedupe_buffer_bytes / share, settings.load_per_mille);
-        let chunk = (settings.io_buffer_bytes / share).max(CHUNK_MIN);
-        let mut cleaning = Cleaning::begin(started.log, map, chunk, &mut pace)?;
-        while let Some(group) = cleaning.next_group(&mut pace)? {
-            if let Err(error) = partition.swap_in(group, recovery_point) {
+        let sizes = WriteSizes {
+            chunk: (settings.io_buffer_bytes / share).max(CHUNK_MIN),
+            swap: SWAP_BYTES,
+        };
+        let mut cleaning = Cleaning::begin(started.log, map, sizes, &mut pace)?;
+        loop {
+            let cleaned = cleaning.next_groups(&mut pace)?;
+            if cleaned.is_empty() {
+                break;
+            }
+            if let Err(error) = partition.swap_in(cleaned, recovery_point) {
                 cleaning.give_up();
                 return Err(error);
             }

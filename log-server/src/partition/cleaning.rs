@@ -111,16 +111,22 @@ impl Partition {
         self.config.load().cleanup_policy.compact && self.writer.lock().generation() == generation
     }
 
-    /// Puts a cleaned segment in its place. After a failure the cleaning is over; a panic on the way leaves the log half-way,
+    /// Puts cleaned segments in their places. After a failure the cleaning is over; a panic on the way leaves the log half-way,
     /// and nobody uses it again. Blocks.
     ///
     /// # Errors
     /// `Stopped` when the log has changed there, or is gone; otherwise the disk's.
-    pub(super) fn swap_in(&self, group: CleanedGroup, recovery_point: Offset) -> Result<(), CleanError> {
+    pub(super) fn swap_in(
+        &self,
+        cleaned: Vec<CleanedGroup>,
+        recovery_point: Offset,
+    ) -> Result<(), CleanError> {
         let task = {
             let mut writer = self.writer.lock_slow();
             let log = writer.log().map_err(|_| CleanError::Stopped)?;
-            let task = log.begin_swap(group, recovery_point).ok_or(CleanError::Stopped)?;
+            let task = log
+                .begin_swap(cleaned, recovery_point)
+                .ok_or(CleanError::Stopped)?;
             writer.begin_use();
             task
         };
