@@ -390,7 +390,7 @@ impl Storage {
         let summary = registry.load(&topic_specs(&image, config), &found, &[metadata_log::partition()]);
         log_summary(&summary, found.clean, began.elapsed());
 
-        let directory = RegistryDirectory::new(Arc::clone(&registry), Arc::clone(&manager));
+        let directory = RegistryDirectory::new(Arc::clone(&registry));
         let controller = Controller::start(metadata, image, Arc::clone(config), Arc::new(directory))?;
         let controller = Arc::new(controller);
         let intervals = intervals(config);

@@ -93,7 +93,13 @@ fn advice(error: &LogManagerError) -> String {
             );
         }
         LogManagerError::Identity { .. } => "bring the file back from a copy",
-        LogManagerError::Foreign { .. } => "name this broker's directories alone; a new one must be empty",
+        LogManagerError::Foreign { .. } => {
+            "name this broker's directories alone, the one with the metadata log first; a new one must be empty"
+        }
+        LogManagerError::Unseen { .. } => {
+            "a cluster begins with all its directories: mend it, leave it out until later, or name the directory first that has the \
+             metadata log"
+        }
         LogManagerError::Copied { .. } => "name only one of the two",
         LogManagerError::Twice { .. } => {
             "nothing was changed; look at both with `stratalog log verify`, and move away the one that is not wanted, most likely \

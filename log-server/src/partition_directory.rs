@@ -6,26 +6,23 @@ use std::sync::Arc;
 
 use log_core::config::LogConfig;
 use log_core::log::LogError;
-use log_core::log_manager::LogManager;
-use log_core::model::TopicPartition;
 
 use crate::config::keys::BrokerConfig;
 use crate::metadata::controller::PartitionDirectory;
 use crate::metadata::image::{MetadataImage, TopicImage};
 use crate::partition::registry::{PartitionRegistry, TopicSpec};
 
-/// The registry, with the manager of the directory that its partitions live in.
+/// The registry.
 #[derive(Debug)]
 pub struct RegistryDirectory {
     registry: Arc<PartitionRegistry>,
-    manager: Arc<LogManager>,
 }
 
 impl RegistryDirectory {
     /// Over the partitions that the controller is to command.
     #[must_use]
-    pub fn new(registry: Arc<PartitionRegistry>, manager: Arc<LogManager>) -> Self {
-        Self { registry, manager }
+    pub fn new(registry: Arc<PartitionRegistry>) -> Self {
+        Self { registry }
     }
 }
 
@@ -34,14 +31,20 @@ impl PartitionDirectory for RegistryDirectory {
         self.registry.create(&topic_spec(topic, config))
     }
 
+    fn extend(&self, topic: &TopicImage, config: &LogConfig) -> Result<(), LogError> {
+        self.registry.extend(&topic_spec(topic, config))
+    }
+
+    fn withdraw(&self, topic: &TopicImage, partition_count: i32) -> Result<(), LogError> {
+        let behind = partition_count..topic.partition_count;
+        self.registry.discard(&topic.name, topic.id, behind)
+    }
+
     fn delete(&self, topic: &TopicImage) -> Result<(), LogError> {
         let deleted = self.registry.delete(topic.id);
         // Also those that were made for a topic that then could not be completed: the registry never saw them.
-        for index in 0..topic.partition_count {
-            let partition = TopicPartition::new(Arc::clone(&topic.name), index);
-            self.manager.schedule_delete(&partition, topic.id)?;
-        }
-        deleted
+        let all = 0..topic.partition_count;
+        deleted.and(self.registry.discard(&topic.name, topic.id, all))
     }
 
     fn reconfigure(&self, topic: &TopicImage, config: &LogConfig) {
@@ -87,6 +90,7 @@ mod tests {
     use log_core::fs::mem::crash::CrashMode;
     use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
     use log_core::log::LogContext;
+    use log_core::log_manager::LogManager;
     use log_core::model::TimestampMs;
 
     use super::*;
@@ -123,7 +127,7 @@ mod tests {
                 &[metadata_log::partition()],
             );
             assert_eq!((summary.offline, summary.strays), (0, 0));
-            let directory = Arc::new(RegistryDirectory::new(Arc::clone(&registry), manager));
+            let directory = Arc::new(RegistryDirectory::new(Arc::clone(&registry)));
             Self {
                 registry,
                 controller: Controller::start(log, image, config, directory).unwrap(),
@@ -243,6 +247,43 @@ mod tests {
             .map(|entry| entry.name)
             .collect();
         assert!(!names.iter().any(|name| name.ends_with("-stray")), "{names:?}");
+        let broker = Broker::start(&files.crash(CrashMode::SyncedOnly));
+        assert_eq!(broker.registry.count(), 3);
+    }
+
+    /// They would be strays at the next start, or stand beside what another attempt makes elsewhere.
+    #[tokio::test]
+    async fn partitions_that_could_not_all_be_added_leave_nothing() {
+        let files = MemFileSystem::new();
+        let broker = Broker::start(&files);
+        broker.create("t", 1).await.unwrap();
+        let more = || {
+            vec![MorePartitions {
+                topic: "t".to_owned(),
+                partition_count: 3,
+                assignments: None,
+            }]
+        };
+        let fault = FaultPlan::new().fail_from(FaultTarget::Create, 1, FaultKind::NoSpace);
+        files.set_faults(fault.only_in("t-2"));
+        let refused = broker.controller.create_partitions(more(), false).await.remove(0);
+        assert!(matches!(refused, Err(ControllerError::Storage(_))), "{refused:?}");
+        let stand = |index: i32| {
+            files
+                .exists(&Path::new("/data").join(format!("t-{index}")))
+                .unwrap()
+        };
+        assert_eq!((0..3).map(stand).collect::<Vec<_>>(), [true, false, false]);
+        broker.registry.remove_deleted();
+        let entries = files.list(Path::new("/data")).unwrap();
+        assert!(
+            entries.iter().all(|entry| !entry.name.ends_with("-delete")),
+            "{entries:?}"
+        );
+
+        files.set_faults(FaultPlan::new());
+        let added = broker.controller.create_partitions(more(), false).await.remove(0);
+        added.unwrap();
         let broker = Broker::start(&files.crash(CrashMode::SyncedOnly));
         assert_eq!(broker.registry.count(), 3);
     }

@@ -90,7 +90,9 @@ pub enum FsErrorKind {
     /// The range is handed out as slices, or another thread is changing it: it may be neither changed nor
     /// cut off, nor handed out.
     InUse,
-    /// Anything else, media errors (EIO) among them.
+    /// The disk failed, or the file system on it (EIO, EROFS and the like).
+    Disk,
+    /// Anything else: rights that are missing, a name that is too long or in the way, a mistake of ours.
     Other,
 }
 
@@ -130,6 +132,28 @@ impl FsError {
     }
 }
 
+/// What the system answers when the disk itself fails, is taken away, or bears a damaged file system.
+const DISK_FAILURES: [Errno; 14] = [
+    Errno::IO,
+    // Also what a file system makes of itself when it finds an error.
+    Errno::ROFS,
+    Errno::NXIO,
+    Errno::NODEV,
+    Errno::NOMEDIUM,
+    // A sector that cannot be read.
+    Errno::NODATA,
+    Errno::REMOTEIO,
+    Errno::NOLINK,
+    Errno::TIMEDOUT,
+    Errno::SHUTDOWN,
+    // Damage that the file system noticed.
+    Errno::UCLEAN,
+    Errno::BADMSG,
+    // A file system over a network, or in a process that has gone.
+    Errno::STALE,
+    Errno::NOTCONN,
+];
+
 impl FsErrorKind {
     fn of(source: &io::Error) -> Self {
         match Errno::from_io_error(source) {
@@ -138,6 +162,7 @@ impl FsErrorKind {
             Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::NoSpace,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::OutOfResources,
             Some(Errno::WOULDBLOCK) => Self::Locked,
+            Some(errno) if DISK_FAILURES.contains(&errno) => Self::Disk,
             _ => Self::Other,
         }
     }

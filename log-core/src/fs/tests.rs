@@ -534,8 +534,15 @@ fn error_numbers_have_their_kinds() {
         (Errno::NOENT, FsErrorKind::NotFound),
         (Errno::EXIST, FsErrorKind::AlreadyExists),
         (Errno::AGAIN, FsErrorKind::Locked),
-        (Errno::IO, FsErrorKind::Other),
-        (Errno::ROFS, FsErrorKind::Other),
+        (Errno::IO, FsErrorKind::Disk),
+        (Errno::ROFS, FsErrorKind::Disk),
+        (Errno::NODEV, FsErrorKind::Disk),
+        (Errno::STALE, FsErrorKind::Disk),
+        (Errno::UCLEAN, FsErrorKind::Disk),
+        (Errno::ACCESS, FsErrorKind::Other),
+        (Errno::PERM, FsErrorKind::Other),
+        (Errno::NOTEMPTY, FsErrorKind::Other),
+        (Errno::NAMETOOLONG, FsErrorKind::Other),
     ] {
         let error = FsError::from_system(FsOperation::Write, Path::new("/f"), errno.into());
         assert_eq!(error.kind, kind);

@@ -63,6 +63,12 @@ pub enum LogError {
         /// The highest allowed.
         high: Offset,
     },
+    /// A data directory that was there before is not, and what is to be made may be in it.
+    #[error("{directory} is missing, and may hold what is to be made: bring it back and start again", directory = directory.display())]
+    MissingDirectory {
+        /// Where it was.
+        directory: PathBuf,
+    },
     /// A directory holds another topic of the same name.
     #[error("{directory} belongs to topic id {found}, not to {expected}", directory = directory.display())]
     ForeignDirectory {

@@ -1,12 +1,25 @@
 //! The contents of a data directory's checkpoint files, in memory: an offset for each partition and its life.
 //!
 //! Owns which entries count. The files name no topic id, so an entry that comes late must not be taken for a new life's; and
-//! lines of deleted partitions go with the next write. Writing is `log_manager`'s task.
+//! lines of deleted partitions go with the next write. Writing is `log_directory`'s task.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use crate::checkpoint::offset_checkpoint::OffsetCheckpoint;
+use super::error::LogManagerError;
+use crate::checkpoint::error::CheckpointFile;
+use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
+use crate::fs::{FileSystem, FsErrorKind};
 use crate::model::{Offset, TopicId, TopicPartition};
+
+/// Where each log's recovery begins.
+pub(super) const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
+/// Where each log starts.
+pub(super) const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+/// Up to where each compacted log has been cleaned.
+pub(super) const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
+/// The files hold one short line a partition.
+const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// An offset to be checkpointed, for one life of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +45,22 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// As they stand in a directory's files. Those of lives that are over go when their partitions are made anew.
+    pub(super) fn read(file_system: &dyn FileSystem, data_dir: &Path) -> Result<Self, LogManagerError> {
+        let read = |name, kind| read_file(file_system, data_dir, name, kind);
+        let cleaned = match read(CLEANER_FILE, CheckpointFile::CleanerOffset) {
+            Err(LogManagerError::Checkpoint { .. }) => BTreeMap::new(),
+            result => result?,
+        };
+        Ok(Self {
+            lives: BTreeMap::new(),
+            recovery_points: read(RECOVERY_POINT_FILE, CheckpointFile::RecoveryPoint)?,
+            log_starts: read(LOG_START_FILE, CheckpointFile::LogStartOffset)?,
+            cleaned,
+            ended: BTreeSet::new(),
+        })
+    }
+
     pub(super) fn current<'a>(
         &'a self,
         entries: &'a [CheckpointEntry],
@@ -65,5 +94,20 @@ impl Checkpoints {
         let files = [&self.recovery_points, &self.log_starts, &self.cleaned];
         self.ended
             .retain(|partition| files.iter().any(|file| file.contains_key(partition)));
+    }
+}
+
+fn read_file(
+    file_system: &dyn FileSystem,
+    data_dir: &Path,
+    name: &str,
+    kind: CheckpointFile,
+) -> Result<OffsetCheckpoint, LogManagerError> {
+    let path = data_dir.join(name);
+    match file_system.read(&path, FILE_BYTES_MAX) {
+        Ok(bytes) => offset_checkpoint::parse(kind, &bytes)
+            .map_err(|source| LogManagerError::Checkpoint { path, source }),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -35,6 +35,12 @@ pub enum LogManagerError {
         /// What tells so.
         reason: String,
     },
+    /// A cluster is to begin, and whether the directory is new cannot be seen.
+    #[error("{reason}")]
+    Unseen {
+        /// Why.
+        reason: String,
+    },
     /// Two directories say that they are the same one.
     #[error("it has the directory.id of {other}, so one of them is a copy of the other", other = other.display())]
     Copied {

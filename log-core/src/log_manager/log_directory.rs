@@ -12,25 +12,24 @@
 //!          topic-0.<id>-stray                 set aside: no such topic is known
 //! ```
 //!
-//! One of several is given up when it fails: when an operation of its own (a checkpoint, the making, renaming or removing of a
-//! partition's directory) does, for another reason than space or resources that may come back. What fails within a log is
-//! that log's own business. A directory that was given up stays so; `log_manager` and its users leave it alone.
+//! One of several is given up when an operation of its own (a checkpoint, the making, renaming or removing of a partition's
+//! directory) shows that its disk failed or is gone: `standing` has the table. What fails within a log is that log's own business.
+//! A directory that was given up stays so; `log_manager` and its users leave it alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::aside::{DELETE_SUFFIX, STRAY_SUFFIX, name_aside};
-use super::checkpoints::{CheckpointEntry, Checkpoints};
+use super::aside::{DELETE_SUFFIX, STRAY_SUFFIX, names_aside};
+use super::checkpoints::{CLEANER_FILE, CheckpointEntry, Checkpoints, LOG_START_FILE, RECOVERY_POINT_FILE};
+use super::clean_mark::CleanMark;
 use super::error::LogManagerError;
 use super::found::{Found, FoundPartition, PARTITION_METADATA_FILE, find_partitions, topic_id_in};
 use super::identity::{IDENTITY_FILE, Identity};
 use super::standing::Standing;
-use crate::checkpoint::clean_shutdown::CleanShutdown;
-use crate::checkpoint::error::CheckpointFile;
 use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
 use crate::checkpoint::partition_metadata;
 use crate::config::LogConfig;
@@ -39,25 +38,12 @@ use crate::log::loader::load;
 use crate::log::{LoadHints, LoadReport, Log, LogContext, LogError};
 use crate::model::{Offset, TopicId, TopicPartition};
 
-/// Marks an orderly stop.
-const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
-/// Where each log's recovery begins.
-const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
-/// Where each log starts.
-const LOG_START_FILE: &str = "log-start-offset-checkpoint";
-/// Up to where each compacted log has been cleaned.
-const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
-/// The mark of an orderly stop is one short line.
-const MARKER_BYTES_MAX: u64 = 64 << 10;
-/// Checkpoint files hold one short line a partition.
-const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
-
 /// A data directory that this process holds.
 #[derive(Debug)]
 pub struct LogDirectory {
     context: LogContext,
     data_dir: PathBuf,
-    clean: bool,
+    mark: CleanMark,
     identity: Mutex<Option<Identity>>,
     standing: Standing,
     /// Whether a log in it was not closed in order.
@@ -69,7 +55,7 @@ pub struct LogDirectory {
 }
 
 impl LogDirectory {
-    /// Takes the directory, making it if need be. The mark of an orderly stop is gone, durably, when this returns.
+    /// Takes the directory, making it if need be. The mark of an orderly stop stays until [`Self::begin`].
     ///
     /// # Errors
     /// `Locked` when another process has it; an unreadable checkpoint; the file system's.
@@ -81,53 +67,24 @@ impl LogDirectory {
         file_system.sync_directory(&data_dir)?;
         sync_own_name(file_system, &data_dir)?;
         let identity = Identity::read(file_system, &data_dir)?;
-        let recovery_points = read_checkpoint(
-            &context,
-            &data_dir,
-            RECOVERY_POINT_FILE,
-            CheckpointFile::RecoveryPoint,
-        )?;
-        let log_starts = read_checkpoint(
-            &context,
-            &data_dir,
-            LOG_START_FILE,
-            CheckpointFile::LogStartOffset,
-        )?;
-        let cleaned = match read_checkpoint(&context, &data_dir, CLEANER_FILE, CheckpointFile::CleanerOffset)
-        {
-            Err(LogManagerError::Checkpoint { .. }) => BTreeMap::new(),
-            result => result?,
+        let checkpoints = Checkpoints::read(file_system, &data_dir)?;
+        let mark = CleanMark::read(file_system, &data_dir)?;
+        let found = Found {
+            clean: mark.is_promise(),
+            partitions: find_partitions(&context, &data_dir)?,
         };
-        let marker = data_dir.join(CLEAN_SHUTDOWN_FILE);
-        // One that does not parse is no promise; to recover is always safe.
-        let clean = match file_system.read(&marker, MARKER_BYTES_MAX) {
-            Ok(bytes) => {
-                file_system.remove_file(&marker)?;
-                file_system.sync_directory(&data_dir)?;
-                CleanShutdown::parse(&bytes).is_ok()
-            }
-            Err(error) if error.kind == FsErrorKind::NotFound => false,
-            Err(error) => return Err(error.into()),
-        };
-        let partitions = find_partitions(&context, &data_dir)?;
         let opened = Self {
             context,
             data_dir,
-            clean,
+            mark,
             identity: Mutex::new(identity),
             standing: Standing::indispensable(),
             is_disorderly: AtomicBool::new(false),
-            checkpoints: Mutex::new(Checkpoints {
-                lives: BTreeMap::new(),
-                recovery_points,
-                log_starts,
-                cleaned,
-                ended: BTreeSet::new(),
-            }),
+            checkpoints: Mutex::new(checkpoints),
             unsynced: Mutex::default(),
             _lock: lock,
         };
-        Ok((opened, Found { clean, partitions }))
+        Ok((opened, found))
     }
 
     /// The same, as one that the broker goes on without when it fails.
@@ -136,6 +93,19 @@ impl LogDirectory {
             standing: Standing::dispensable(),
             ..self
         }
+    }
+
+    /// From here on its logs may change: the mark of an orderly stop goes, durably, if it is still there. Whatever opens or makes a
+    /// log does this first, except [`Self::load_ahead`]. Blocks.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn begin(&self) -> Result<(), FsError> {
+        if self.mark.is_there() {
+            self.check_there()?;
+            self.noted(self.mark.remove(self.context.file_system.as_ref()))?;
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -153,10 +123,14 @@ impl LogDirectory {
     /// Writes down whose it is, durably.
     pub(super) fn write_identity(&self, identity: Identity) -> Result<(), FsError> {
         let path = self.data_dir.join(IDENTITY_FILE);
-        let written = self.context.file_system.replace(&path, &identity.to_bytes());
-        self.noted(written)?;
+        self.context.file_system.replace(&path, &identity.to_bytes())?;
         *self.identity.lock() = Some(identity);
         Ok(())
+    }
+
+    /// Gives it up, if the broker can go on without it.
+    pub(super) fn give_up(&self, reason: &FsError) {
+        self.standing.give_up(reason);
     }
 
     /// Why the directory was given up; `None` while it serves.
@@ -173,18 +147,31 @@ impl LogDirectory {
 
     /// That the disk of one of several is still there. Where it is not, a creation or a checkpoint would make do with what is below.
     fn check_there(&self) -> Result<(), FsError> {
-        if self.standing.is_dispensable() {
-            self.noted(Identity::check_there(
-                self.context.file_system.as_ref(),
-                &self.data_dir,
-            ))?;
+        if !self.standing.is_dispensable() {
+            return Ok(());
         }
-        Ok(())
+        let looked = Identity::check_there(self.context.file_system.as_ref(), &self.data_dir);
+        if let Err(error) = &looked
+            && matches!(error.kind, FsErrorKind::NotFound | FsErrorKind::Disk)
+        {
+            self.give_up(error);
+        }
+        looked
     }
 
-    /// Passes on how an operation of the directory's own went, and gives it up where that failed for good.
+    /// Passes on how an operation of the directory's own went.
     fn noted<T>(&self, result: Result<T, FsError>) -> Result<T, FsError> {
-        result.inspect_err(|error| self.standing.note(error))
+        result.inspect_err(|error| self.note(error))
+    }
+
+    /// Gives the directory up where that shows that its disk failed.
+    fn note(&self, error: &FsError) {
+        match error.kind {
+            FsErrorKind::Disk => self.give_up(error),
+            // A single name, or all of them with their disk: the look gives it up.
+            FsErrorKind::NotFound => drop(self.check_there()),
+            _ => {}
+        }
     }
 
     /// A log in it could not be closed: [`Self::mark_clean`] will not say that all were.
@@ -221,7 +208,7 @@ impl LogDirectory {
     ) -> Result<Log, LogError> {
         let created = self.create_log(partition, topic_id, config);
         if let Err(LogError::Storage(error)) = &created {
-            self.standing.note(error);
+            self.note(error);
         }
         created
     }
@@ -233,6 +220,7 @@ impl LogDirectory {
         config: LogConfig,
     ) -> Result<Log, LogError> {
         self.check_there()?;
+        self.begin()?;
         let directory = self.directory(partition);
         let found = topic_id_in(&self.context, &directory)?;
         if let Some(found) = found.filter(|found| *found != topic_id) {
@@ -271,6 +259,21 @@ impl LogDirectory {
         topic_id: TopicId,
         config: LogConfig,
     ) -> Result<(Log, LoadReport), LogError> {
+        self.begin()?;
+        self.load_ahead(partition, topic_id, config)
+    }
+
+    /// The same, before it is decided that the broker starts: the mark of an orderly stop stays. Opening changes nothing that the
+    /// mark promises; whoever writes to the log calls [`Self::begin`] before.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_ahead(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<(Log, LoadReport), LogError> {
         let directory = self.directory(partition);
         match topic_id_in(&self.context, &directory)? {
             Some(found) if found != topic_id => {
@@ -292,7 +295,7 @@ impl LogDirectory {
                 recovery_point: offset_in(&checkpoints.recovery_points),
                 log_start: offset_in(&checkpoints.log_starts),
                 cleaned_to: offset_in(&checkpoints.cleaned),
-                clean: self.clean,
+                clean: self.mark.is_promise(),
                 cut_to: None,
                 rewrite_from: None,
             }
@@ -424,7 +427,6 @@ impl LogDirectory {
     /// # Errors
     /// The file system's; the former file is still there.
     pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
-        self.check_there()?;
         let mut checkpoints = self.checkpoints.lock();
         let mut merged = checkpoints.without_ended(&checkpoints.recovery_points);
         for (partition, offset) in checkpoints.current(entries) {
@@ -500,13 +502,8 @@ impl LogDirectory {
         if self.is_disorderly.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let contents = CleanShutdown {
-            broker_epoch: Some(-1),
-        }
-        .to_bytes();
-        self.context
-            .file_system
-            .replace(&self.data_dir.join(CLEAN_SHUTDOWN_FILE), &contents)
+        let (name, contents) = CleanMark::file();
+        self.put(name, &contents)
     }
 
     /// Notes that `partition` now belongs to `topic_id`, and forgets what the checkpoints say of a former
@@ -545,9 +542,14 @@ impl LogDirectory {
     }
 
     fn replace(&self, name: &str, offsets: &OffsetCheckpoint) -> Result<(), FsError> {
+        self.put(name, &offset_checkpoint::to_bytes(offsets))
+    }
+
+    /// Replaces a file of the directory's own, durably.
+    fn put(&self, name: &str, contents: &[u8]) -> Result<(), FsError> {
+        self.check_there()?;
         let path = self.data_dir.join(name);
-        let contents = offset_checkpoint::to_bytes(offsets);
-        self.noted(self.context.file_system.replace(&path, &contents))
+        self.noted(self.context.file_system.replace(&path, contents))
     }
 
     fn directory(&self, partition: &TopicPartition) -> PathBuf {
@@ -556,16 +558,30 @@ impl LogDirectory {
 
     fn rename_away(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<(), LogError> {
         let from = self.directory(partition);
-        let to = self.data_dir.join(name_aside(partition, id, suffix));
-        match self.context.file_system.rename(&from, &to) {
+        let to = self.noted(self.free_name(partition, id, suffix))?;
+        match self.noted(self.context.file_system.rename(&from, &to)) {
             Ok(()) => {}
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(()),
-            Err(error) => {
-                self.standing.note(&error);
-                return Err(error.into());
-            }
+            Err(error) => return Err(error.into()),
         }
         Ok(self.noted(self.context.file_system.sync_directory(&self.data_dir))?)
+    }
+
+    /// A name aside that nothing has. The same partition may go more than once, and directories that say no id share the one for none.
+    fn free_name(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<PathBuf, FsError> {
+        for name in names_aside(partition, id, suffix) {
+            let path = self.data_dir.join(name);
+            if !self.context.file_system.exists(&path)? {
+                return Ok(path);
+            }
+        }
+        let text = "all names for it are taken: remove what was set aside before".to_owned();
+        Err(FsError::refused(
+            FsOperation::Rename,
+            &self.data_dir,
+            FsErrorKind::AlreadyExists,
+            text,
+        ))
     }
 }
 
@@ -580,20 +596,5 @@ fn sync_own_name(file_system: &dyn FileSystem, data_dir: &Path) -> Result<(), Fs
     match file_system.sync_directory(parent) {
         Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
-    }
-}
-
-fn read_checkpoint(
-    context: &LogContext,
-    data_dir: &Path,
-    name: &str,
-    kind: CheckpointFile,
-) -> Result<OffsetCheckpoint, LogManagerError> {
-    let path = data_dir.join(name);
-    match context.file_system.read(&path, CHECKPOINT_BYTES_MAX) {
-        Ok(bytes) => offset_checkpoint::parse(kind, &bytes)
-            .map_err(|source| LogManagerError::Checkpoint { path, source }),
-        Err(error) if error.kind == FsErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(error.into()),
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `aside` | names of partition directories on their way out |
 //! | `checkpoints` | the contents of checkpoint files, by life |
+//! | `clean_mark` | the mark of an orderly stop |
 //! | `error` | why a directory cannot be used |
 //! | `found` | what stood in a directory when it was opened |
 //! | `homes` | which partition lives in which directory |
@@ -19,13 +20,18 @@
 //! | is held by another process | an error |
 //! | cannot be opened, or its files cannot be read | it is absent: the others serve |
 //! | says that it is of another cluster | an error |
+//! | says that it is of any cluster, while the first has nothing yet | an error: another cluster would begin in the first |
+//! | is absent, while the first has nothing yet | an error: a cluster begins with all its directories |
 //! | says that it is a directory that is there already | an error: it is a copy |
 //! | does not say whose it is, and had stood at this path before | it is absent: its disk is not mounted |
 //! | does not say whose it is, and holds partitions | an error: they are somebody else's |
 //! | does not say whose it is, and holds none | it is new, and marked |
 //! | has a partition, of the same topic id, that another one has | an error |
 //!
-//! A partition that is found nowhere while a directory is missing that was there before may be in that one: it is not made anew.
+//! A partition that is found nowhere while a directory is missing that was there before may be in that one: it is not made anew. Nor is
+//! one added to a topic meanwhile: an attempt that failed before may have left its beginnings there.
+//!
+//! An error of this table changes nothing: what a refused start finds, the next one finds, too.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,6 +41,7 @@ use parking_lot::Mutex;
 
 mod aside;
 mod checkpoints;
+mod clean_mark;
 mod error;
 mod found;
 mod homes;
@@ -122,6 +129,7 @@ impl LogManager {
         directories.insert(0, Arc::new(opened));
         check_copies(&directories)?;
         check_twice(&found)?;
+        check_beginning(&directories, &absent, &found)?;
         let is_only = paths.len() == 1 && directories.iter().all(|first| first.identity().is_none());
         let manager = Self {
             context,
@@ -167,12 +175,30 @@ impl LogManager {
         self.absent.len().saturating_add(given_up.count())
     }
 
-    /// Checks that all directories are this cluster's, and marks those that are new, durably, where there are several. To be called
-    /// as soon as the cluster's id is known, before partitions are looked for. `new_id` makes ids that nobody else has.
+    /// Checks that all directories are this cluster's, marks those that are new, durably, where there are several, and
+    /// [begins](LogDirectory::begin). To be called as soon as the cluster's id is known, before partitions are looked for. `new_id`
+    /// makes ids that nobody else has.
     ///
     /// # Errors
     /// A directory of another cluster, or the first cannot be written to. Others that cannot are given up.
-    pub fn claim(&self, cluster_id: &str, mut new_id: impl FnMut() -> String) -> Result<(), OpenError> {
+    pub fn claim(&self, cluster_id: &str, new_id: impl FnMut() -> String) -> Result<(), OpenError> {
+        self.check_clusters(cluster_id)?;
+        if !self.is_only {
+            self.mark_all(cluster_id, new_id)?;
+        }
+        let first = self.first();
+        first
+            .begin()
+            .map_err(|error| at(first.data_dir(), error.into()))?;
+        for directory in self.directories.iter().skip(1) {
+            if let Err(error) = directory.begin() {
+                directory.give_up(&error);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_clusters(&self, cluster_id: &str) -> Result<(), OpenError> {
         for directory in &self.directories {
             let identity = directory.identity();
             if let Some(identity) = identity.filter(|identity| identity.cluster_id != cluster_id) {
@@ -181,11 +207,12 @@ impl LogManager {
                 return Err(at(directory.data_dir(), LogManagerError::Foreign { reason }));
             }
         }
+        Ok(())
+    }
+
+    fn mark_all(&self, cluster_id: &str, mut new_id: impl FnMut() -> String) -> Result<(), OpenError> {
         let first = self.first();
         let before = first.identity();
-        if self.is_only {
-            return Ok(());
-        }
         let mut identity_of = |directory: &LogDirectory| {
             directory.identity().unwrap_or_else(|| Identity {
                 cluster_id: cluster_id.to_owned(),
@@ -198,10 +225,14 @@ impl LogManager {
         for directory in self.directories.iter().skip(1) {
             let identity = identity_of(directory);
             let id = identity.directory_id.clone();
-            let is_marked = directory.identity().is_some() || directory.write_identity(identity).is_ok();
-            if is_marked {
-                own.others.insert(id, directory.data_dir().to_path_buf());
+            if directory.identity().is_none()
+                && let Err(error) = directory.write_identity(identity)
+            {
+                // Also for want of space: what is made in one without a mark would not be found again.
+                directory.give_up(&error);
+                continue;
             }
+            own.others.insert(id, directory.data_dir().to_path_buf());
         }
         if before.as_ref() == Some(&own) {
             return Ok(());
@@ -480,6 +511,33 @@ fn check_copies(directories: &[Arc<LogDirectory>]) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// Where the first directory has nothing yet, a cluster is to begin there, and in all others with it.
+fn check_beginning(
+    directories: &[Arc<LogDirectory>],
+    absent: &[AbsentDirectory],
+    found: &Found,
+) -> Result<(), OpenError> {
+    let (first, others) = directories.split_first().expect("a broker has a directory");
+    if first.identity().is_some() || !found.partitions.is_empty() {
+        return Ok(());
+    }
+    let first = first.data_dir().display();
+    for other in others {
+        if let Some(Identity { cluster_id, .. }) = other.identity() {
+            let reason =
+                format!("it belongs to cluster {cluster_id}, and {first}, which is named first, is empty");
+            return Err(at(other.data_dir(), LogManagerError::Foreign { reason }));
+        }
+    }
+    match absent.first() {
+        Some(absent) => {
+            let reason = format!("{}; and {first}, which is named first, is empty", absent.reason);
+            Err(at(&absent.path, LogManagerError::Unseen { reason }))
+        }
+        None => Ok(()),
+    }
 }
 
 /// One of two with different topic ids is left over from a deleted topic, and whoever knows the topics tells which.

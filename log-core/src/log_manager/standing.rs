@@ -2,14 +2,15 @@
 //!
 //! | what failed | a broker's only or first directory | one of its others |
 //! |---|---|---|
-//! | space, descriptors, memory | the request | the request |
-//! | anything else: the disk, the file system, the directory is gone | the request | the directory is given up |
+//! | the disk or its file system ([`FsErrorKind::Disk`](crate::fs::FsErrorKind::Disk)); the directory is gone | the request | the directory is given up |
+//! | what a start writes into it | the start | the directory is given up |
+//! | anything else: space, descriptors, memory, rights, a name that is in the way | the request | the request |
 //!
 //! Given up is for good: what the disk forgot meanwhile only a start finds out.
 
 use std::sync::{Arc, OnceLock};
 
-use crate::fs::{FsError, FsErrorKind};
+use crate::fs::FsError;
 
 /// How a directory stands.
 #[derive(Debug)]
@@ -47,21 +48,10 @@ impl Standing {
         self.failure.get().cloned()
     }
 
-    /// Notes that an operation of the directory's own failed.
-    pub(super) fn note(&self, error: &FsError) {
-        let is_for_good = match error.kind {
-            // A directory that vanished was on a disk that did.
-            FsErrorKind::NotFound | FsErrorKind::Other => true,
-            FsErrorKind::AlreadyExists
-            | FsErrorKind::NoSpace
-            | FsErrorKind::OutOfResources
-            | FsErrorKind::Locked
-            | FsErrorKind::UnexpectedEnd
-            | FsErrorKind::TooLarge
-            | FsErrorKind::InUse => false,
-        };
-        if is_for_good && self.is_dispensable {
-            self.failure.get_or_init(|| error.to_string().into());
+    /// Gives it up, where the broker can go on without it. The first reason is the one that is told.
+    pub(super) fn give_up(&self, reason: &FsError) {
+        if self.is_dispensable {
+            self.failure.get_or_init(|| reason.to_string().into());
         }
     }
 }

@@ -7,10 +7,13 @@ use log_core::clock::ManualClock;
 use log_core::config::LogConfig;
 use log_core::fs::FileSystem;
 use log_core::fs::mem::MemFileSystem;
+use log_core::fs::mem::crash::CrashMode;
 use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
-use log_core::log::LogContext;
-use log_core::log_manager::{Found, LogManager, LogManagerError, OpenError};
-use log_core::model::{TimestampMs, TopicId, TopicPartition};
+use log_core::log::{Log, LogContext};
+use log_core::log_manager::{
+    CheckpointEntry, Found, FoundPartition, LogDirectory, LogManager, LogManagerError, OpenError,
+};
+use log_core::model::{Offset, TimestampMs, TopicId, TopicPartition};
 
 const CLUSTER: &str = "cluster";
 const FIRST: &str = "/first";
@@ -63,6 +66,18 @@ fn homes(manager: &LogManager, count: i32) -> Vec<&Path> {
 
 fn refusal(result: Result<(LogManager, Found), OpenError>) -> OpenError {
     result.map(drop).unwrap_err()
+}
+
+fn is_marked_clean(files: &MemFileSystem, path: &str) -> bool {
+    files
+        .exists(&Path::new(path).join(".kafka_cleanshutdown"))
+        .unwrap()
+}
+
+fn names(files: &MemFileSystem, path: &str, ending: &str) -> Vec<String> {
+    let entries = files.list(Path::new(path)).unwrap().into_iter();
+    let names = entries.map(|entry| entry.name);
+    names.filter(|name| name.ends_with(ending)).collect()
 }
 
 fn move_away(files: &MemFileSystem, path: &str) {
@@ -119,6 +134,10 @@ fn directories_that_are_not_this_brokers_are_refused() {
     let files = MemFileSystem::new();
     drop(start(&files, &[FIRST, SECOND]));
 
+    // The first has a cluster's log, and was its only one.
+    let alone = start(&files, &[THIRD]);
+    create(&alone, 0);
+    drop(alone);
     let (manager, _) = open(&files, &[THIRD, SECOND]).unwrap();
     let error = claim(&manager, "another").unwrap_err();
     assert_eq!(error.directory, Path::new(SECOND));
@@ -267,10 +286,7 @@ fn a_failing_disk_costs_its_directory_and_a_full_one_does_not() {
             .count();
         assert_eq!(of_second, 2 - expected, "{what}");
         manager.mark_clean().unwrap();
-        let is_marked = files
-            .exists(&Path::new(SECOND).join(".kafka_cleanshutdown"))
-            .unwrap();
-        assert_eq!(is_marked, expected == 0, "{what}");
+        assert_eq!(is_marked_clean(&files, SECOND), expected == 0, "{what}");
     }
 }
 
@@ -310,4 +326,157 @@ fn no_partition_is_made_where_the_disk_was() {
     assert!(!files.exists(Path::new(SECOND)).unwrap());
     create(&manager, 1);
     assert_eq!(home(&manager, 1), Some(Path::new(FIRST)));
+}
+
+/// Whatever the reason: a start after it, with the reason gone, has nothing to recover.
+#[test]
+fn a_refused_start_leaves_the_marks_of_an_orderly_stop() {
+    let files = MemFileSystem::new();
+    let manager = start(&files, &[FIRST, SECOND]);
+    (0..2).for_each(|index| create(&manager, index));
+    manager.mark_clean().unwrap();
+    drop(manager);
+    let are_marked = || [FIRST, SECOND].map(|path| is_marked_clean(&files, path));
+
+    let holder = start(&files, &["/held"]);
+    refusal(open(&files, &[FIRST, SECOND, "/held"]));
+    assert_eq!(are_marked(), [true, true]);
+    drop(holder);
+    let (manager, found) = open(&files, &[FIRST, SECOND]).unwrap();
+    claim(&manager, "another").unwrap_err();
+    assert_eq!((are_marked(), found.clean), ([true, true], true));
+    drop((manager, found));
+
+    let (manager, found) = open(&files, &[FIRST, SECOND]).unwrap();
+    claim(&manager, CLUSTER).unwrap();
+    assert_eq!((are_marked(), found.clean), ([false, false], true));
+}
+
+/// A crash behind it must find no promise; a part of the removal may fail.
+#[test]
+fn no_log_is_opened_or_made_while_the_mark_stands() {
+    for (target, opens) in [
+        (FaultTarget::Remove, true),
+        (FaultTarget::Remove, false),
+        (FaultTarget::SyncDirectory, true),
+        (FaultTarget::SyncDirectory, false),
+    ] {
+        let files = MemFileSystem::new();
+        let manager = start(&files, &[FIRST]);
+        create(&manager, 0);
+        manager.mark_clean().unwrap();
+        drop(manager);
+        let (manager, _) = open(&files, &[FIRST]).unwrap();
+        let use_log = || {
+            let config = LogConfig::default();
+            let log = if opens {
+                manager.load(&partition(0), TOPIC_ID, config).map(|(log, _)| log)
+            } else {
+                manager.create(&partition(1), TOPIC_ID, config)
+            };
+            log.map(drop)
+        };
+        files.set_faults(FaultPlan::new().fail_once(target, 1, FaultKind::Io));
+        use_log().unwrap_err();
+        use_log().unwrap();
+        let after_power_cut = files.crash(CrashMode::SyncedOnly);
+        assert!(!is_marked_clean(&after_power_cut, FIRST), "{target:?}");
+    }
+}
+
+#[test]
+fn no_cluster_begins_beside_another_one_or_without_a_look_at_all_directories() {
+    let files = MemFileSystem::new();
+    drop(start(&files, &[FIRST, SECOND]));
+    let error = refusal(open(&files, &[THIRD, SECOND]));
+    assert_eq!(error.directory, Path::new(SECOND));
+    assert!(matches!(error.source, LogManagerError::Foreign { .. }), "{error}");
+    assert!(error.to_string().contains("/third"), "{error}");
+
+    let fault = FaultPlan::new().fail_from(FaultTarget::SyncDirectory, 1, FaultKind::Io);
+    files.set_faults(fault.only_in(SECOND));
+    let error = refusal(open(&files, &[THIRD, SECOND]));
+    assert!(matches!(error.source, LogManagerError::Unseen { .. }), "{error}");
+}
+
+#[test]
+fn one_that_cannot_be_marked_is_given_up_with_the_reason() {
+    let files = MemFileSystem::new();
+    let (manager, _) = open(&files, &[FIRST, SECOND]).unwrap();
+    let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::NoSpace);
+    files.set_faults(fault.only_in("/second/stratalog-directory"));
+    claim(&manager, CLUSTER).unwrap();
+    let failure = manager.directories()[1].failure().unwrap();
+    assert!(failure.contains("No space left"), "{failure}");
+    (0..2).for_each(|index| create(&manager, index));
+    assert_eq!(homes(&manager, 2), [FIRST, FIRST].map(Path::new));
+}
+
+/// A name that is in the way, here; rights that are missing, or a name that is too long, are the same.
+#[test]
+fn what_is_not_the_disks_own_failure_costs_no_directory() {
+    let files = MemFileSystem::new();
+    let manager = start(&files, &[FIRST, SECOND]);
+    create(&manager, 0);
+    files.replace(Path::new("/second/t-1"), b"a file").unwrap();
+    let refused = manager.create(&partition(1), TOPIC_ID, LogConfig::default());
+    refused.map(drop).unwrap_err();
+    assert_eq!(manager.offline_count(), 0);
+    files.remove_file(Path::new("/second/t-1")).unwrap();
+    create(&manager, 1);
+    assert_eq!(home(&manager, 1), Some(Path::new(SECOND)));
+}
+
+#[test]
+fn what_is_set_aside_twice_has_two_names() {
+    let files = MemFileSystem::new();
+    let manager = start(&files, &[FIRST, SECOND]);
+    let directory = Path::new(SECOND).join("t-0");
+    for _ in 0..3 {
+        files.create_directory(&directory).unwrap();
+        files.replace(&directory.join("file"), b"x").unwrap();
+        let found = FoundPartition {
+            partition: partition(0),
+            topic_id: None,
+            directory: directory.clone(),
+        };
+        manager.set_aside_stray(&found).unwrap();
+    }
+    let none = TopicId::ZERO;
+    let expected = ["-stray", ".2-stray", ".3-stray"].map(|ending| format!("t-0.{none}{ending}"));
+    let mut found = names(&files, SECOND, "-stray");
+    found.sort_by_key(|name| (name.len(), name.clone()));
+    assert_eq!(found, expected);
+    assert_eq!(manager.offline_count(), 0);
+}
+
+/// Written there, it would be gone with the next mount, and the segments that it let go with it.
+#[test]
+fn no_checkpoint_is_written_where_the_disk_was() {
+    let steps: [fn(&LogDirectory, &mut Log) -> bool; 5] = [
+        |second, _| second.write_recovery_points(&[]).is_err(),
+        |second, _| second.write_log_starts(&[]).is_err(),
+        |second, _| second.write_cleaned_to(&[]).is_err(),
+        |second, _| second.mark_clean().is_err(),
+        |second, log| second.truncate(log, Offset::ZERO).is_err(),
+    ];
+    for (number, step) in steps.into_iter().enumerate() {
+        let files = MemFileSystem::new();
+        let manager = start(&files, &[FIRST, SECOND]);
+        create(&manager, 0);
+        let mut log = manager
+            .create(&partition(1), TOPIC_ID, LogConfig::default())
+            .unwrap();
+        let point = CheckpointEntry {
+            partition: partition(1),
+            topic_id: TOPIC_ID,
+            offset: Offset::new(5),
+        };
+        manager.write_recovery_points(&[point]).unwrap();
+        move_away(&files, SECOND);
+        files.create_directory(Path::new(SECOND)).unwrap();
+        assert!(step(&manager.directories()[1], &mut log), "step {number}");
+        assert_eq!(manager.offline_count(), 1, "step {number}");
+        assert_eq!(names(&files, SECOND, ""), Vec::<String>::new(), "step {number}");
+    }
 }

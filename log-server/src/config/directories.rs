@@ -1,6 +1,7 @@
 //! Which directories the broker keeps its data in: `log.dirs`, Kafka's key, or `data-dir`, which says the same.
 //! Whether they can be used is found when they are opened.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::keys::BrokerConfig;
@@ -13,7 +14,7 @@ impl BrokerConfig {
     }
 }
 
-/// Checks that the directories are named once, and at least one is.
+/// Checks that the directories are named once, that at least one is, and that no comma in a path made two of one.
 ///
 /// # Errors
 /// What is wrong, as a sentence.
@@ -31,7 +32,27 @@ pub(super) fn check_directories(config: &BrokerConfig) -> Result<(), String> {
             return Err(format!("the data directory {} is named twice", path.display()));
         }
     }
-    Ok(())
+    let split = (0..directories.len()).find_map(|index| {
+        let parts = directories.get(index..)?;
+        (2..=parts.len()).find_map(|count| existing_whole(parts.get(..count)?))
+    });
+    split.map_or(Ok(()), Err)
+}
+
+/// Whether these were one path before they were split at its commas: then nobody wants its parts to be made.
+fn existing_whole(parts: &[PathBuf]) -> Option<String> {
+    let whole = [",", ", "].into_iter().find_map(|comma| {
+        let names: Vec<_> = parts.iter().map(|path| path.as_os_str()).collect();
+        let whole = PathBuf::from(names.join(OsStr::new(comma)));
+        whole.is_dir().then_some(whole)
+    })?;
+    let names: Vec<_> = parts.iter().map(|path| path.display().to_string()).collect();
+    Some(format!(
+        "a comma separates data directories: {} are named, and there is a directory {}; rename that, or name it by a symbolic link \
+         without a comma",
+        names.join(" and "),
+        whole.display()
+    ))
 }
 
 #[cfg(test)]
@@ -53,6 +74,29 @@ mod tests {
             }
             (found, expected) => panic!("{flags:?}: {found:?}, expected {expected:?}"),
         }
+    }
+
+    /// As it was written before there could be several: an empty directory would be served in its place.
+    #[test]
+    fn a_path_with_a_comma_is_not_split_in_silence() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        for name in ["a,b", "c, d", "e,f,g"] {
+            check(&[("data-dir", &path(name))], Ok(&parts(&path(name))));
+            std::fs::create_dir(path(name)).unwrap();
+            for setting in [path(name), format!("/other,{}", path(name))] {
+                let expected = format!(
+                    "{} are named, and there is a directory {}",
+                    parts(&path(name)).join(" and "),
+                    path(name)
+                );
+                check(&[("data-dir", &setting)], Err(&expected));
+            }
+        }
+    }
+
+    fn parts(path: &str) -> Vec<&str> {
+        path.split(',').map(str::trim).collect()
     }
 
     #[test]

@@ -41,12 +41,23 @@ const GROUP_MAX: usize = 64;
 
 /// What the controller needs of the partitions. All verbs block, and are called by the one writer only.
 pub trait PartitionDirectory: Debug + Send + Sync + 'static {
-    /// Makes the partitions of `topic` that are not there yet, up to its number of partitions. Durable, and
-    /// served, when this returns.
+    /// Makes the partitions of `topic`, which is new. Durable, and served, when this returns.
     ///
     /// # Errors
-    /// The file system's; none of those that were missing is then served.
+    /// The file system's; none of them is then served.
     fn create(&self, topic: &TopicImage, config: &LogConfig) -> Result<(), LogError>;
+
+    /// Makes the partitions that `topic`, which was there before, does not have yet.
+    ///
+    /// # Errors
+    /// As [`Self::create`], of those that were missing; or they may be in a data directory that is.
+    fn extend(&self, topic: &TopicImage, config: &LogConfig) -> Result<(), LogError>;
+
+    /// Removes what [`Self::extend`] made of the partitions of `topic` behind the first `partition_count` before it failed.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    fn withdraw(&self, topic: &TopicImage, partition_count: i32) -> Result<(), LogError>;
 
     /// Ends the partitions of a deleted topic: nobody finds them any more, and their files go.
     ///
@@ -480,10 +491,13 @@ impl Writer {
     fn tell(&self, effect: &Effect, image: &MetadataImage) -> Result<(), LogError> {
         let layers = image.layers(&self.config);
         match effect {
-            Effect::Create(topic) | Effect::Extend { topic, .. } => {
+            Effect::Create(topic) => {
                 self.directory.create(topic, &layers.log_config(&topic.configs))?;
             }
-            Effect::Delete(topic) => self.delete_files(topic),
+            Effect::Extend { topic, .. } => {
+                self.directory.extend(topic, &layers.log_config(&topic.configs))?;
+            }
+            Effect::Delete(topic) => tell_left(topic, self.directory.delete(topic)),
             Effect::Reconfigure(topic) => {
                 self.directory
                     .reconfigure(topic, &layers.log_config(&topic.configs));
@@ -496,12 +510,6 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    fn delete_files(&self, topic: &TopicImage) {
-        if let Err(error) = self.directory.delete(topic) {
-            tracing::error!(topic = %topic.name, operation = "delete", %error, "files are left until the next start");
-        }
     }
 
     fn take_back(&mut self, group: &mut Group, effect: &Effect) {
@@ -534,9 +542,17 @@ impl Writer {
             return;
         }
         group.image.replay(&record).expect("it undoes what was just done");
-        if let Effect::Create(topic) = effect {
-            self.delete_files(topic);
-        }
+        let removed = match effect {
+            Effect::Extend { before, .. } => self.directory.withdraw(made, *before),
+            _ => self.directory.delete(made),
+        };
+        tell_left(made, removed);
+    }
+}
+
+fn tell_left(topic: &TopicImage, removed: Result<(), LogError>) {
+    if let Err(error) = removed {
+        tracing::error!(topic = %topic.name, operation = "delete", %error, "files are left until the next start");
     }
 }
 

@@ -219,7 +219,8 @@ impl MetadataLog {
         let offsets = snapshots.list()?;
         let is_there = is_in(&directory, found)?;
         let log = if is_there {
-            let (log, report) = directory.load(&partition, METADATA_TOPIC_ID, log_config())?;
+            // Before it is decided that the broker starts: what the log says may be a reason against it.
+            let (log, report) = directory.load_ahead(&partition, METADATA_TOPIC_ID, log_config())?;
             for (file, bytes, cause) in &report.torn {
                 tracing::warn!(
                     file = %file.display(), bytes, %cause,
@@ -262,6 +263,7 @@ impl MetadataLog {
     /// The records are then not in force, and will not be found at the next start; unless the process ends
     /// before another append, when they may be: nobody was told either way.
     pub fn append(&mut self, records: &[MetadataRecord]) -> Result<(), MetadataLogError> {
+        self.directory.begin()?;
         self.recover()?;
         let batches = self.batches(records)?;
         self.is_suspect = true;
@@ -311,6 +313,7 @@ impl MetadataLog {
     }
 
     fn snapshot(&mut self, image: &MetadataImage) -> Result<(), MetadataLogError> {
+        self.directory.begin()?;
         let offset = self.next_offset;
         self.snapshots.write(image, offset)?;
         let before = self.last_snapshot.replace(offset);

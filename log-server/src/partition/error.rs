@@ -149,9 +149,11 @@ impl PartitionError {
                 log_start: *low,
                 bound: *high,
             },
-            LogError::Damaged(_) | LogError::ForeignDirectory { .. } => Self::Storage {
-                reason: error.to_string().into(),
-            },
+            LogError::Damaged(_) | LogError::ForeignDirectory { .. } | LogError::MissingDirectory { .. } => {
+                Self::Storage {
+                    reason: error.to_string().into(),
+                }
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::partition::disk::{Disk, SpaceGauges};
 use crate::partition::loading::log_report;
-use crate::partition::partition::{Condition, Partition};
+use crate::partition::partition::{Condition, Partition, Remedy};
 use crate::partition::registry::PartitionRegistry;
 
 /// How often the threads look whether something is due: the grain of `flush.ms`, and of the delay after a latch.
@@ -204,10 +204,17 @@ impl Watch {
         let mut ailing = Vec::new();
         self.registry.for_each(|partition| match &*partition.condition() {
             Condition::Online(_) => partition.flush_if_old(),
-            Condition::Latched { .. } | Condition::Offline { can_mend: true, .. } => {
-                ailing.push(Arc::clone(partition));
+            Condition::Offline {
+                remedy: Remedy::Restart,
+                ..
             }
-            Condition::Offline { .. } | Condition::Closed(_) => {}
+            | Condition::Closed(_) => {}
+            Condition::Latched { .. } | Condition::Offline { .. } => {
+                // What could not be taken out of a failed directory just now is taken next time.
+                if partition.log_directory().is_online() {
+                    ailing.push(Arc::clone(partition));
+                }
+            }
         });
         for partition in &ailing {
             self.mend(partition, now);

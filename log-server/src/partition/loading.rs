@@ -5,8 +5,9 @@
 //! | the directory | decision |
 //! |---|---|
 //! | is there, with the topic's id or without any | loaded; recovered if the last stop was not in order |
+//! | is there without any id, and one of the broker's data directories is missing | left as it is, and off-line: the topic's own may be in the missing one, and this an earlier topic's |
 //! | is there and cannot be loaded | the partition is off-line, with the reason; the others serve |
-//! | is missing | made anew: the broker stopped between the topic's record and its files, or somebody removed it |
+//! | is missing | made anew: the broker stopped between the topic's record and its files, or somebody removed it; tried again where that fails |
 //! | is missing, and so is one of the broker's data directories | the partition is off-line: it may be in that one |
 //! | carries another topic's id | set aside under another name, and made anew, unless another data directory has the right one |
 //! | belongs to no topic | set aside under another name |
@@ -19,7 +20,7 @@ use log_core::log::{LoadReport, Log, LogError};
 use log_core::log_manager::{Found, FoundPartition};
 use log_core::model::TopicPartition;
 
-use crate::partition::partition::{Condition, Partition};
+use crate::partition::partition::{Condition, Partition, Remedy};
 use crate::partition::registry::{PartitionRegistry, TopicSpec, in_parallel, topic_of};
 
 /// What loading found.
@@ -75,6 +76,9 @@ impl PartitionRegistry {
                     Place::Lost
                 };
                 for found in candidates {
+                    if found.topic_id.is_none() && place == Place::Lost {
+                        continue;
+                    }
                     let is_ours = found.topic_id.is_none_or(|id| id == topic.id);
                     if is_ours && place != Place::Found {
                         self.manager.adopt(found);
@@ -156,7 +160,7 @@ impl PartitionRegistry {
             paths.join(" or in ")
         );
         let (context, config) = (self.context_of(name), topic.config.clone());
-        Partition::offline(context, name.clone(), topic.id, config, &reason, false)
+        Partition::offline(context, name.clone(), topic.id, config, &reason, Remedy::Restart)
     }
 
     fn open_partition(
@@ -175,20 +179,24 @@ impl PartitionRegistry {
             }
             Err(error) => {
                 let directory = context.checkpoints.directory().data_dir().join(name.to_string());
-                let can_mend = matches!(error, LogError::Storage(_));
-                let advice = if can_mend {
-                    "it is tried again as long as the broker runs".to_owned()
-                } else {
+                let remedy = match error {
+                    LogError::Storage(_) if exists => Remedy::Load,
+                    LogError::Storage(_) => Remedy::Create,
+                    _ => Remedy::Restart,
+                };
+                let advice = if remedy == Remedy::Restart {
                     let directory = directory.display();
                     format!(
                         "look at it with `stratalog log verify {directory}`, restore it from a copy or delete the topic"
                     )
+                } else {
+                    "it is tried again as long as the broker runs".to_owned()
                 };
                 tracing::error!(partition = %name, operation = "load", %error, "off-line, the others serve; {advice}");
                 let reason = format!("{error}; {advice}");
                 let config = topic.config.clone();
                 (
-                    Partition::offline(context, name.clone(), topic.id, config, &reason, can_mend),
+                    Partition::offline(context, name.clone(), topic.id, config, &reason, remedy),
                     0,
                 )
             }

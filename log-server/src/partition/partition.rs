@@ -117,6 +117,17 @@ pub struct PartitionSlice {
     pub aborted: Vec<AbortedTransaction>,
 }
 
+/// What may bring back a partition that is off-line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// To load its log again: the disk failed, and what is on it is not known to be damaged.
+    Load,
+    /// To make its log again: there was none, and a start could not make it.
+    Create,
+    /// A start, once somebody has looked at it.
+    Restart,
+}
+
 /// How a partition is.
 #[derive(Debug, Clone)]
 pub enum Condition {
@@ -129,12 +140,12 @@ pub enum Condition {
         /// What writers are told.
         error: PartitionError,
     },
-    /// Its log could not be loaded, and it serves nothing.
+    /// Its log could not be loaded or made, and it serves nothing.
     Offline {
         /// What everybody is told.
         error: PartitionError,
-        /// Whether loading it again may help: the disk failed, and what is on it is not known to be damaged.
-        can_mend: bool,
+        /// What may help.
+        remedy: Remedy,
     },
     /// It was deleted, or the broker closed it.
     Closed(PartitionError),
@@ -207,14 +218,14 @@ impl Partition {
         topic_id: TopicId,
         config: LogConfig,
         reason: &str,
-        can_mend: bool,
+        remedy: Remedy,
     ) -> Arc<Self> {
         let error = PartitionError::Offline {
             reason: reason.into(),
         };
         let condition = Condition::Offline {
             error: error.clone(),
-            can_mend,
+            remedy,
         };
         Self::build(context, name, topic_id, config, condition, Err(error))
     }

@@ -6,6 +6,7 @@
 //! `loading.rs` fills it at a start.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -169,8 +170,7 @@ impl PartitionRegistry {
         table.by_name.values().map(|topic| topic.partitions.len()).sum()
     }
 
-    /// Makes the partitions of a new topic, or those that an existing one lacks. Durable, and served, when this returns.
-    /// Blocks.
+    /// Makes the partitions of a new topic. Durable, and served, when this returns. Blocks.
     ///
     /// # Errors
     /// The file system's. What was made stays; a second call goes on from there.
@@ -204,6 +204,33 @@ impl PartitionRegistry {
             partition.watchers.wake();
         }
         Ok(())
+    }
+
+    /// Makes the partitions that an existing topic lacks, unless a data directory is missing: an earlier attempt may have made them
+    /// there, and they would come back beside those that are made now. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::create`], and [`LogError::MissingDirectory`].
+    pub fn extend(&self, topic: &TopicSpec) -> Result<(), LogError> {
+        match self.manager.missing().into_iter().next() {
+            Some(directory) => Err(LogError::MissingDirectory { directory }),
+            None => self.create(topic),
+        }
+    }
+
+    /// Renames the directories of partitions that were made and are not served, so that their files go. Blocks.
+    ///
+    /// # Errors
+    /// The first that could not be renamed; the next start sets it aside.
+    pub fn discard(&self, topic: &Arc<str>, id: TopicId, indexes: Range<i32>) -> Result<(), LogError> {
+        let _change = self.change.lock();
+        let mut result = Ok(());
+        for index in indexes {
+            let partition = TopicPartition::new(Arc::clone(topic), index);
+            result = result.and(self.manager.schedule_delete(&partition, id));
+        }
+        self.has_deleted.store(true, Ordering::Release);
+        result
     }
 
     /// Deletes a topic: nobody finds it from now on, whoever waits is told, and the directories are renamed, durably. The

@@ -25,7 +25,7 @@ use crate::partition::error::PartitionError;
 use crate::partition::fetch_waiter::WatchList;
 use crate::partition::flusher::{FlushTarget, FlushTurn};
 use crate::partition::offset_query::blocking;
-use crate::partition::partition::{Condition, Partition};
+use crate::partition::partition::{Condition, Partition, Remedy};
 use crate::partition::writer::Writer;
 
 /// What is left to do once the writer's lock is released.
@@ -434,17 +434,25 @@ impl Partition {
         self.writer.lock().log().ok().map(|log| log.recovery_point())
     }
 
-    /// Opens a latched log again, back to what was surely on the disk, or tries again to load one that could not be.
+    /// Opens a latched log again, back to what was surely on the disk, or tries again to load or make one that could not be.
     /// Blocks; readers of a latched log go on meanwhile. `None` when there is nothing to mend.
     pub(crate) fn mend(&self, manager: &LogManager) -> Option<Result<LoadReport, LogError>> {
-        let lent = match &*self.condition() {
-            Condition::Latched { error, .. } => Some(self.writer.lend(error.clone())?),
-            Condition::Offline { can_mend: true, .. } => self.writer.reserve().then_some(None)?,
+        let (lent, remedy) = match &*self.condition() {
+            Condition::Latched { error, .. } => (Some(self.writer.lend(error.clone())?), Remedy::Load),
+            Condition::Offline { remedy, .. } if *remedy != Remedy::Restart => {
+                (self.writer.reserve().then_some(None)?, *remedy)
+            }
             Condition::Online(_) | Condition::Offline { .. } | Condition::Closed(_) => return None,
         };
+        let config = (*self.config()).clone();
         let result = match &lent {
             Some(latched) => manager.reopen(latched),
-            None => manager.load(self.name(), self.topic_id(), (*self.config()).clone()),
+            None if remedy == Remedy::Create => {
+                // Nowhere else: what the start began is there.
+                let made = self.log_directory().create(self.name(), self.topic_id(), config);
+                made.map(|log| (log, LoadReport::default()))
+            }
+            None => manager.load(self.name(), self.topic_id(), config),
         };
         let (log, outcome) = match result {
             Ok((fresh, report)) => (Some(Box::new(fresh)), Ok(report)),
@@ -473,20 +481,27 @@ impl Partition {
         log
     }
 
-    /// The partition's data directory failed: it serves nothing until a start finds the directory whole again. Blocks while the log is
-    /// used.
+    /// The partition's data directory failed: it serves nothing until a start finds the directory whole again. Waits for nobody: where
+    /// somebody is at the log, nothing happens, and it has to be called again.
     pub(crate) fn leave_directory(&self, reason: &str) {
         match &*self.condition() {
-            Condition::Online(_) | Condition::Latched { .. } | Condition::Offline { can_mend: true, .. } => {}
-            Condition::Offline { .. } | Condition::Closed(_) => return,
+            Condition::Offline {
+                remedy: Remedy::Restart,
+                ..
+            }
+            | Condition::Closed(_) => return,
+            Condition::Online(_) | Condition::Latched { .. } | Condition::Offline { .. } => {}
         }
         let error = PartitionError::Offline {
             reason: format!("its data directory failed: {reason}").into(),
         };
-        let (mut writer, log) = self.writer.retire(error.clone());
+        // One that was closed or deleted meanwhile stays so.
+        let Some((mut writer, log)) = self.writer.leave(error.clone()) else {
+            return;
+        };
         self.condition.store(Arc::new(Condition::Offline {
             error: error.clone(),
-            can_mend: false,
+            remedy: Remedy::Restart,
         }));
         let released = writer.acks.take_all();
         drop(writer);
@@ -527,12 +542,13 @@ impl Partition {
 
     pub(super) fn finish_flush(&self, result: Result<FlushDone, FsError>) {
         let mut writer = self.writer.lock();
-        let log = writer.log().expect("a log that is used is not taken");
-        let outcome = log.finish_flush(result);
-        let seals = log.take_seal_tasks();
-        let flushed = log.flushed();
-        let follow_up = match outcome {
-            Ok(_) => FollowUp {
+        let finished = writer.log().ok().map(|log| {
+            let outcome = log.finish_flush(result);
+            let seals = log.take_seal_tasks();
+            outcome.map(|_| (seals, log.flushed()))
+        });
+        let follow_up = match finished {
+            Some(Ok((seals, flushed))) => FollowUp {
                 durable: writer.acks.take_durable(flushed),
                 is_visible: true,
                 prepare: writer.want_preparation(),
@@ -540,7 +556,9 @@ impl Partition {
                 generation: writer.generation(),
                 ..FollowUp::default()
             },
-            Err(_) => self.note_latch(&mut writer),
+            Some(Err(_)) => self.note_latch(&mut writer),
+            // It was set aside meanwhile, or left with its directory.
+            None => FollowUp::default(),
         };
         self.writer.end_use(&mut writer);
         drop(writer);

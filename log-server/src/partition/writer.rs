@@ -193,6 +193,23 @@ impl WriterCell {
         (guard, log)
     }
 
+    /// Takes the log out for good without waiting for anybody: on a disk that failed, a use of it may hang. What the uses bring then
+    /// finds no log. `None` where somebody is at it, or it was taken out before.
+    pub(crate) fn leave(
+        &self,
+        absence: PartitionError,
+    ) -> Option<(MutexGuard<'_, Writer>, Option<Box<Log>>)> {
+        let mut writer = self.writer.try_lock()?;
+        if matches!(writer.place, Place::Lent | Place::Gone | Place::Broken(_)) {
+            return None;
+        }
+        writer.absence = absence;
+        // Tasks that wait for their thread must not start any more.
+        writer.generation += 1;
+        let log = writer.take_from(Place::Gone);
+        Some((writer, log))
+    }
+
     fn lock_unused(&self) -> SlowGuard<'_> {
         let mut guard = self.lock_slow();
         // Tasks that wait for their thread must not start any more.

@@ -63,7 +63,7 @@ fn a_directory_that_exists_is_as_durable_as_a_new_one() {
     let files = files();
     files.set_faults(FaultPlan::new().fail_once(FaultTarget::SyncDirectory, 1, FaultKind::Io));
     let path = Path::new("/d/topic-0");
-    assert_kind(files.create_directory(path), FsErrorKind::Other);
+    assert_kind(files.create_directory(path), FsErrorKind::Disk);
     assert!(!files.crash(CrashMode::SyncedOnly).exists(path).unwrap());
     files.create_directory(path).unwrap();
     assert!(files.crash(CrashMode::SyncedOnly).exists(path).unwrap());
@@ -565,7 +565,7 @@ fn each_target_fails_alone_and_changes_nothing() {
             let file = synced(&files, "/d/a", b"abc");
             files.set_faults(FaultPlan::new().fail_from(target, 1, FaultKind::Io));
             let before = (files.list(Path::new("/d")).unwrap(), file.length().unwrap());
-            assert_kind(step(&files, &file), FsErrorKind::Other);
+            assert_kind(step(&files, &file), FsErrorKind::Disk);
             let after = (files.list(Path::new("/d")).unwrap(), file.length().unwrap());
             assert_eq!(before, after, "{target:?}");
             // A new directory is synced into its parent.
@@ -591,7 +591,7 @@ fn a_fault_can_be_kept_to_a_path() {
         write(&a, 0, b"x").unwrap();
     }
     write(&b, 0, b"x").unwrap();
-    assert_kind(write(&b, 0, b"x"), FsErrorKind::Other);
+    assert_kind(write(&b, 0, b"x"), FsErrorKind::Disk);
     let plan = FaultPlan::new().fail_once(FaultTarget::Open, 1, FaultKind::OutOfResources);
     files.set_faults(plan.only_in("/b"));
     files.open(Path::new("/d/a")).unwrap();
@@ -655,7 +655,7 @@ fn a_failed_sync_loses_its_pages_for_good() {
     write(&file, 0, b"new, and longer").unwrap();
     write(&file, 4096, b"far").unwrap();
     files.set_faults(FaultPlan::new().fail_once(FaultTarget::Sync, 1, FaultKind::Io));
-    assert_kind(file.sync_data(), FsErrorKind::Other);
+    assert_kind(file.sync_data(), FsErrorKind::Disk);
     assert_eq!(&read(&files, "/d/a").unwrap()[..15], b"new, and longer");
     // The second sync reports success, and means nothing.
     file.sync_data().unwrap();
@@ -680,11 +680,11 @@ fn a_failed_sync_is_told_once_to_each_handle_that_was_open() {
     let second = files.open(Path::new("/d/a")).unwrap();
     write(&first, 0, b"new").unwrap();
     files.set_faults(FaultPlan::new().fail_once(FaultTarget::Sync, 1, FaultKind::Io));
-    assert_kind(second.sync_data(), FsErrorKind::Other);
+    assert_kind(second.sync_data(), FsErrorKind::Disk);
     let third = files.open(Path::new("/d/a")).unwrap();
     third.sync_data().unwrap();
     second.sync_data().unwrap();
-    assert_kind(first.sync_data(), FsErrorKind::Other);
+    assert_kind(first.sync_data(), FsErrorKind::Disk);
     first.sync_data().unwrap();
     assert_eq!(read(&files.crash(CrashMode::SyncedOnly), "/d/a").unwrap(), b"old");
 }
@@ -697,10 +697,10 @@ fn a_stopped_machine_does_nothing_more() {
     files.set_faults(FaultPlan::new().stop_at(3));
     write(&file, 3, b"d").unwrap();
     file.sync_data().unwrap();
-    assert_kind(write(&file, 4, b"e"), FsErrorKind::Other);
-    assert_kind(file.sync_data(), FsErrorKind::Other);
-    assert_kind(files.create(Path::new("/d/b")), FsErrorKind::Other);
-    assert_kind(files.remove_file(Path::new("/d/a")), FsErrorKind::Other);
+    assert_kind(write(&file, 4, b"e"), FsErrorKind::Disk);
+    assert_kind(file.sync_data(), FsErrorKind::Disk);
+    assert_kind(files.create(Path::new("/d/b")), FsErrorKind::Disk);
+    assert_kind(files.remove_file(Path::new("/d/a")), FsErrorKind::Disk);
     assert_eq!(files.counters().operations() - before, 6);
     for mode in [
         CrashMode::SyncedOnly,
@@ -747,7 +747,7 @@ fn cold_pages_are_brought_in_or_say_why_not() {
     files.drop_caches();
     assert!(!map.is_resident(0..5));
     files.set_faults(FaultPlan::new().fail_once(FaultTarget::Read, 1, FaultKind::Io));
-    assert_kind(map.populate(0..5), FsErrorKind::Other);
+    assert_kind(map.populate(0..5), FsErrorKind::Disk);
     assert!(!map.is_resident(0..5));
     map.populate(0..5).unwrap();
     assert!(map.is_resident(0..5));

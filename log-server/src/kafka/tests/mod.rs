@@ -101,6 +101,15 @@ impl PartitionDirectory for Directory {
         })
     }
 
+    fn extend(&self, topic: &TopicImage, config: &LogConfig) -> Result<(), LogError> {
+        self.create(topic, config)
+    }
+
+    fn withdraw(&self, topic: &TopicImage, partition_count: i32) -> Result<(), LogError> {
+        let behind = partition_count..topic.partition_count;
+        self.0.discard(&topic.name, topic.id, behind)
+    }
+
     fn delete(&self, topic: &TopicImage) -> Result<(), LogError> {
         self.0.delete(topic.id)
     }

@@ -115,6 +115,32 @@ fn a_log_shorter_than_its_snapshot_is_refused() {
     assert!(matches!(error, MetadataLogError::Shortened { .. }), "{error}");
 }
 
+/// The next start, with the reason gone, has nothing to recover; the mark goes with the first record.
+#[test]
+fn a_start_that_the_log_refuses_leaves_the_mark_of_an_orderly_stop() {
+    let file_system = MemFileSystem::new();
+    let (manager, found) = open_manager(&file_system).unwrap();
+    let (mut log, mut image) = MetadataLog::open(Arc::clone(manager.first()), &found, TUNING).unwrap();
+    grow(&mut log, &mut image, 4);
+    log.close(&image).unwrap();
+    manager.mark_clean().unwrap();
+    drop((manager, found));
+    let mark = Path::new(DATA_DIR).join(".kafka_cleanshutdown");
+    let snapshots = crate::metadata::snapshot::Snapshots::new(Arc::new(file_system.clone()), DATA_DIR.into());
+    let false_one = Offset::new(99);
+    snapshots.write(&image, false_one).unwrap();
+    open_log(&file_system).unwrap_err();
+    assert!(file_system.exists(&mark).unwrap());
+
+    snapshots.remove(false_one).unwrap();
+    let (mut log, mut image) = open_log(&file_system).unwrap();
+    assert!(file_system.exists(&mark).unwrap());
+    grow(&mut log, &mut image, 1);
+    let after_power_cut = file_system.crash(CrashMode::SyncedOnly);
+    assert!(!after_power_cut.exists(&mark).unwrap());
+    assert_eq!(open_log(&after_power_cut).unwrap().1, image);
+}
+
 #[test]
 fn partitions_without_a_metadata_log_are_refused() {
     let file_system = MemFileSystem::new();

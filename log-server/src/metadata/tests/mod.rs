@@ -105,19 +105,33 @@ impl PartitionDirectory for Directories {
         Ok(())
     }
 
+    fn extend(&self, topic: &TopicImage, config: &LogConfig) -> Result<(), LogError> {
+        self.create(topic, config)
+    }
+
+    fn withdraw(&self, topic: &TopicImage, partition_count: i32) -> Result<(), LogError> {
+        self.discard(topic, partition_count)
+    }
+
     fn delete(&self, topic: &TopicImage) -> Result<(), LogError> {
         self.served.lock().retain(|(id, _)| *id != topic.id);
-        for index in 0..topic.partition_count {
-            let name = TopicPartition::new(Arc::clone(&topic.name), index);
-            self.manager.schedule_delete(&name, topic.id)?;
-        }
-        Ok(())
+        self.discard(topic, 0)
     }
 
     fn reconfigure(&self, topic: &TopicImage, config: &LogConfig) {
         self.retention_ms
             .lock()
             .push((topic.name.to_string(), config.retention_ms));
+    }
+}
+
+impl Directories {
+    fn discard(&self, topic: &TopicImage, from: i32) -> Result<(), LogError> {
+        for index in from..topic.partition_count {
+            let name = TopicPartition::new(Arc::clone(&topic.name), index);
+            self.manager.schedule_delete(&name, topic.id)?;
+        }
+        Ok(())
     }
 }
 

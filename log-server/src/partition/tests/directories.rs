@@ -10,7 +10,7 @@ use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use super::failures::watch;
 use super::*;
 use crate::partition::loading::LoadSummary;
-use crate::partition::partition::Condition;
+use crate::partition::partition::{Condition, Remedy};
 
 const FIRST: &str = "/data";
 const SECOND: &str = "/data2";
@@ -36,7 +36,13 @@ fn living_in(storage: &Storage, path: &str) -> Arc<Partition> {
 }
 
 fn is_off_line(partition: &Partition) -> bool {
-    matches!(*partition.condition(), Condition::Offline { can_mend: false, .. })
+    matches!(
+        *partition.condition(),
+        Condition::Offline {
+            remedy: Remedy::Restart,
+            ..
+        }
+    )
 }
 
 /// One record in each partition, on the disk.
@@ -198,4 +204,108 @@ fn a_topic_that_was_made_anew_meanwhile_is_the_one_that_counts() {
         entries.iter().any(|entry| entry.name.ends_with("-stray")),
         "{entries:?}"
     );
+}
+
+/// Without an id it may be an earlier topic's; it must not stand for one whose records are in the missing directory.
+#[test]
+fn a_directory_without_an_id_is_not_served_while_another_one_is_missing() {
+    let files = MemFileSystem::new();
+    let name = living_in(&filled(&files), SECOND).name().to_string();
+    files.rename(Path::new(SECOND), Path::new("/away")).unwrap();
+    let begun = Path::new(FIRST).join(&name);
+    files.create_directory(&begun).unwrap();
+
+    let storage = open(&files);
+    let summary = load(&storage, 1);
+    assert_eq!((summary.online, summary.offline, summary.strays), (1, 1, 0));
+    assert_eq!(files.list(&begun).unwrap(), [], "it is left as it is");
+    drop(storage);
+
+    files.remove_directory(Path::new(SECOND)).unwrap();
+    files.rename(Path::new("/away"), Path::new(SECOND)).unwrap();
+    let storage = open(&files);
+    let summary = load(&storage, 1);
+    assert_eq!((summary.online, summary.offline, summary.strays), (2, 0, 1));
+    assert_eq!(consume(&living_in(&storage, SECOND), 0), [SECOND]);
+}
+
+/// What an attempt that failed left in the missing one would come back beside what is made now, or in its place.
+#[test]
+fn no_partition_is_added_to_a_topic_while_a_directory_is_missing() {
+    let more = topic("events", 1, 3, LogConfig::default());
+    let files = MemFileSystem::new();
+    drop(filled(&files));
+    files.rename(Path::new(SECOND), Path::new("/away")).unwrap();
+    let storage = open(&files);
+    load(&storage, 1);
+    let refused = storage.registry.extend(&more).unwrap_err();
+    assert!(refused.to_string().contains(SECOND), "{refused}");
+    assert!(!files.exists(&Path::new(FIRST).join("events-2")).unwrap());
+    // A topic that is new cannot be in it.
+    storage
+        .registry
+        .create(&topic("new", 2, 2, LogConfig::default()))
+        .unwrap();
+    drop(storage);
+
+    files.remove_directory(Path::new(SECOND)).unwrap();
+    files.rename(Path::new("/away"), Path::new(SECOND)).unwrap();
+    let storage = open(&files);
+    load(&storage, 1);
+    storage.registry.extend(&more).unwrap();
+    assert_eq!(storage.registry.count(), 3);
+}
+
+#[test]
+fn a_partition_that_a_start_could_not_make_is_made_later() {
+    let files = MemFileSystem::new();
+    let storage = open(&files);
+    let fault = FaultPlan::new().fail_from(FaultTarget::Create, 1, FaultKind::NoSpace);
+    files.set_faults(fault.only_in("events-1"));
+    assert_eq!(load(&storage, 1).offline, 1);
+    let partition = storage.registry.get("events", 1).unwrap();
+    partition.append(&batch(&["x"]), Acks::All).unwrap_err();
+
+    let mut watch = watch(&storage);
+    watch.tick(Duration::ZERO);
+    watch.tick(Duration::from_hours(1));
+    assert!(matches!(*partition.condition(), Condition::Offline { .. }));
+    files.set_faults(FaultPlan::new());
+    watch.tick(Duration::from_hours(3));
+    append(&partition, &["x"], Acks::All);
+    storage.work();
+    assert_eq!(consume(&partition, 0), ["x"]);
+    let home = partition.log_directory().data_dir().join("events-1");
+    assert!(files.exists(&home).unwrap(), "it is where it was to be");
+}
+
+/// A sync on a dead disk may never come back, and a topic may be deleted at the same time.
+#[test]
+fn a_failed_directory_is_left_while_a_log_is_used_and_a_deleted_topic_stays_deleted() {
+    let files = MemFileSystem::new();
+    let storage = filled(&files);
+    let second = living_in(&storage, SECOND);
+    let mut waiting = append(&second, &["late"], Acks::All);
+    let sync = second.begin_flush().unwrap();
+    let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
+    files.set_faults(fault.only_in("/data2/recovery-point"));
+    storage.registry.write_recovery_points().unwrap_err();
+    watch(&storage).tick(Duration::ZERO);
+    assert!(is_off_line(&second));
+    assert!(matches!(
+        answer(&mut waiting.ack),
+        Some(Err(PartitionError::Offline { .. }))
+    ));
+    second.finish_flush(sync.run());
+    assert!(is_off_line(&second));
+
+    storage.registry.delete(events(1).id).unwrap();
+    let gone = PartitionError::Offline {
+        reason: "its data directory failed".into(),
+    };
+    assert!(second.writer.leave(gone).is_none());
+    assert!(matches!(
+        second.append(&batch(&["x"]), Acks::All),
+        Err(PartitionError::Deleted)
+    ));
 }

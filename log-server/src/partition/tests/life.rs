@@ -13,7 +13,7 @@ use super::*;
 use crate::partition::flusher::FlushTarget;
 use crate::partition::housekeeping::{Housekeeper, Intervals};
 use crate::partition::offset_query::OffsetQuery;
-use crate::partition::partition::Condition;
+use crate::partition::partition::{Condition, Remedy};
 use crate::partition::upkeep::UseGuard;
 
 fn path(name: &str) -> PathBuf {
@@ -203,7 +203,10 @@ fn damage_before_the_recovery_point_takes_one_partition_off_line() {
     }
     assert!(matches!(
         *partition.condition(),
-        Condition::Offline { can_mend: false, .. }
+        Condition::Offline {
+            remedy: Remedy::Restart,
+            ..
+        }
     ));
     assert!(
         partition.mend(&storage.manager).is_none(),

@@ -82,7 +82,7 @@ impl Broker {
         let partitions = PartitionRegistry::new(Arc::clone(&manager), queue.clone(), 1);
         let owned = [metadata_log::partition()];
         partitions.load(&topic_specs(&image, &config), &found, &owned);
-        let directory = RegistryDirectory::new(Arc::clone(&partitions), Arc::clone(&manager));
+        let directory = RegistryDirectory::new(Arc::clone(&partitions));
         let controller = Controller::start(log, image, config, Arc::new(directory)).unwrap();
         let groups = GroupCoordinator::start_with(
             Arc::new(controller),
