@@ -212,6 +212,17 @@ impl Map for OsMap {
             .advise_range(Advice::PopulateRead, within.start, within.len())
             .map_err(|source| FsError::from_system(FsOperation::Map, &region.path, source))
     }
+
+    fn read_ahead(&self, range: Range<u64>) {
+        let region = &self.region;
+        let within = (region.within_capacity(&range)).filter(|_| range.end <= region.extent.length());
+        if let Some(within) = within {
+            // Whoever populates the range meets what goes wrong.
+            (region.raw)
+                .advise_range(Advice::WillNeed, within.start, within.len())
+                .ok();
+        }
+    }
 }
 
 /// A frozen range of a region, as the owner of a [`Bytes`].

@@ -367,4 +367,7 @@ pub trait Map: Debug + Send + Sync {
     /// # Errors
     /// A media error as an error code, where touching the page would have killed the process.
     fn populate(&self, range: Range<u64>) -> Result<(), FsError>;
+
+    /// Asks the system to begin to read the range, which will be populated soon; promises nothing (`MADV_WILLNEED`).
+    fn read_ahead(&self, _range: Range<u64>) {}
 }

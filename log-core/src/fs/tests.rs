@@ -331,6 +331,8 @@ fn a_map_shows_what_was_written_since() {
         file.sync_data().unwrap();
         file.start_writeback(0..12).unwrap();
         file.start_writeback(12..12).unwrap();
+        map.read_ahead(0..12);
+        map.read_ahead(6..1 << 40);
         map.populate(0..12).unwrap();
         assert!(map.is_resident(0..12));
         assert!(map.is_resident(5..5));

@@ -63,6 +63,8 @@ pub struct Walk<'a> {
     window_bytes: u64,
     /// Whether each window is brought in first, so that a media error comes back as an error.
     populates: bool,
+    /// Up to where the system was asked to read ahead.
+    ahead_end: u64,
 }
 
 /// The first window of a look-up, which mostly ends within an index interval: to bring more in would take longer
@@ -70,6 +72,9 @@ pub struct Walk<'a> {
 const WINDOW_LOOKUP: u64 = 8 << 10;
 /// Windows for going through whole files.
 pub const WINDOW_SCAN: u64 = 1 << 20;
+/// So much is on its way from the disk while a window is worked at. The system reads little ahead of faults in a map, and each
+/// of them waits.
+const READ_AHEAD: u64 = 8 << 20;
 
 impl<'a> Walk<'a> {
     /// A short walk over pages that are in memory: ask for [`Self::next_window`] before each step.
@@ -100,6 +105,7 @@ impl<'a> Walk<'a> {
             window_start: 0,
             window_bytes,
             populates,
+            ahead_end: 0,
         }
     }
 
@@ -162,6 +168,7 @@ impl<'a> Walk<'a> {
         if !self.has(start, end) {
             let reach = self.reach(start, end);
             if self.populates {
+                self.read_ahead(start);
                 self.view.populate(start..reach)?;
             }
             self.window = self.view.bytes(start..reach)?;
@@ -171,6 +178,18 @@ impl<'a> Walk<'a> {
         let from = usize::try_from(start.saturating_sub(self.window_start)).expect("inside the window");
         let to = usize::try_from(end.saturating_sub(self.window_start)).expect("inside the window");
         Ok(self.window.slice(from..to))
+    }
+
+    /// Has the disk read what follows `start`, half of [`READ_AHEAD`] at a time. Only where windows have become large: other walks
+    /// mostly end before they come to it.
+    fn read_ahead(&mut self, start: u64) {
+        let from = self.ahead_end.max(start);
+        let is_near = from.saturating_sub(start) <= READ_AHEAD / 2;
+        let to = start.saturating_add(READ_AHEAD).min(self.end);
+        if self.window_bytes == WINDOW_SCAN && is_near && from < to {
+            self.view.read_ahead(from..to);
+            self.ahead_end = to;
+        }
     }
 
     /// Whether the window holds these bytes.
@@ -187,4 +206,75 @@ impl<'a> Walk<'a> {
 
 fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).expect("usize fits u64")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::fs::Map;
+    use crate::model::TimestampMs;
+    use crate::record::batch_builder::{BatchBuilder, BatchOptions};
+
+    /// A file in memory, and what a walk wanted to be read ahead of it.
+    #[derive(Debug)]
+    struct Watched {
+        bytes: Bytes,
+        ahead: Mutex<Vec<Range<u64>>>,
+    }
+
+    impl Map for Watched {
+        fn slice(&self, range: Range<u64>) -> Result<Bytes, FsError> {
+            let place = |position| usize::try_from(position).unwrap();
+            Ok(self.bytes.slice(place(range.start)..place(range.end)))
+        }
+
+        fn is_resident(&self, _range: Range<u64>) -> bool {
+            false
+        }
+
+        fn populate(&self, range: Range<u64>) -> Result<(), FsError> {
+            let ahead_end = self.ahead.lock().last().map_or(0, |last| last.end);
+            let allowed = range.end..=range.start + READ_AHEAD;
+            assert!(
+                allowed.contains(&ahead_end),
+                "{range:?} is wanted, and up to {ahead_end} on its way"
+            );
+            Ok(())
+        }
+
+        fn read_ahead(&self, range: Range<u64>) {
+            self.ahead.lock().push(range);
+        }
+    }
+
+    #[test]
+    fn a_scan_has_everything_read_ahead_once() {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        let value = vec![7; 300 << 10];
+        builder
+            .append(TimestampMs::new(1), None, Some(&value), &[])
+            .unwrap();
+        let bytes = Bytes::from(builder.build().repeat(80));
+        let end = length(bytes.len());
+        assert!(2 * READ_AHEAD < end);
+        let file = Arc::new(Watched {
+            bytes,
+            ahead: Mutex::default(),
+        });
+        let view = View::Mapped(Arc::clone(&file) as Arc<dyn Map>);
+        let mut walk = Walk::scan(&view, FilePosition::ZERO, end);
+        while let Some((position, header)) = walk.next_header().unwrap() {
+            walk.batch_bytes(position, &header).unwrap();
+        }
+        let ahead = file.ahead.lock();
+        let starts: Vec<u64> = ahead.iter().map(|range| range.start).collect();
+        let ends: Vec<u64> = ahead.iter().map(|range| range.end).collect();
+        assert_eq!((starts.first(), ends.last()), (Some(&0), Some(&end)));
+        assert_eq!(starts.get(1..), ends.get(..ends.len() - 1));
+        assert!(starts.len() < 8, "{ahead:?}");
+    }
 }

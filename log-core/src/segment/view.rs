@@ -73,6 +73,13 @@ impl View {
             Self::Plain(_) => Ok(()),
         }
     }
+
+    /// Has the system begin to read the range, and does not wait for it. Plain reads are read ahead by the system itself.
+    pub fn read_ahead(&self, range: Range<u64>) {
+        if let Self::Mapped(map) = self {
+            map.read_ahead(range);
+        }
+    }
 }
 
 fn read_exactly(file: &dyn File, range: Range<u64>) -> Result<Bytes, FsError> {
