@@ -162,8 +162,9 @@ fn who_waits_for_a_turn_holds_no_thread_up() {
     };
     let (storage, partition) = Storage::with_partition(&MemFileSystem::new(), config);
     let turns = partition.context.recompression.clone();
-    let taken: Vec<_> = from_fn(|| turns.try_take()).collect();
     let runtime = runtime(1);
+    // Given back before the runtime ends, also where the test fails: it waits for its threads.
+    let taken: Vec<_> = from_fn(|| turns.try_take()).collect();
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let waiting = Arc::clone(&partition);
