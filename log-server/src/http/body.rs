@@ -2,12 +2,16 @@
 //!
 //! A body pays for its memory as it comes, so that a client which announces much and sends little costs little.
 
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -48,7 +52,12 @@ impl BodyReader {
 
     /// The next piece, or `None` at the end. A call that is given up loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        if let Ok(piece) = timeout(self.silence_max, self.source.next()).await {
+        let mut piece = pin!(self.source.next());
+        let waited = match without_waiting(piece.as_mut()).await {
+            Some(piece) => Ok(piece),
+            None => timeout(self.silence_max, piece).await,
+        };
+        if let Ok(piece) = waited {
             return piece.transpose();
         }
         let text = format!("nothing came for {} ms", self.silence_max.as_millis());
@@ -70,10 +79,26 @@ impl Source {
     }
 }
 
+/// What a future gives without that anybody is waited for. A connection hands over what it has of a body when it was asked for it, and its task
+/// had another turn; most bodies are there then, and need no clock.
+async fn without_waiting<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut had_a_turn = false;
+    let within_a_turn = poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if had_a_turn => Poll::Ready(None),
+        Poll::Pending => {
+            had_a_turn = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    within_a_turn.await
+}
+
 /// A whole body, with what it has paid.
 #[derive(Debug)]
 pub(crate) struct WholeBody {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
     pub(crate) held: Held,
 }
 
@@ -115,7 +140,7 @@ async fn read_up_to(
         return Err(too_large());
     }
     let mut held = Held::default();
-    let mut bytes = Vec::new();
+    let mut bytes = Joined::default();
     let mut reader = BodyReader::new(services, headers, body)?;
     while let Some(piece) = reader.next().await? {
         if limit - bytes.len() < piece.len() {
@@ -124,17 +149,53 @@ async fn read_up_to(
         services
             .memory
             .grow(&mut held, EXPANSION * (bytes.len() + piece.len()))?;
-        bytes.extend_from_slice(&piece);
+        bytes.push(piece);
     }
-    Ok(WholeBody { bytes, held })
+    Ok(WholeBody {
+        bytes: bytes.whole(),
+        held,
+    })
+}
+
+/// Pieces that become one. A body that came in one piece, as small ones do, is not copied.
+#[derive(Debug, Default)]
+struct Joined {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Joined {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn whole(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.freeze()
+        }
+    }
 }
 
 /// What a body says it is: the media type without its parameters, in lower case.
-pub(crate) fn media_type(headers: &HeaderMap) -> String {
+pub(crate) fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers.get(axum::http::header::CONTENT_TYPE);
     let text = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = text.split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    if essence.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(essence.to_ascii_lowercase());
+    }
+    Cow::Borrowed(essence)
 }
 
 /// A body that is a JSON object of a known shape.
@@ -169,5 +230,41 @@ mod tests {
         assert_eq!(media_type(&headers), "");
         headers.insert("content-type", "Application/JSON; charset=utf-8".parse().unwrap());
         assert_eq!(media_type(&headers), "application/json");
+        headers.insert("content-type", "text/plain ;charset=utf-8".parse().unwrap());
+        assert_eq!(media_type(&headers), "text/plain");
+    }
+
+    #[test]
+    fn pieces_become_one() {
+        for pieces in [
+            &[] as &[&'static [u8]],
+            &[b"ab"],
+            &[b"", b"ab"],
+            &[b"a", b"", b"b", b"c"],
+        ] {
+            let mut joined = Joined::default();
+            for piece in pieces {
+                joined.push(Bytes::from_static(piece));
+            }
+            assert_eq!(joined.len(), pieces.concat().len());
+            assert_eq!(joined.whole(), pieces.concat());
+        }
+    }
+
+    /// A body that comes at the second look, or later.
+    #[tokio::test]
+    async fn what_is_there_after_a_turn_is_not_waited_for() {
+        for (late, expected) in [(0, Some(7)), (1, Some(7)), (2, None)] {
+            let mut looks = 0;
+            let mut body = pin!(poll_fn(|_| {
+                looks += 1;
+                if late < looks {
+                    Poll::Ready(7)
+                } else {
+                    Poll::Pending
+                }
+            }));
+            assert_eq!(without_waiting(body.as_mut()).await, expected, "{late}");
+        }
     }
 }

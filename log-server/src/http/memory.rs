@@ -3,9 +3,9 @@
 //! Who cannot pay is told to come again instead of waiting: half-read bodies that wait for each other would wait for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::problem::{Code, Problem};
 
@@ -15,20 +15,22 @@ const FREE_BYTES: usize = 64 << 10;
 /// What bodies may take together.
 #[derive(Debug, Clone)]
 pub(crate) struct BodyMemory {
-    free: Arc<Semaphore>,
+    /// In bytes. A number and no semaphore: nobody waits for it.
+    free: Arc<AtomicUsize>,
 }
 
 /// What one request has paid; given back on drop.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    permit: Option<OwnedSemaphorePermit>,
+    /// Whom it was paid to, if anything was.
+    memory: Option<BodyMemory>,
     bytes: usize,
 }
 
 impl BodyMemory {
     pub(crate) fn new(bytes: usize) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
+            free: Arc::new(AtomicUsize::new(bytes)),
         }
     }
 
@@ -37,17 +39,17 @@ impl BodyMemory {
         let Some(more) = bytes.checked_sub(held.bytes).filter(|more| *more != 0) else {
             return Ok(());
         };
-        let taken = u32::try_from(more)
-            .ok()
-            .and_then(|more| Arc::clone(&self.free).try_acquire_many_owned(more).ok());
-        let Some(taken) = taken else {
+        // Nothing else is published by it.
+        let take = |free: usize| free.checked_sub(more);
+        if self
+            .free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_err()
+        {
             let text = "other requests fill the memory for bodies and answers; try again, or ask for less";
             return Err(Problem::new(Code::Overloaded, text));
-        };
-        match &mut held.permit {
-            Some(permit) => permit.merge(taken),
-            None => held.permit = Some(taken),
         }
+        held.memory.get_or_insert_with(|| self.clone());
         held.bytes = bytes;
         Ok(())
     }
@@ -69,7 +71,7 @@ impl BodyMemory {
     /// How much is free now.
     #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
-        self.free.available_permits()
+        self.free.load(Ordering::Relaxed)
     }
 }
 
@@ -84,6 +86,14 @@ impl Held {
             return Bytes::from(body);
         }
         Bytes::from_owner(PaidBody { body, _held: self })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.memory {
+            memory.free.fetch_add(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 //! | `group_offsets` | where a group goes on, set from outside |
 //! | `groups` | groups of consumers |
 //! | `health` | the answers of `/healthz` and `/readyz` |
+//! | `idle_timer` | the clock of a connection that waits for a head |
 //! | `leases` | reading as a group without being a member |
 //! | `memory` | what bodies take of the memory |
 //! | `object` | JSON objects and nothing else |
@@ -37,6 +38,7 @@
 //! | `slow_client` | clients that take nothing |
 //! | `socket` | records both ways over a WebSocket |
 //! | `stats` | `/metrics`, and the numbers that the console plots |
+//! | `surroundings` | what stands around all routes |
 //! | `timing` | how long requests take |
 //! | `traces` | requests as spans |
 //! | `topic_offsets` | offsets at a time |
@@ -57,6 +59,7 @@ mod follow;
 mod group_offsets;
 mod groups;
 pub mod health;
+mod idle_timer;
 mod leases;
 pub(crate) mod memory;
 pub(crate) mod object;
@@ -74,6 +77,7 @@ mod sites;
 mod slow_client;
 mod socket;
 pub mod stats;
+mod surroundings;
 mod timing;
 mod topic_offsets;
 mod topics;

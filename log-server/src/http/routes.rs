@@ -4,21 +4,18 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::http::Uri;
+use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use super::health::HealthSource;
 use super::services::{Services, Sources};
 use super::sites::Sites;
 use super::stats::MetricsSource;
-use super::timing::Timing;
+use super::surroundings::{Surround, Surroundings};
 use super::{
-    clients, cluster, compaction, compression, configs, cors, fetch, follow, group_offsets, groups, health,
-    leases, openapi, partitions, produce, sites, socket, stats, topic_offsets, topics,
+    clients, cluster, compaction, configs, cors, fetch, follow, group_offsets, groups, health, leases,
+    openapi, partitions, produce, socket, stats, topic_offsets, topics,
 };
 use crate::http::memory::BodyMemory;
 use crate::http::parameters::refuse_parameters;
@@ -156,45 +153,17 @@ pub(super) fn watching(sources: &Sources) -> Router {
         .merge(router(metrics_routes(), Arc::clone(&sources.metrics)))
 }
 
-/// What all requests pass.
-struct Surroundings {
-    front: Arc<HttpMetrics>,
-    sites: Sites,
-    memory: BodyMemory,
-}
-
-/// Routes, with what stands around all of them. It is one step: axum copies at each step all that is behind it, for every request.
+/// Routes, with what stands around all of them.
 pub(super) fn complete(routes: Router, front: &Arc<HttpMetrics>, sites: Sites, memory: BodyMemory) -> Router {
     let mut routes = routes.fallback(not_found);
     if !sites.origins().is_empty() {
         routes = routes.layer(cors::layer(sites.origins()));
     }
-    let surroundings = Surroundings {
+    routes.layer(Surround::with(Surroundings {
         front: Arc::clone(front),
         sites,
         memory,
-    };
-    routes.layer(from_fn_with_state(Arc::new(surroundings), surround))
-}
-
-/// Times a request, refuses it or has it answered, and finishes the answer.
-async fn surround(State(around): State<Arc<Surroundings>>, request: Request, next: Next) -> Response {
-    let timing = Timing::begin(&request);
-    let accepts = compression::accepts_ours(request.headers());
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let mut response = match around.sites.refusal(&request) {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
-    };
-    if response.status() == Code::MethodNotAllowed.status() {
-        refuse_in_our_words(&mut response, &method, uri.path());
-    }
-    if accepts {
-        response = compression::pay(&around.memory, response);
-    }
-    sites::seal(response.headers_mut());
-    timing.end(&around.front, &response);
-    response
+    }))
 }
 
 async fn not_found(uri: Uri) -> Problem {
@@ -203,14 +172,4 @@ async fn not_found(uri: Uri) -> Problem {
         Code::NotFound,
         format!("there is nothing at {path}; /openapi.json lists what there is"),
     )
-}
-
-/// A method that a path does not have is refused by the router itself, without a body. What it says in the head stays: which methods there are.
-fn refuse_in_our_words(refusal: &mut Response, method: &Method, path: &str) {
-    let path = crate::http::parameters::shortened(path);
-    let problem = Problem::new(Code::MethodNotAllowed, format!("{path} has no {method}"));
-    let (parts, body) = problem.into_response().into_parts();
-    refusal.headers_mut().remove(CONTENT_LENGTH);
-    refusal.headers_mut().extend(parts.headers);
-    *refusal.body_mut() = body;
 }

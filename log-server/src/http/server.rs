@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use log_core::model::TimestampMs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::compression::Compressing;
+use super::idle_timer::IdleTimer;
 use super::slow_client::PatientStream;
 use super::socket::Handover;
 use crate::config::keys::BrokerConfig;
@@ -172,7 +173,7 @@ impl Connection {
             routes.answer(request)
         });
         let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(IdleTimer::default())
             .header_read_timeout(self.config.http_idle_timeout)
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service);

@@ -12,6 +12,7 @@
 //! | `error` | why a partition refused |
 //! | `fetch_waiter` | fetches that wait for records |
 //! | `flusher` | the threads that sync, and what they do behind the answers |
+//! | `gathering` | appends of several tasks that come together |
 //! | `housekeeping` | what is done now and then: retention, checkpoints, mending, space |
 //! | `loading` | what a start makes of the partitions on the disk |
 //! | `log_dirs` | the directories as clients are shown them |
@@ -38,6 +39,7 @@ pub(crate) mod disk;
 pub mod error;
 pub mod fetch_waiter;
 pub(crate) mod flusher;
+mod gathering;
 pub(crate) mod housekeeping;
 pub(crate) mod loading;
 pub mod log_dirs;

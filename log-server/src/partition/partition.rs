@@ -32,6 +32,7 @@ use crate::partition::checkpoints::Checkpoints;
 use crate::partition::error::{DurableResult, PartitionError};
 use crate::partition::fetch_waiter::{FetchWaiter, WatchGuard, WatchList};
 use crate::partition::flusher::{FlushQueue, FlushTurn};
+use crate::partition::gathering::Gathering;
 use crate::partition::recompression::RecompressionTurns;
 use crate::partition::throttle::Throttle;
 use crate::partition::writer::{Writer, WriterCell};
@@ -191,6 +192,7 @@ pub struct Partition {
     /// Changed under the writer's lock, read without it.
     pub(crate) condition: ArcSwap<Condition>,
     pub(crate) writer: WriterCell,
+    pub(super) gathering: Gathering,
     pub(crate) turn: FlushTurn,
     pub(crate) watchers: Arc<WatchList>,
     pub(super) traffic: Traffic,
@@ -246,6 +248,7 @@ impl Partition {
             config: ArcSwap::from_pointee(config),
             condition: ArcSwap::from_pointee(condition),
             writer: WriterCell::new(log),
+            gathering: Gathering::default(),
             turn: FlushTurn::default(),
             watchers: Arc::default(),
             traffic: Traffic::default(),

@@ -12,7 +12,7 @@ use crate::http::error::{held_back, record_problems};
 use crate::http::problem::{Code, Problem};
 use crate::http::produce::batches::Sealed;
 use crate::partition::error::PartitionError;
-use crate::partition::partition::{Ack, Acks};
+use crate::partition::partition::{Ack, Acks, Appended};
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -30,6 +30,33 @@ pub(super) struct Placed {
     /// It stood there already: the same producer had written the same sequences.
     pub(super) is_duplicate: bool,
     pub(super) ack: Ack,
+}
+
+impl From<Appended> for Placed {
+    fn from(appended: Appended) -> Self {
+        Self {
+            base_offset: appended.base_offset,
+            log_append_time: appended.log_append_time,
+            is_duplicate: appended.is_duplicate,
+            ack: appended.ack,
+        }
+    }
+}
+
+/// Appends the batches of a body. A single one, as small bodies make, goes together with those of other requests; several as [`append_in_order`]
+/// has it.
+pub(super) async fn append_body(mut batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
+    let [batch] = batches.as_mut_slice() else {
+        return append_in_order(batches, acks).await;
+    };
+    let Some(batch) = batch.take() else {
+        return vec![None];
+    };
+    let appended = batch.partition.append_together(&batch.records, acks).await;
+    let result = appended
+        .map(Placed::from)
+        .map_err(|error| record_problems(&error, batch.record_count));
+    vec![Some(Appending { batch, result })]
 }
 
 /// Appends each batch, whatever becomes of the others. A gap stays one.
@@ -71,12 +98,7 @@ pub(super) async fn append_in_order(batches: Vec<Option<Sealed>>, acks: Acks) ->
 
 async fn append(batch: &Sealed, acks: Acks) -> Result<Placed, PartitionError> {
     let appended = batch.partition.append_produced(&batch.records, acks).await?;
-    Ok(Placed {
-        base_offset: appended.base_offset,
-        log_append_time: appended.log_append_time,
-        is_duplicate: appended.is_duplicate,
-        ack: appended.ack,
-    })
+    Ok(Placed::from(appended))
 }
 
 /// Returns when an acknowledgement may leave. A wait that is given up can be taken up again.

@@ -225,7 +225,7 @@ impl Batches {
             std::collections::hash_map::Entry::Occupied(entry) => {
                 let open = entry.into_mut();
                 if !open.draft.has_room(size, open.limit) {
-                    let next = Draft::new(BatchBuilder::with_capacity(options(open.record_count), 0));
+                    let next = Draft::new(BatchBuilder::with_capacity(options(open.record_count), size));
                     let full = std::mem::replace(&mut open.draft, next);
                     seal(
                         &mut self.sealed,
@@ -247,7 +247,7 @@ impl Batches {
                 self.sealed.push(None);
                 Ok(entry.insert(Open {
                     partition,
-                    draft: Draft::new(BatchBuilder::new(options(0))),
+                    draft: Draft::new(BatchBuilder::with_capacity(options(0), size)),
                     place,
                     limit: limit.min(BATCH_BYTES),
                     batch_count: 1,

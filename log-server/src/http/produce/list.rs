@@ -23,7 +23,7 @@ use crate::http::body::WholeBody;
 use crate::http::memory::{BodyMemory, Held};
 use crate::http::object::Object;
 use crate::http::problem::{Answer, Code, Problem};
-use crate::http::produce::append::{acknowledged, append_in_order};
+use crate::http::produce::append::{acknowledged, append_body};
 use crate::http::produce::batches::{Batches, Parts, Seat};
 use crate::http::produce::idempotency::IdempotencyKey;
 use crate::http::produce::record_input::{RecordInput, from_base64};
@@ -136,7 +136,7 @@ impl Target {
         if self.key.is_some() {
             IdempotencyKey::check(&batches)?;
         }
-        let appending = append_in_order(batches.finish(), self.terms.acks).await;
+        let appending = append_body(batches.finish(), self.terms.acks).await;
         if self.terms.acks == Acks::None {
             return Ok(nothing_to_wait_for());
         }

@@ -10,6 +10,7 @@
 //! | `record_input` | a record as JSON |
 //! | `stream` | NDJSON of any length |
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,11 +133,11 @@ pub(crate) async fn produce(
     check_writable(&topic)?;
     let key = IdempotencyKey::from_headers(&headers)?;
     let kind = if parameters.raw {
-        "application/octet-stream".to_owned()
+        Cow::Borrowed("application/octet-stream")
     } else {
         media_type(&headers)
     };
-    let is_raw = matches!(kind.as_str(), "application/octet-stream" | "text/plain");
+    let is_raw = matches!(&*kind, "application/octet-stream" | "text/plain");
     if !is_raw && parameters.is_about_a_raw_record() {
         let text =
             "key, partition and timestamp stand in the records themselves, unless the body is one raw record";
@@ -148,13 +149,14 @@ pub(crate) async fn produce(
         terms,
         key,
     };
-    match kind.as_str() {
+    match &*kind {
         "application/json" => {
             let body = read_whole(&services, &headers, body).await?;
             target.write_json(body).await
         }
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            stream::write(target, parameters.on_error, &headers, body).await
+            // It takes kilobytes, which the future of every other body would have room for, too.
+            Box::pin(stream::write(target, parameters.on_error, &headers, body)).await
         }
         _ if is_raw => {
             let body = read_whole(&services, &headers, body).await?;

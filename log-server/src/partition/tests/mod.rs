@@ -5,6 +5,7 @@
 //! | `durability` | who is answered when, and that nobody is answered early |
 //! | `directories` | what becomes of the partitions of several data directories when one of them fails or is missing |
 //! | `failures` | what a failing or full disk does to answers, readers and later writes |
+//! | `gathering` | that appends of several tasks are one write, and none is lost or written twice |
 //! | `life` | starting, creating, deleting, closing; what housekeeping does |
 //! | `transactions` | who may begin and end one, what committed readers see, what survives |
 //! | `recompression` | topics that name a codec |
@@ -40,6 +41,7 @@ mod concurrency;
 mod directories;
 mod durability;
 mod failures;
+mod gathering;
 mod life;
 mod recompression;
 mod recreation;

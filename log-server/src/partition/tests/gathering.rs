@@ -1,0 +1,107 @@
+//! That appends which come together enter the log by one call, each with its own answer, and that none is lost or written twice.
+
+use std::collections::BTreeSet;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+
+use super::*;
+
+#[tokio::test]
+async fn what_several_tasks_bring_is_one_write_with_an_answer_for_each() {
+    let files = MemFileSystem::new();
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let (first, gap) = (idempotent(&["first"], 0), idempotent(&["gap"], 5));
+    partition.append(&first, Acks::Leader).unwrap();
+    let writes = files.counters().writes;
+    let brought = [
+        (batch(&["a", "b"]), Acks::All),
+        (gap, Acks::All),
+        (first, Acks::All),
+        (batch(&["c"]), Acks::All),
+    ];
+    let tasks = brought
+        .iter()
+        .map(|(batch, acks)| partition.append_together(batch, *acks));
+    let [a, gap, again, c]: [_; 4] = join_all(tasks).await.try_into().unwrap();
+    assert_eq!(files.counters().writes, writes + 1);
+
+    let (mut a, mut c) = (a.unwrap(), c.unwrap());
+    assert!(matches!(gap, Err(PartitionError::Producer(_))), "{gap:?}");
+    let again = again.unwrap();
+    assert!(again.is_duplicate && again.base_offset == Offset::ZERO);
+    assert_eq!((a.base_offset, c.base_offset), (Offset::new(1), Offset::new(3)));
+    assert_eq!((answer(&mut a.ack), answer(&mut c.ack)), (None, None));
+    storage.work();
+    assert_eq!(
+        (answer(&mut a.ack), answer(&mut c.ack)),
+        (Some(Ok(())), Some(Ok(())))
+    );
+    assert_eq!(consume(&partition, 0), ["first", "a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn each_waits_for_what_it_asked_for() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), LogConfig::default());
+    let batches: Vec<_> = ["a", "b", "c", "d"].map(|value| batch(&[value])).into();
+    let acks = [Acks::Leader, Acks::All, Acks::All, Acks::None];
+    let tasks = batches.iter().zip(acks);
+    let tasks = tasks.map(|(batch, acks)| partition.append_together(batch, acks));
+    let appended = join_all(tasks).await.into_iter().map(Result::unwrap);
+    let waits: Vec<_> = appended
+        .map(|appended| (appended.base_offset.get(), matches!(appended.ack, Ack::Now)))
+        .collect();
+    assert_eq!(waits, [(0, true), (1, false), (2, false), (3, true)]);
+}
+
+#[tokio::test]
+async fn a_batch_whose_task_went_away_before_is_not_appended() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
+    let (gone, kept) = (batch(&["gone"]), batch(&["kept"]));
+    assert!(
+        partition
+            .append_together(&gone, Acks::All)
+            .now_or_never()
+            .is_none()
+    );
+    let appended = partition.append_together(&kept, Acks::All).await.unwrap();
+    assert_eq!(appended.base_offset, Offset::ZERO);
+    assert_eq!(consume(&partition, 0), ["kept"]);
+}
+
+/// Tasks of several threads, which append and find their answers in any order.
+#[test]
+fn many_tasks_on_many_threads_get_an_offset_each() {
+    const TASKS: usize = 64;
+    const ROUNDS: usize = 20;
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .build()
+        .unwrap();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let partition = Arc::clone(&partition);
+            runtime.spawn(async move {
+                let mut appended = Vec::new();
+                for round in 0..ROUNDS {
+                    let value = format!("{task} {round}");
+                    let answer = partition
+                        .append_together(&batch(&[&value]), Acks::All)
+                        .await
+                        .unwrap();
+                    appended.push((answer.base_offset.get(), value));
+                }
+                appended
+            })
+        })
+        .collect();
+    let appended: BTreeSet<_> = runtime
+        .block_on(join_all(tasks))
+        .into_iter()
+        .flat_map(Result::unwrap)
+        .collect();
+    let expected = (0..).zip(consume(&partition, 0));
+    assert_eq!(appended, expected.collect());
+    assert_eq!(appended.len(), TASKS * ROUNDS);
+}
