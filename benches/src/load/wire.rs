@@ -208,20 +208,19 @@ pub struct FetchSize {
 }
 
 impl FetchFrame {
-    /// The request for these partitions, which share the bytes that it may bring.
+    /// The request for these partitions.
     ///
     /// # Errors
     /// The codec's.
     pub fn new(topic: &str, partitions: &[i32], size: FetchSize, version: i16) -> anyhow::Result<Self> {
         const MARK: i64 = 0x5354_5241_5441_4c4f;
-        let count = i32::try_from(partitions.len().max(1))?;
         let marked = (MARK..).zip(partitions).map(|(mark, partition)| FetchPartition {
             partition: *partition,
             current_leader_epoch: -1,
             fetch_offset: mark,
             last_fetched_epoch: -1,
             log_start_offset: -1,
-            partition_max_bytes: size.bytes_max / count,
+            partition_max_bytes: size.bytes_max,
             ..FetchPartition::default()
         });
         let request = FetchRequestData {

@@ -26,7 +26,7 @@ use crate::record::batch::{Batch, BatchHeader};
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::scan::{ScanError, Walk};
 use crate::segment::segment::Segment;
-use crate::segment::swap::discard_cleaned;
+use crate::segment::swap::{discard_cleaned, discard_cleaned_segment};
 
 /// A log as a cleaning sees it.
 #[derive(Debug, Clone)]
@@ -108,6 +108,8 @@ pub struct Cleaning {
     stats: CleanerStats,
     scratch: Vec<u8>,
     sizes: WriteSizes,
+    /// What befell the group behind those that were returned last.
+    failure: Option<CleanError>,
 }
 
 impl Cleaning {
@@ -116,7 +118,7 @@ impl Cleaning {
     /// # Errors
     /// [`CleanError`].
     pub fn begin(
-        log: LogToClean,
+        mut log: LogToClean,
         mut map: OffsetMap,
         sizes: WriteSizes,
         pace: &mut dyn Pace,
@@ -130,6 +132,8 @@ impl Cleaning {
         stats.map_bytes = map.size_in_bytes();
         let reached = log.segments.iter().filter(|segment| segment.base_offset() < end);
         let groups = groups(&reached.cloned().collect::<Vec<_>>(), &log.config);
+        // From here on each group holds its own: the space of what was swapped out is free before the cleaning ends.
+        log.segments = Vec::new();
         Ok(Self {
             transactions: CleanedTransactions::new(&log.aborted, Offset::ZERO),
             log,
@@ -139,6 +143,7 @@ impl Cleaning {
             stats,
             scratch,
             sizes,
+            failure: None,
         })
     }
 
@@ -160,11 +165,21 @@ impl Cleaning {
     /// Several at once, because on a busy disk each sync waits for what others write, and one sync serves many files.
     ///
     /// # Errors
-    /// [`CleanError`]; what was written is removed.
+    /// [`CleanError`]; what was written is removed. Where segments before it were written whole, they come first, and the next call
+    /// tells the error.
     pub fn next_groups(&mut self, pace: &mut dyn Pace) -> Result<Vec<CleanedGroup>, CleanError> {
-        let mut files = Vec::new();
-        self.write_groups(&mut files, pace)
-            .and_then(|cleaned| {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let (mut cleaned, mut files) = (Vec::new(), Vec::new());
+        let written = self.write_groups(&mut cleaned, &mut files, pace);
+        let failure = match written {
+            Err(failure) if cleaned.is_empty() || matches!(failure, CleanError::Stopped) => Err(failure),
+            written => Ok(written.err()),
+        };
+        failure
+            .and_then(|failure| {
+                self.failure = failure;
                 // The last one first: until it is there, the others are on the disk as well, and have little to wait for.
                 for file in files.iter().rev() {
                     file.sync_data()?;
@@ -177,15 +192,24 @@ impl Cleaning {
             })
     }
 
-    /// Writes segments, and adds their files to those that must be synced.
+    /// Writes segments, and adds their files to those that must be synced. Of a group that fails nothing stays.
     fn write_groups(
         &mut self,
+        cleaned: &mut Vec<CleanedGroup>,
         files: &mut Vec<Arc<dyn File>>,
         pace: &mut dyn Pace,
-    ) -> Result<Vec<CleanedGroup>, CleanError> {
-        let (mut cleaned, mut bytes) = (Vec::new(), 0_u64);
+    ) -> Result<(), CleanError> {
+        let mut bytes = 0_u64;
         while let Some(group) = self.groups.next() {
-            let written = self.clean_group(&group, pace)?;
+            let written = self.clean_group(&group, pace).inspect_err(|_| {
+                if let Some(first) = group.first() {
+                    discard_cleaned_segment(
+                        self.log.file_system.as_ref(),
+                        &self.log.directory,
+                        first.base_offset(),
+                    );
+                }
+            })?;
             let size = match &written {
                 Some(written) => written.size,
                 None => group.iter().map(|segment| segment.size()).sum(),
@@ -205,7 +229,7 @@ impl Cleaning {
                 break;
             }
         }
-        Ok(cleaned)
+        Ok(())
     }
 
     /// Ends a cleaning whose last groups are not swapped in.

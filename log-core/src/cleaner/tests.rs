@@ -8,6 +8,7 @@ use super::*;
 use crate::config::{LogConfig, TimestampType};
 use crate::fs::FileSystem;
 use crate::fs::mem::MemFileSystem;
+use crate::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use crate::index::transaction_index::{AbortedTransaction, TransactionIndex};
 use crate::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use crate::producer_state::manager::LastRecord;
@@ -95,6 +96,10 @@ impl Bench {
     }
 
     fn begin(&self) -> Result<Cleaning, CleanError> {
+        self.begin_with(WriteSizes { chunk: 256, swap: 1 })
+    }
+
+    fn begin_with(&self, sizes: WriteSizes) -> Result<Cleaning, CleanError> {
         let log = LogToClean {
             file_system: Arc::new(self.files.clone()),
             directory: Arc::clone(&self.directory),
@@ -106,7 +111,6 @@ impl Bench {
             now: self.now,
             hold: SegmentHold::default(),
         };
-        let sizes = WriteSizes { chunk: 256, swap: 1 };
         Cleaning::begin(log, OffsetMap::new(1 << 12, 900), sizes, &mut Freely)
     }
 
@@ -446,6 +450,37 @@ fn append_times_stay() {
     let after = header(&bench.clean()[0]);
     assert_eq!(after.max_timestamp, before.max_timestamp);
     assert_eq!((after.record_count, after.attributes), (1, before.attributes));
+}
+
+/// What was written before a failure takes its place all the same, and of what failed nothing stays.
+#[test]
+fn a_failure_is_told_behind_the_segments_before_it() {
+    let mut bench = Bench::new();
+    for (at, key) in [(0, "a"), (2, "b")] {
+        bench.segment(&[
+            plain(&[(at, Some(key), Some("1"))]),
+            plain(&[(at + 1, Some(key), Some("2"))]),
+        ]);
+    }
+    bench.config.segment_bytes_max = bench.segments[0].size();
+    let second = "/t-0/00000000000000000002.index";
+    let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
+    bench.files.set_faults(fault.only_in(second));
+    let sizes = WriteSizes {
+        chunk: 256,
+        swap: 1 << 20,
+    };
+    let mut cleaning = bench.begin_with(sizes).unwrap();
+    let cleaned = cleaning.next_groups(&mut Freely).unwrap();
+    let bases: Vec<_> = cleaned.iter().map(|group| group.old[0].base_offset()).collect();
+    assert_eq!(bases, [Offset::ZERO]);
+    let entries = bench.files.list(&bench.directory).unwrap();
+    let mut cleaned = entries.iter().filter(|entry| entry.name.ends_with(".cleaned"));
+    assert!(cleaned.all(|entry| entry.name.starts_with("00000000000000000000.")));
+    assert!(matches!(
+        cleaning.next_groups(&mut Freely),
+        Err(CleanError::Storage(_))
+    ));
 }
 
 #[test]

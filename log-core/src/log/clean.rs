@@ -142,12 +142,17 @@ impl Log {
     /// Ends a swap: from now on readers find the new segments. One that failed half way latches the log, because nobody
     /// knows which files are there; opening it again finds out.
     ///
+    /// What was replaced comes back, to be dropped without a lock: the space of its files goes with the last who reads them.
+    ///
     /// # Errors
     /// Why the swap failed.
     ///
     /// # Panics
     /// When no swap was begun.
-    pub fn finish_swap(&mut self, result: Result<SwapDone, SwapError>) -> Result<(), SwapError> {
+    pub fn finish_swap(
+        &mut self,
+        result: Result<SwapDone, SwapError>,
+    ) -> Result<Vec<CleanedGroup>, SwapError> {
         assert!(self.is_swapping, "finish a swap that did not begin");
         self.is_swapping = false;
         if let Err(SwapError::Unknown(error)) = &result {
@@ -170,7 +175,8 @@ impl Log {
                 .replacing(&group.old, Arc::new(new))
                 .expect("while a swap runs, no segment leaves the log");
         }
-        Ok(())
+        drop(slot);
+        Ok(cleaned)
     }
 }
 

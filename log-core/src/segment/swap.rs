@@ -52,6 +52,16 @@ pub fn discard_cleaned(file_system: &dyn FileSystem, directory: &Path) -> Result
     drop_files(file_system, directory, &cleaned, CLEANED)
 }
 
+/// Removes what is there of a cleaned segment that was not completed, as far as that can be. What stays says nothing about those before
+/// it, and goes before the next cleaning.
+pub(crate) fn discard_cleaned_segment(file_system: &dyn FileSystem, directory: &Path, base_offset: Offset) {
+    for kind in INDEXES.into_iter().chain([FileKind::Log]) {
+        file_system
+            .remove_file(&cleaned_file(directory, base_offset, kind))
+            .ok();
+    }
+}
+
 /// A segment that takes the place of others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
@@ -118,6 +128,9 @@ pub enum RecoverError {
 }
 
 /// Completes the swaps that a crash interrupted, and returns how many; drops those that had not really begun. Blocks.
+///
+/// Of several that were on their way together, those below the lowest `.cleaned` have begun, the others not, even where they have their
+/// `.log.swap`: were a later one completed and an earlier one not, a key whose tombstone went with the later one would come back.
 ///
 /// # Errors
 /// See [`RecoverError`].

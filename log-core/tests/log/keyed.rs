@@ -343,7 +343,8 @@ impl Keyed {
     pub(crate) fn swap(&mut self, cleaned: Vec<CleanedGroup>, recovery_point: Offset) -> Result<(), String> {
         let task = (self.log().begin_swap(cleaned, recovery_point)).ok_or("refused")?;
         let result = task.run();
-        self.log().finish_swap(result).map_err(|error| error.to_string())
+        let finished = self.log().finish_swap(result);
+        finished.map(drop).map_err(|error| error.to_string())
     }
 
     /// A cleaning as the server does it. Returns up to where the log is clean.

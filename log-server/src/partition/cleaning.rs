@@ -145,7 +145,7 @@ impl Partition {
         // Without a log, it was set aside meanwhile, and nobody uses it again.
         let finished = writer.log().ok().map(|log| log.finish_swap(result));
         let (outcome, follow_up) = match finished {
-            Some(Ok(())) => (Ok(()), FollowUp::default()),
+            Some(Ok(replaced)) => (Ok(replaced), FollowUp::default()),
             Some(Err(SwapError::NotBegun(error))) => (Err(error), FollowUp::default()),
             Some(Err(SwapError::Unknown(error))) => (Err(error.into()), self.note_latch(&mut writer)),
             None => (Err(CleanError::Stopped), FollowUp::default()),
@@ -153,6 +153,7 @@ impl Partition {
         self.writer.end_use(&mut writer);
         drop(writer);
         self.follow_up(follow_up);
-        outcome
+        // Not before: the files of what was replaced go with it, and some file systems take their time.
+        outcome.map(drop)
     }
 }

@@ -4,6 +4,8 @@
 //! first appends all that was handed in; the others find their answers. So many small appends take one lock, one write and one turn of the flusher,
 //! and an append that is alone takes one turn of its thread's tasks more.
 //!
+//! Only for batches of some kilobytes: all that one call appends, it copies under the lock.
+//!
 //! A batch whose task goes away before it was appended is not appended.
 
 use std::sync::Arc;
@@ -14,6 +16,9 @@ use parking_lot::Mutex;
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Ack, Acks, Appended, Partition};
+
+/// So many enter the log by one call: the writer's lock is one for microseconds.
+const TOGETHER_MAX: usize = 32;
 
 /// What was handed in to a partition.
 #[derive(Debug, Default)]
@@ -102,8 +107,9 @@ impl Partition {
     fn append_gathered(&self) {
         let Waiting { batches, answers } = std::mem::take(&mut *self.gathering.waiting.lock());
         let mut batches = batches.as_slice();
-        let mut leaves_sync = false;
-        for alike in answers.chunk_by(|(one, _), (other, _)| one == other) {
+        let alike = answers.chunk_by(|(one, _), (other, _)| one == other);
+        for alike in alike.flat_map(|alike| alike.chunks(TOGETHER_MAX)) {
+            let mut leaves_sync = false;
             let Some(((acks, _), (these, behind))) = alike.first().zip(batches.split_at_checked(alike.len()))
             else {
                 break;
@@ -113,9 +119,9 @@ impl Partition {
                 leaves_sync |= matches!(&result, Ok(appended) if matches!(appended.ack, Ack::WhenDurable(_)));
                 *answer.lock() = Some(result);
             }
-        }
-        if leaves_sync {
-            self.mark_dirty();
+            if leaves_sync {
+                self.mark_dirty();
+            }
         }
     }
 }

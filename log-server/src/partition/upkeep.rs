@@ -386,10 +386,10 @@ impl Partition {
         }
     }
 
-    /// Puts the partition in line for a flush when its topic's `flush.ms` is over.
+    /// Puts the partition in line for a flush when its topic's `flush.ms` is over, as far as that can be seen now.
     pub(crate) fn flush_if_old(&self) {
         let flush_ms = self.config.load().flush_ms;
-        let since = self.writer.lock().unflushed_since;
+        let since = (self.writer.lock_if_soon()).and_then(|writer| writer.unflushed_since);
         if since.is_some_and(|since| flush_ms <= self.context.clock.now().saturating_since(since)) {
             self.mark_dirty();
         }

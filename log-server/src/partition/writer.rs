@@ -7,6 +7,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use log_core::log::{Log, PrepareTask};
 use log_core::model::TimestampMs;
@@ -132,6 +133,12 @@ impl WriterCell {
         self.writer.lock()
     }
 
+    /// The same for one who comes again, and must not hang with somebody who waits for a disk.
+    pub(crate) fn lock_if_soon(&self) -> Option<MutexGuard<'_, Writer>> {
+        const SOON: Duration = Duration::from_millis(10);
+        self.writer.try_lock_for(SOON)
+    }
+
     /// For work that takes milliseconds or waits for the disk, on a thread that may wait.
     pub(crate) fn lock_slow(&self) -> SlowGuard<'_> {
         // Counted before the lock is asked for, so that a runtime's thread that comes later knows.
@@ -206,6 +213,9 @@ impl WriterCell {
         writer.absence = absence;
         // Tasks that wait for their thread must not start any more.
         writer.generation += 1;
+        // Nor must whoever ends the partition later wait for those that hang.
+        writer.use_count = 0;
+        self.unused.notify_all();
         let log = writer.take_from(Place::Gone);
         Some((writer, log))
     }

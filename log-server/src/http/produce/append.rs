@@ -43,14 +43,17 @@ impl From<Appended> for Placed {
     }
 }
 
-/// Appends the batches of a body. A single one, as small bodies make, goes together with those of other requests; several as [`append_in_order`]
-/// has it.
+/// Batches up to this size enter the log together with those of other requests.
+const TOGETHER_BYTES_MAX: usize = 16 << 10;
+
+/// Appends the batches of a body. A single small one goes together with those of other requests; others as [`append_in_order`] has it.
 pub(super) async fn append_body(mut batches: Vec<Option<Sealed>>, acks: Acks) -> Vec<Option<Appending>> {
+    let is_small = |batch: &mut Sealed| batch.records.len() <= TOGETHER_BYTES_MAX;
     let [batch] = batches.as_mut_slice() else {
         return append_in_order(batches, acks).await;
     };
-    let Some(batch) = batch.take() else {
-        return vec![None];
+    let Some(batch) = batch.take_if(is_small) else {
+        return append_in_order(batches, acks).await;
     };
     let appended = batch.partition.append_together(&batch.records, acks).await;
     let result = appended
