@@ -296,14 +296,34 @@ fn a_failed_directory_is_left_while_a_log_is_used_and_a_deleted_topic_stays_dele
         answer(&mut waiting.ack),
         Some(Err(PartitionError::Offline { .. }))
     ));
-
-    // Whoever deletes it does not wait for a sync that may never end.
-    storage.registry.delete(events(1).id).unwrap();
     second.finish_flush(sync.run());
+    assert!(is_off_line(&second));
+
+    storage.registry.delete(events(1).id).unwrap();
     let gone = PartitionError::Offline {
         reason: "its data directory failed".into(),
     };
     assert!(second.writer.leave(gone).is_none());
+    assert!(matches!(
+        second.append(&batch(&["x"]), Acks::All),
+        Err(PartitionError::Deleted)
+    ));
+}
+
+/// The sync may never end: whoever deletes the topic must not wait for it.
+#[test]
+fn a_topic_is_deleted_while_a_sync_hangs_in_a_directory_that_was_left() {
+    let files = MemFileSystem::new();
+    let storage = filled(&files);
+    let second = living_in(&storage, SECOND);
+    append(&second, &["late"], Acks::All);
+    let sync = second.begin_flush().unwrap();
+    let gone = PartitionError::Offline {
+        reason: "its data directory failed".into(),
+    };
+    drop(second.writer.leave(gone).unwrap());
+    storage.registry.delete(events(1).id).unwrap();
+    second.finish_flush(sync.run());
     assert!(matches!(
         second.append(&batch(&["x"]), Acks::All),
         Err(PartitionError::Deleted)

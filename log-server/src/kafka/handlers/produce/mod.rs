@@ -1,7 +1,7 @@
 //! `Produce`, versions 3 to 13 (0 to 2 are advertised for older librdkafka and refused, both as Kafka does).
 //!
-//! - What a request appends, it has appended when this returns, or when the wait that it begins with is over; later requests of the connection come behind it. Only the answer
-//!   waits for the disk, and several requests wait for the same sync. Requests that came together, each with records for one
+//! - What a request appends, it has appended when this returns, or when the wait that it begins with is over; later requests of the
+//!   connection come behind it. Only the answer waits for the disk, and several requests wait for the same sync. Requests that came together, each with records for one
 //!   partition, are appended together (`single`).
 //! - `acks=0`: no answer, and an error closes the connection. Other values than −1, 0 and 1: `INVALID_REQUIRED_ACKS`.
 //! - Version 7 (KIP-110) allows zstd. Version 8 (KIP-467) tells which records of a refused batch are at fault.
