@@ -449,6 +449,9 @@ impl Storage {
     }
 }
 
+/// What a start after a kill reads anew at the most, but for what is written between two looks of housekeeping: a few tenths of a second.
+const RECOVERY_BYTES: u64 = 256 << 20;
+
 fn intervals(config: &BrokerConfig) -> Intervals {
     Intervals {
         retention: config.log_retention_check_interval,
@@ -456,6 +459,7 @@ fn intervals(config: &BrokerConfig) -> Intervals {
         recovery_points: config
             .log_flush_offset_checkpoint_interval
             .min(config.log_flush_start_offset_checkpoint_interval),
+        recovery_bytes: RECOVERY_BYTES,
         producers: config.producer_id_expiration_check_interval,
         idle: config.map_idle,
         mend: config.log_reopen_backoff,

@@ -39,6 +39,8 @@ pub(crate) struct Intervals {
     pub(crate) retention: Duration,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub(crate) recovery_points: Duration,
+    /// When so many bytes were appended, the recovery points are written without waiting for their time.
+    pub(crate) recovery_bytes: u64,
     /// `producer.id.expiration.check.interval.ms`.
     pub(crate) producers: Duration,
     /// `map-idle-ms`.
@@ -80,6 +82,9 @@ pub(crate) struct Housekeeper {
     registry: Arc<PartitionRegistry>,
     retention: Due,
     recovery_points: Due,
+    recovery_bytes: u64,
+    /// What had been appended when the recovery points were last written.
+    appended_bytes: u64,
     producers: Due,
     idle: Due,
 }
@@ -90,6 +95,8 @@ impl Housekeeper {
             registry,
             retention: Due::every(intervals.retention),
             recovery_points: Due::every(intervals.recovery_points),
+            recovery_bytes: intervals.recovery_bytes,
+            appended_bytes: 0,
             producers: Due::every(intervals.producers),
             idle: Due::every(intervals.idle),
         }
@@ -107,9 +114,21 @@ impl Housekeeper {
         if self.idle.is_now(now) {
             self.registry.for_each(|partition| partition.release_idle());
         }
-        if self.recovery_points.is_now(now)
-            && let Err(error) = self.registry.write_recovery_points()
-        {
+        self.keep_recovery_short(now);
+    }
+
+    /// Stores all that shortens a recovery when it is time, and from where recovery must read when much was appended.
+    fn keep_recovery_short(&mut self, now: Duration) {
+        let appended = self.registry.metrics().totals().received_bytes;
+        let written = if self.recovery_points.is_now(now) {
+            self.registry.checkpoint()
+        } else if self.recovery_bytes <= appended.saturating_sub(self.appended_bytes) {
+            self.registry.write_recovery_points()
+        } else {
+            return;
+        };
+        self.appended_bytes = appended;
+        if let Err(error) = written {
             tracing::warn!(operation = "write recovery points", %error, "a recovery would take longer");
         }
     }

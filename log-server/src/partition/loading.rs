@@ -121,6 +121,11 @@ impl PartitionRegistry {
             table.put(&topic_of(topic, partitions));
         }
         self.table.store(Arc::new(table));
+        if !found.clean
+            && let Err(error) = self.write_recovery_points()
+        {
+            tracing::warn!(operation = "write recovery points", %error, "a start after another kill reads all of that again");
+        }
         summary
     }
 

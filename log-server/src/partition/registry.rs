@@ -281,15 +281,21 @@ impl PartitionRegistry {
         }
     }
 
-    /// Stores what shortens recovery, and the recovery points. Blocks.
+    /// Stores all that shortens a recovery: what partitions know, and the recovery points. Blocks.
+    ///
+    /// # Errors
+    /// The file system's; the former points are still there.
+    pub(crate) fn checkpoint(&self) -> Result<(), FsError> {
+        self.for_each(|partition| partition.checkpoint());
+        self.write_recovery_points()
+    }
+
+    /// Stores from where a recovery must read: one file for each directory. Blocks.
     ///
     /// # Errors
     /// The file system's; the former points are still there.
     pub(crate) fn write_recovery_points(&self) -> Result<(), FsError> {
         let partitions = self.all();
-        for partition in &partitions {
-            partition.checkpoint();
-        }
         let entry = |partition: &Arc<Partition>| {
             Some(CheckpointEntry {
                 partition: partition.name().clone(),

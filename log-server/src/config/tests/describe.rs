@@ -131,6 +131,7 @@ fn shared_broker_keys_are_kafka_s() {
         "transaction.state.log.num.partitions",
         "log.flush.interval.messages",
         "max.connections",
+        "num.recovery.threads.per.data.dir",
         "queued.max.request.bytes",
     ];
     // Kafka can change these while it runs, this broker cannot.

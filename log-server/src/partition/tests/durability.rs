@@ -1,6 +1,8 @@
 //! Who is answered when, and that nobody is answered early.
 //! Nothing is synced before the test says so, and a power cut takes what was not.
 
+use std::time::Duration;
+
 use log_core::config::CleanupPolicy;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::record::batch::{Batch, BatchHeader};
@@ -8,6 +10,7 @@ use log_core::record::compression::Compression;
 
 use super::*;
 use crate::partition::fetch_waiter::FetchWaiter;
+use crate::partition::housekeeping::{Housekeeper, Intervals};
 
 fn is_woken(waiter: &FetchWaiter) -> bool {
     let mut future = std::pin::pin!(waiter.notified());
@@ -197,7 +200,7 @@ fn relaxed_logs_are_written_out_and_flushed_when_they_roll_or_are_checkpointed()
     assert_eq!(partition.recovery_point().unwrap().get(), rolled, "and complete");
 
     append(&partition, &["last"], Acks::All);
-    storage.registry.write_recovery_points().unwrap();
+    storage.registry.checkpoint().unwrap();
     storage.work();
     assert_eq!(on_disk(), 11);
 }
@@ -357,4 +360,44 @@ fn compressed(header: &BatchHeader, codec: Compression, body: &[u8]) -> Bytes {
     };
     header.crc = header.compute_crc(&packed);
     [&header.to_bytes()[..], &packed].concat().into()
+}
+
+#[test]
+fn a_recovery_reads_no_more_than_was_appended_since_the_last_look() {
+    let files = MemFileSystem::new();
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let on_disk = |partition: &Partition| {
+        let directory = partition.log_directory();
+        directory.recovery_point_on_disk(partition.name()).get()
+    };
+    let intervals = Intervals {
+        retention: Duration::MAX,
+        recovery_points: Duration::MAX,
+        recovery_bytes: 1000,
+        producers: Duration::MAX,
+        idle: Duration::MAX,
+        mend: Duration::MAX,
+        mend_max: Duration::MAX,
+    };
+    let mut housekeeper = Housekeeper::new(Arc::clone(&storage.registry), &intervals);
+    let value = "v".repeat(500);
+    append(&partition, &[&value], Acks::All);
+    storage.work();
+    housekeeper.tick(Duration::ZERO);
+    assert_eq!(on_disk(&partition), 0, "little has come");
+    append(&partition, &[&value], Acks::All);
+    storage.work();
+    append(&partition, &["not synced"], Acks::All);
+    housekeeper.tick(Duration::ZERO);
+    assert_eq!(on_disk(&partition), 2);
+    append(&partition, &["again little"], Acks::All);
+    storage.work();
+    housekeeper.tick(Duration::ZERO);
+    assert_eq!(on_disk(&partition), 2);
+
+    // What a start has read and brought to the disk, the next one need not.
+    let storage = Storage::open(&files.crash(CrashMode::SyncedOnly));
+    let partition = storage.load_one(LogConfig::default());
+    assert_eq!(partition.offsets().log_end.get(), 4);
+    assert_eq!(on_disk(&partition), 4);
 }

@@ -19,6 +19,7 @@ fn intervals() -> Intervals {
     Intervals {
         retention: 300 * SECOND,
         recovery_points: 60 * SECOND,
+        recovery_bytes: 1 << 20,
         producers: 600 * SECOND,
         idle: 300 * SECOND,
         mend: SECOND,
