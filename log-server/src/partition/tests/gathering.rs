@@ -1,11 +1,16 @@
 //! That appends which come together enter the log by one call, each with its own answer, and that none is lost or written twice.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::*;
+
+/// No test takes that long.
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn what_several_tasks_bring_is_one_write_with_an_answer_for_each() {
@@ -104,4 +109,34 @@ fn many_tasks_on_many_threads_get_an_offset_each() {
     let expected = (0..).zip(consume(&partition, 0));
     assert_eq!(appended, expected.collect());
     assert_eq!(appended.len(), TASKS * ROUNDS);
+}
+
+/// What is handed in while somebody appends, by a task that then waits for nothing but its answer.
+#[test]
+fn what_comes_during_an_append_is_appended_behind_it() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let writer = partition.writer.lock();
+        let first = Arc::clone(&partition);
+        let first = runtime.spawn(async move { first.append_together(&batch(&["first"]), Acks::All).await });
+        let began = Instant::now();
+        while !partition.gathering.is_taken() {
+            assert!(began.elapsed() < LIMIT, "the first one does not append");
+            std::thread::yield_now();
+        }
+        let late = batch(&["late"]);
+        let mut late = Box::pin(partition.append_together(&late, Acks::All));
+        for step in ["hands in", "finds somebody at it"] {
+            assert!((&mut late).now_or_never().is_none(), "{step}");
+        }
+        drop(writer);
+        let first = timeout(LIMIT, first).await.unwrap().unwrap().unwrap();
+        let late = timeout(LIMIT, late).await.expect("it is forgotten").unwrap();
+        assert_eq!((first.base_offset.get(), late.base_offset.get()), (0, 1));
+    });
 }
