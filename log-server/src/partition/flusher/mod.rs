@@ -172,6 +172,14 @@ impl<J> JobQueue<J> {
         self.jobs.lock().is_stopping = true;
         self.arrival.notify_all();
     }
+
+    /// The same, and what waits is left undone.
+    fn drop_all(&self) {
+        let dropped = std::mem::take(&mut self.jobs.lock().waiting);
+        self.stop();
+        // Not under the lock: it may be the last that holds on to a log.
+        drop(dropped);
+    }
 }
 
 struct Queues<T> {
@@ -365,13 +373,16 @@ impl<T: FlushTarget> Flusher<T> {
         self.queue.clone()
     }
 
-    /// Syncs what stands in the queue, finishes the chores, ends the threads. Blocks.
+    /// Syncs what stands in the queue, finishes the chore under way, ends the threads. Blocks.
+    ///
+    /// Chores that wait are left undone: space that nobody will fill, and what closing the logs sees to. After a load on a thousand
+    /// partitions they would take longer than a stop may.
     pub(crate) fn stop(self) {
         let Queues { dirty, chores, .. } = self.queue.queues.as_ref();
         dirty.stop();
         join(self.flushers);
         // Not before: the last syncs hand chores over.
-        chores.stop();
+        chores.drop_all();
         join(self.tidiers);
     }
 }

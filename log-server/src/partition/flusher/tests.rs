@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::*;
 
@@ -236,72 +237,44 @@ fn a_panic_abandons_its_log_and_spares_the_others() {
 }
 
 #[test]
-fn chores_are_finished_before_the_end() {
+fn a_chore_that_panics_takes_none_with_it() {
     let flusher = Flusher::<Counter>::start(1).unwrap();
-    let done = Arc::new(AtomicUsize::new(0));
+    let (done_in, done) = mpsc::channel();
     flusher.queue().hand_over(Box::new(|| panic!("on purpose")));
-    for _ in 0..100 {
-        let done = Arc::clone(&done);
-        flusher.queue().hand_over(Box::new(move || {
-            done.fetch_add(1, Ordering::SeqCst);
-        }));
-    }
+    flusher
+        .queue()
+        .hand_over(Box::new(move || done_in.send(()).unwrap()));
+    done.recv_timeout(Duration::from_secs(60)).unwrap();
     flusher.stop();
-    assert_eq!(done.load(Ordering::SeqCst), 100);
-}
-
-/// Hands a chore over at the end of its sync, as a partition does that has rolled.
-struct Roller {
-    turn: FlushTurn,
-    gate: Gate,
-    queue: Mutex<Option<FlushQueue<Self>>>,
-    chores_done: Arc<AtomicUsize>,
-}
-
-impl FlushTarget for Roller {
-    fn turn(&self) -> &FlushTurn {
-        &self.turn
-    }
-
-    fn flush(&self) {
-        self.gate.begun.lock().send(()).unwrap();
-        self.gate.go_on.lock().recv().unwrap();
-        let done = Arc::clone(&self.chores_done);
-        let queue = self.queue.lock().take().unwrap();
-        queue.hand_over(Box::new(move || {
-            done.fetch_add(1, Ordering::SeqCst);
-        }));
-    }
-
-    fn abandon(&self) {
-        unreachable!("it does not panic");
-    }
 }
 
 #[test]
-fn what_the_last_sync_hands_over_is_done_before_the_end() {
-    for _ in 0..200 {
-        let (begun_in, begun) = mpsc::channel();
-        let (go_on, go_on_out) = mpsc::channel();
-        let flusher = Flusher::start(1).unwrap();
-        let roller = Arc::new(Roller {
-            turn: FlushTurn::default(),
-            gate: Gate {
-                begun: Mutex::new(begun_in),
-                go_on: Mutex::new(go_on_out),
-            },
-            queue: Mutex::new(Some(flusher.queue())),
-            chores_done: Arc::default(),
-        });
-        flusher.queue().mark_dirty(&roller);
-        begun.recv().unwrap();
-        let queues = Arc::clone(&flusher.queue.queues);
-        let stopping = std::thread::spawn(move || flusher.stop());
-        while !queues.dirty.jobs.lock().is_stopping {
-            std::thread::yield_now();
-        }
-        go_on.send(()).unwrap();
-        stopping.join().unwrap();
-        assert_eq!(roller.chores_done.load(Ordering::SeqCst), 1);
+fn the_end_waits_for_the_chore_under_way_and_for_no_other() {
+    let flusher = Flusher::<Counter>::start(1).unwrap();
+    let (begun_in, begun) = mpsc::channel();
+    let (go_on, go_on_out) = mpsc::channel::<()>();
+    let done = Arc::new(AtomicUsize::new(0));
+    let count = |done: Arc<AtomicUsize>| {
+        done.fetch_add(1, Ordering::SeqCst);
+    };
+    let under_way = Arc::clone(&done);
+    flusher.queue().hand_over(Box::new(move || {
+        begun_in.send(()).unwrap();
+        go_on_out.recv().unwrap();
+        count(under_way);
+    }));
+    begun.recv_timeout(Duration::from_secs(60)).unwrap();
+    for _ in 0..100 {
+        let waiting = Arc::clone(&done);
+        flusher.queue().hand_over(Box::new(move || count(waiting)));
     }
+    let queues = Arc::clone(&flusher.queue.queues);
+    let stopping = std::thread::spawn(move || flusher.stop());
+    while !queues.chores.jobs.lock().is_stopping {
+        std::thread::yield_now();
+    }
+    go_on.send(()).unwrap();
+    stopping.join().unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), 1);
+    assert_eq!(Arc::strong_count(&done), 1, "those that are left undone are gone");
 }
