@@ -4,8 +4,9 @@
 # empty directory is `compare --only "start and memory"`.
 #
 # GIB says how much lies in the 1,000 partitions before the kill (20), ROUNDS how often it is killed (5). Data lie below
-# target/footprint and are removed. Needs `cargo build --release -p log-server` and python3. Nothing else should run meanwhile.
-set -euo pipefail
+# target/footprint and are removed; that takes 48 GiB of the disk, or what the check below says for other numbers. Needs
+# `cargo build --release -p log-server` and python3. Nothing else should run meanwhile.
+set -Eeuo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
 stratalog=$target/release/stratalog
@@ -24,21 +25,48 @@ stop() {
 }
 trap 'stop; rm -rf "$data"' EXIT
 
+# left: what is left of the disk, in GiB.
+left() {
+  df -k --output=avail "$data" | awk 'END { print int($1 / 2^20) }'
+}
+
+# Whatever fails says where, and what broker and load said last: their files go with this program.
+failed() {
+  local status=$? lines=${BASH_LINENO[*]::${#BASH_LINENO[@]}-1} said
+  {
+    echo "footprint.sh: \`$1\` ended with $status, in line ${lines// /, from line }; $(left) GiB of the disk are left"
+    for said in "$data"/*.log; do
+      echo "-- the end of $said:"
+      tail -n 10 "$said"
+    done
+  } >&2 || true
+}
+trap 'failed "$BASH_COMMAND"' ERR
+
+# In GiB: what is produced; as much again of prepared space, up to 16 MiB a partition; and 2 s of a load before each kill. The 10 M
+# records and the load of 100 connections take 18.
+needed=$((gib + (gib < 16 ? gib : 16) + 2 * rounds + 2))
+needed=$((needed < 18 ? 18 : needed))
+if (($(left) < needed)); then
+  echo "footprint.sh: $data has $(left) GiB of the disk left; GIB=$gib ROUNDS=$rounds needs $needed" >&2
+  exit 1
+fi
+
 # start DIR: begins a broker there, and comes back when it is ready.
 start() {
   rm -f "$data/ready"
   "$stratalog" serve --data-dir "$data/$1" --kafka-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --ready-file "$data/ready" \
-    >>"$data/log" 2>&1 &
+    >>"$data/broker.log" 2>&1 &
   server=$!
   at=
   until [ -n "$at" ]; do
-    kill -0 "$server" || { tail "$data/log" >&2; exit 1; }
+    kill -0 "$server"
     sleep 0.01
     at=$(sed -n 's/.*"kafka": *"\([^"]*\)".*/\1/p' "$data/ready" 2>/dev/null || true)
   done
 }
 bench() {
-  "$stratalog" bench "$@" --bootstrap "$at" --quiet --no-verify --output "$data/result.json" >/dev/null
+  "$stratalog" bench "$@" --bootstrap "$at" --quiet --no-verify --output "$data/result.json" >"$data/bench.log" 2>&1
 }
 # told FIELD: a memory of the last result, in MiB.
 told() {
@@ -81,18 +109,20 @@ start killed
 bench produce --topic wide --records $((gib << 20))
 for round in $(seq "$rounds"); do
   # Killed while it writes.
-  bench produce --topic wide --duration 1m --timeout 1s 2>/dev/null &
+  bench produce --topic wide --duration 1m --timeout 1s || true &
   load=$!
   sleep 2
   kill -KILL "$server"
   wait "$server" "$load" 2>/dev/null || true
   rm -f "$data/ready"
   begun=$(date +%s%N)
-  "$stratalog" serve --data-dir "$data/killed" --kafka-listen "$at" --http-listen 127.0.0.1:0 --ready-file "$data/ready" >>"$data/log" 2>&1 &
+  "$stratalog" serve --data-dir "$data/killed" --kafka-listen "$at" --http-listen 127.0.0.1:0 --ready-file "$data/ready" >>"$data/broker.log" 2>&1 &
   server=$!
   # Refused at once while nobody listens, so this asks again and again.
-  until bench produce --topic first --records 1 --connections 1 2>/dev/null; do
-    kill -0 "$server" || { tail "$data/log" >&2; exit 1; }
+  patience=$((SECONDS + 600))
+  until bench produce --topic first --records 1 --connections 1; do
+    kill -0 "$server"
+    ((SECONDS < patience))
   done
   echo "killed with $gib GiB in 1,000 partitions, $round: $((($(date +%s%N) - begun) / 1000000)) ms to the first acknowledged record"
 done
