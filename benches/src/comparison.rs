@@ -66,20 +66,12 @@ impl Comparison {
         }
     }
 
-    /// What [`Self::to_json`] wrote, so that more rounds can be added.
+    /// What was written as JSON, so that more rounds can be added.
     ///
     /// # Errors
     /// The text is something else.
     pub fn from_json(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
-    }
-
-    /// Every figure.
-    ///
-    /// # Errors
-    /// None that these values can cause.
-    pub fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self)
     }
 
     /// The facts and the table.
@@ -144,7 +136,7 @@ mod tests {
             comparison.add(Kind::Stratalog, quantity.clone(), ours);
         }
         // Rounds that are written and read again lose nothing.
-        let comparison = Comparison::from_json(&comparison.to_json().unwrap()).unwrap();
+        let comparison = Comparison::from_json(&serde_json::to_string(&comparison).unwrap()).unwrap();
         let table = comparison.to_markdown();
         assert!(
             table.contains("| produce | MB/s | 100 (30.0–200) | 100 (10.0–100) | **2.00** | more |"),

@@ -5,6 +5,7 @@
 //! | [`load`] | the load harness: `stratalog bench` |
 //! | [`case`] | a case, its samples, and the rounds in which cases take turns |
 //! | [`report`] | medians and ratios as a table and as JSON |
+//! | [`rounds`] | options, rounds and the file of figures of the programs that compare |
 //! | [`source`] | bytes and batches to work on |
 //! | [`workload`] | what is compared |
 //! | [`brokers`] | our server and a real Kafka, as processes |
@@ -40,6 +41,7 @@ pub mod probe;
 pub mod proxy;
 pub mod raw;
 pub mod report;
+pub mod rounds;
 pub mod source;
 pub mod versus;
 pub mod workload;

@@ -4,8 +4,7 @@
 //! dropped. Before each load the disk is brought to rest. How each broker is set stands in the rows: "synced" answers
 //! after the disk has the record, "page cache" before.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,9 +12,11 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use log_bench::brokers::{Broker, Kind, Programs, children_cpu_seconds, machine_cpu_seconds};
 use log_bench::comparison::{Better, Comparison, Quantity};
+use log_bench::load::local;
 use log_bench::loads::{Client, Clients, Latency};
 use log_bench::probe::first_acknowledgement;
 use log_bench::report::{Spread, count};
+use log_bench::rounds::{Rounds, Setup, in_turn};
 use log_bench::workload::{LOADS, Load, ONE_AT_A_TIME_RECORDS, Promise, RATE, Work};
 use log_client::admin::{Admin, Intent, NewTopic};
 use log_client::config::ClientConfig;
@@ -23,12 +24,11 @@ use log_client::config::ClientConfig;
 /// Compares our server with a real Kafka under the same loads.
 #[derive(Debug, Parser)]
 struct Options {
-    /// How many rounds count; one more is run first and dropped.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
     /// Only loads whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    #[command(flatten)]
+    setup: Setup,
     /// How large records are, in bytes.
     #[arg(long, default_value_t = 1 << 10)]
     record_bytes: u64,
@@ -44,17 +44,10 @@ struct Options {
     /// A run during which others took a larger share of the machine is repeated, a few times at most.
     #[arg(long, default_value_t = 0.1)]
     others_max: f64,
-    /// Our server.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/stratalog"))]
-    stratalog: PathBuf,
-    /// Where both brokers keep their data, and where the programs of the clients are made.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/compare"))]
-    directory: PathBuf,
-    /// Writes every figure to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
 }
 
+/// Its name to `--only`, which the others have from [`Load::name`].
+const LIFE: &str = "start and memory";
 /// How often a run is repeated on a machine that others use.
 const ATTEMPTS_MAX: usize = 4;
 /// A broker that has just started is still tidying up.
@@ -62,22 +55,15 @@ const IDLE_AFTER: Duration = Duration::from_secs(5);
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let programs = Programs {
-        stratalog: options.stratalog.clone(),
-        peers: manifest.join("peers"),
-        clients: options.directory.join("clients"),
-    };
-    ensure!(
-        programs.stratalog.exists(),
-        "{} is not there: run `cargo build --release` first",
-        programs.stratalog.display()
-    );
+    let (wants_life, loads) = wanted(options.only.as_deref())?;
+    let programs = options.setup.programs()?;
     let made = Command::new(programs.peers.join("setup.sh"))
         .arg(&programs.clients)
         .status()?;
     ensure!(made.success(), "the client programs cannot be made");
-    let log_settings = manifest.join("../log-server/tests/clients/kafka/log4j2.properties");
+    let log_settings = programs
+        .peers
+        .join("../../log-server/tests/clients/kafka/log4j2.properties");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -91,18 +77,30 @@ fn main() -> anyhow::Result<()> {
         programs: &programs,
         clients,
         runtime,
-        comparison: Comparison::default(),
+        rounds: Rounds::new(&options.setup, Comparison::default()),
         others: Vec::new(),
-        counts: false,
     };
-    session.compare()?;
-    session.note_facts()?;
-    write!(std::io::stdout(), "{}", session.comparison.to_markdown())?;
-    if let Some(path) = &options.json {
-        std::fs::write(path, session.comparison.to_json()?)
-            .with_context(|| format!("write {}", path.display()))?;
+    if wants_life {
+        session.in_rounds(LIFE, Session::life)?;
     }
-    Ok(())
+    if !loads.is_empty() {
+        session.loads(&loads)?;
+    }
+    session.note_facts()?;
+    session.rounds.end(&session.rounds.figures.to_markdown())
+}
+
+/// What `--only` lets through: whether a broker's life, and which loads.
+fn wanted(only: Option<&str>) -> anyhow::Result<(bool, Vec<Load>)> {
+    let is_wanted = |name: &str| name.contains(only.unwrap_or_default());
+    let loads: Vec<Load> = LOADS.into_iter().filter(|load| is_wanted(&load.name())).collect();
+    let wants_life = is_wanted(LIFE);
+    ensure!(
+        wants_life || !loads.is_empty(),
+        "--only takes a part of one of these names:\n{LIFE}\n{}",
+        LOADS.map(|load| load.name()).join("\n")
+    );
+    Ok((wants_life, loads))
 }
 
 struct Session<'a> {
@@ -110,50 +108,33 @@ struct Session<'a> {
     programs: &'a Programs,
     clients: Clients<'a>,
     runtime: tokio::runtime::Runtime,
-    comparison: Comparison,
+    rounds: Rounds<Comparison>,
     /// The share of the machine that neither broker nor client took, for each run.
     others: Vec<f64>,
-    /// Whether this round counts.
-    counts: bool,
 }
 
 impl Session<'_> {
-    fn compare(&mut self) -> anyhow::Result<()> {
-        let is_wanted = |name: &str| self.options.only.as_ref().is_none_or(|only| name.contains(only));
-        let loads: Vec<Load> = LOADS.into_iter().filter(|load| is_wanted(&load.name())).collect();
-        if is_wanted("start and memory") {
-            self.rounds(Self::life)?;
-        }
-        if !loads.is_empty() {
-            self.loads(&loads)?;
-        }
-        Ok(())
-    }
-
-    fn rounds(
+    fn in_rounds(
         &mut self,
+        load: &str,
         mut work: impl FnMut(&mut Self, Kind, usize) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        for round in 0..=self.options.rounds {
-            self.counts = 0 < round;
-            let mut kinds = Kind::ALL;
-            kinds.rotate_left(round % 2);
-            for kind in kinds {
-                work(self, kind, round)?;
+        while let Some(round) = self.rounds.begin(load)? {
+            for kind in in_turn(&Kind::ALL, round) {
+                work(self, *kind, round)?;
             }
         }
         Ok(())
     }
 
     fn add(&mut self, kind: Kind, quantity: Quantity, value: f64) {
-        if self.counts {
-            self.comparison.add(kind, quantity, value);
+        if self.rounds.counts() {
+            self.rounds.figures.add(kind, quantity, value);
         }
     }
 
-    fn say(&self, kind: Kind, what: &str) -> anyhow::Result<()> {
-        let dropped = if self.counts { "" } else { " (dropped)" };
-        Ok(writeln!(std::io::stderr(), "{}{dropped}: {what}", kind.name())?)
+    fn say(&self, kind: Kind, what: &str) {
+        self.rounds.say(&format!("{}: {what}", kind.name()));
     }
 
     // -- a broker's life: start, idle, loaded, start again
@@ -183,7 +164,7 @@ impl Session<'_> {
         self.say(
             kind,
             &format!("first acknowledgement after {first:.1} ms, idle {idle:?}"),
-        )?;
+        );
         let unit = "ms to the first acknowledged record";
         let bytes = self.options.record_bytes;
         let many = format!("start, {records} records of {bytes} B, after an orderly stop");
@@ -202,11 +183,11 @@ impl Session<'_> {
     }
 
     fn fresh_directory(&self, kind: Kind, round: usize) -> anyhow::Result<PathBuf> {
-        let data = self.options.directory.join(format!("{}-{round}", kind.name()));
+        let directory = &self.options.setup.directory;
+        let data = directory.join(format!("{}-{round}", kind.name()));
         if data.exists() {
             std::fs::remove_dir_all(&data)?;
         }
-        std::fs::create_dir_all(&self.options.directory)?;
         Broker::prepare(kind, self.programs, &data)?;
         Ok(data)
     }
@@ -222,7 +203,8 @@ impl Session<'_> {
             brokers.push((broker, data));
         }
         for (number, load) in loads.iter().enumerate() {
-            self.rounds(|session, kind, round| {
+            let head = format!("load {} of {}, {}", number + 1, loads.len(), load.name());
+            self.in_rounds(&head, |session, kind, round| {
                 let broker = brokers
                     .iter_mut()
                     .map(|(broker, _)| broker)
@@ -250,8 +232,8 @@ impl Session<'_> {
                 said.join(", "),
                 others * 100.0
             );
-            self.say(broker.kind, &said)?;
-            let is_quiet = others <= self.options.others_max || !self.counts;
+            self.say(broker.kind, &said);
+            let is_quiet = others <= self.options.others_max || !self.rounds.counts();
             if is_quiet || ATTEMPTS_MAX <= attempt {
                 self.others.push(others);
                 for (quantity, value) in figures {
@@ -393,19 +375,11 @@ impl Session<'_> {
     }
 
     fn note_facts(&mut self) -> anyhow::Result<()> {
-        let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
-        let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
-        let model = model.unwrap_or_default().trim_start_matches([' ', '\t', ':']);
-        let cores = std::thread::available_parallelism()?;
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let others = Spread::of(self.others.iter().map(|share| share * 100.0));
         let facts = [
-            (
-                "machine",
-                format!("{cores} cores, {model}, Linux {}", kernel.trim()),
-            ),
+            ("machine", local::machine().to_string()),
             ("librdkafka", self.clients.librdkafka_version()?),
-            ("rounds that count", self.options.rounds.to_string()),
+            ("rounds that count", self.options.setup.rounds.to_string()),
             (
                 "records of a throughput run",
                 format!("{} of {} B", self.options.records, self.options.record_bytes),
@@ -416,7 +390,7 @@ impl Session<'_> {
             ),
         ];
         let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value));
-        self.comparison.facts = facts.collect();
+        self.rounds.figures.facts = facts.collect();
         Ok(())
     }
 }

@@ -6,6 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::count;
+use crate::versus::quantity::Unit;
+
 /// The version of this form.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -69,6 +72,17 @@ pub struct Machine {
     pub memory_bytes: Option<u64>,
     /// The kernel and its release.
     pub kernel: Option<String>,
+}
+
+/// In a line.
+impl std::fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = vec![format!("{} processors", self.cpus)];
+        parts.extend(self.cpu_model.clone());
+        parts.extend(self.memory_bytes.map(|bytes| Unit::Bytes.show(count(bytes))));
+        parts.extend(self.kernel.clone());
+        formatter.write_str(&parts.join(", "))
+    }
 }
 
 /// What is known of the broker, from itself and, when it runs on this machine, from the system.

@@ -69,7 +69,7 @@ fn lead(runs: &[RunResult], groups: &[Group<'_>]) -> String {
     {
         lines.push(text::moment(begun));
     }
-    let mut machines: Vec<String> = runs.iter().map(|run| truth::machine_of(&run.machine)).collect();
+    let mut machines: Vec<String> = runs.iter().map(|run| run.machine.to_string()).collect();
     machines.dedup();
     if let [machine] = machines.as_slice() {
         lines.push(escape(machine));

@@ -4,9 +4,8 @@
 use std::fmt::Write as _;
 
 use super::text::{command, escape, moment};
-use crate::load::result::{Machine, RunResult, Verification};
-use crate::report::{count, figure};
-use crate::versus::quantity::Unit;
+use crate::load::result::{RunResult, Verification};
+use crate::report::figure;
 
 /// The sheets of all runs.
 pub(crate) fn section(runs: &[RunResult]) -> String {
@@ -15,15 +14,6 @@ pub(crate) fn section(runs: &[RunResult]) -> String {
         html += &sheet(number, run);
     }
     html + "</section>\n"
-}
-
-/// A machine in a line.
-pub(crate) fn machine_of(machine: &Machine) -> String {
-    let mut parts = vec![format!("{} processors", machine.cpus)];
-    parts.extend(machine.cpu_model.clone());
-    parts.extend(machine.memory_bytes.map(|bytes| Unit::Bytes.show(count(bytes))));
-    parts.extend(machine.kernel.clone());
-    parts.join(", ")
 }
 
 fn sheet(number: usize, run: &RunResult) -> String {
@@ -87,7 +77,7 @@ fn sheet(number: usize, run: &RunResult) -> String {
             ),
         );
     }
-    fact("machine", escape(&machine_of(&run.machine)));
+    fact("machine", escape(&run.machine.to_string()));
     if let Some(share) = run.cost.others_share {
         fact(
             "others had",

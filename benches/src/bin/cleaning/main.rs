@@ -16,15 +16,16 @@ mod feed;
 mod watch;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Parser;
 use log_bench::brokers::{Broker, Kind, Programs};
 use log_bench::comparison::{Better, Comparison, Quantity};
 use log_bench::load::local;
 use log_bench::report::count;
+use log_bench::rounds::{Setup, in_turn};
 use log_client::admin::{Admin, ConfigChange, ConfigResource, Intent, NewTopic};
 use log_client::config::ClientConfig;
 use log_client::offsets::OffsetQuery;
@@ -37,7 +38,10 @@ use crate::watch::{Cleaned, cleaned_to};
 
 /// Compares cleaners.
 #[derive(Debug, Parser)]
+#[command(mut_arg("rounds", |arg| arg.help("How often each broker cleans; they take turns").default_value("1")))]
 struct Options {
+    #[command(flatten)]
+    setup: Setup,
     /// How many MiB of values are produced.
     #[arg(long, default_value_t = 10 << 10)]
     mib: u64,
@@ -56,21 +60,9 @@ struct Options {
     /// The codecs of the batches, one after the other.
     #[arg(long, value_delimiter = ',', default_value = "none")]
     compression: Vec<Compression>,
-    /// How often each broker cleans; they take turns.
-    #[arg(long, default_value_t = 1)]
-    rounds: usize,
     /// Only our server.
     #[arg(long)]
     ours_only: bool,
-    /// Our server.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/stratalog"))]
-    stratalog: PathBuf,
-    /// Where the brokers keep their data, which are removed after each turn.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/compare"))]
-    directory: PathBuf,
-    /// Writes every figure to this file, after each turn.
-    #[arg(long)]
-    json: Option<PathBuf>,
 }
 
 const MIB: u64 = 1 << 20;
@@ -100,37 +92,22 @@ impl Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    ensure!(
-        options.stratalog.exists(),
-        "{} is not there: run `cargo build --release` first",
-        options.stratalog.display()
-    );
-    std::fs::create_dir_all(&options.directory)?;
-    let programs = Programs {
-        stratalog: options.stratalog.clone(),
-        peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers"),
-        clients: options.directory.join("clients"),
-    };
+    let programs = options.setup.programs()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let mut comparison = Comparison::default();
     comparison.facts = facts(&options);
-    for round in 0..options.rounds {
+    for round in 0..options.setup.rounds {
         for compression in options.compression.iter().copied() {
-            let mut kinds = Kind::ALL;
-            kinds.rotate_left(round % Kind::ALL.len());
-            for kind in kinds {
+            for kind in in_turn(&Kind::ALL, round).copied() {
                 if options.ours_only && kind != Kind::Stratalog {
                     continue;
                 }
                 let dataset = options.dataset(compression)?;
                 let turn = runtime.block_on(turn(&options, &programs, kind, &dataset))?;
                 note(&mut comparison, kind, &dataset, &turn)?;
-                // Whoever is stopped keeps the turns so far.
-                if let Some(path) = &options.json {
-                    std::fs::write(path, comparison.to_json()?)?;
-                }
+                options.setup.keep(&comparison)?;
             }
         }
     }
@@ -138,20 +115,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn facts(options: &Options) -> Vec<(String, String)> {
-    let machine = local::machine();
-    let storage = local::storage_at(&options.directory.to_string_lossy()).unwrap_or_default();
+    let storage = local::storage_at(&options.setup.directory.to_string_lossy()).unwrap_or_default();
     let fact = |name: &str, value: String| (name.to_owned(), value);
     vec![
         fact("command", std::env::args().collect::<Vec<_>>().join(" ")),
-        fact(
-            "machine",
-            format!(
-                "{} processors ({}), {}",
-                machine.cpus,
-                machine.cpu_model.unwrap_or_default(),
-                machine.kernel.unwrap_or_default()
-            ),
-        ),
+        fact("machine", local::machine().to_string()),
         fact(
             "disk",
             format!(
@@ -172,7 +140,7 @@ struct Turn {
 }
 
 async fn turn(options: &Options, programs: &Programs, kind: Kind, dataset: &Dataset) -> anyhow::Result<Turn> {
-    let data = Removed(options.directory.join(format!("cleaning-{}", kind.name())));
+    let data = Removed(options.setup.directory.join(format!("cleaning-{}", kind.name())));
     let settings = [("log.cleaner.backoff.ms", "100")];
     let mut broker = Broker::start_fresh(kind, programs, &data.0, &settings).await?;
     let admin = Admin::new(ClientConfig::new(&broker.address))?;

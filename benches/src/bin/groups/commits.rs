@@ -6,6 +6,7 @@ use std::time::Duration;
 use log_bench::brokers::{Kind, own_cpu_seconds};
 use log_bench::comparison::Better;
 use log_bench::group_commits::{CommitLoad, TOPIC, Until, commit};
+use log_bench::rounds::in_turn;
 use log_client::admin::{Admin, ConfigChange, ConfigResource, Intent};
 use log_client::config::ClientConfig;
 
@@ -29,7 +30,7 @@ pub(crate) async fn compare(session: &mut Session<'_>) -> anyhow::Result<()> {
     for side in session.in_turn(&[OURS, KAFKA], 0) {
         brokers.push(prepared(session, side, &[], load).await?);
     }
-    for round in 0..=session.options.rounds {
+    while let Some(round) = session.begin_round("commits")? {
         for side in session.in_turn(&[OURS, KAFKA, KAFKA_SYNCED], round) {
             let Some(running) = brokers.iter().find(|running| running.side.kind == side.kind) else {
                 continue;
@@ -40,7 +41,6 @@ pub(crate) async fn compare(session: &mut Session<'_>) -> anyhow::Result<()> {
             let what = format!("{} groups × {} partitions commit", load.groups, load.partitions);
             measure(session, running, side, load, &what).await?;
         }
-        session.end_round(round)?;
     }
     Ok(())
 }
@@ -53,16 +53,11 @@ pub(crate) async fn compare_partitions(session: &mut Session<'_>) -> anyhow::Res
         let settings = [("offsets.topic.num.partitions", &*count.to_string())];
         brokers.push((*count, prepared(session, OURS, &settings, load).await?));
     }
-    for round in 0..=session.options.rounds {
-        let places = brokers.len().max(1);
-        for place in 0..places {
-            let Some((count, running)) = brokers.get((place + round) % places) else {
-                continue;
-            };
+    while let Some(round) = session.begin_round("commits by partitions")? {
+        for (count, running) in in_turn(&brokers, round) {
             let what = format!("offsets.topic.num.partitions={count}");
             measure(session, running, OURS, load, &what).await?;
         }
-        session.end_round(round)?;
     }
     Ok(())
 }

@@ -5,8 +5,8 @@
 //! | `assignment` | from the join of a new group's only member until it knows its partitions, both protocols |
 //! | `rebalance` | a KIP-848 group of 100 members over 1,000 partitions, when all, one more, or one less are there |
 //! | `commits` | a thousand groups that commit offsets |
-//! | `start` | from a start until the offsets of all groups can be read |
 //! | `partitions` | the commits again, ours alone, over several numbers of partitions of `__consumer_offsets` |
+//! | `start` | from a start until the offsets of all groups can be read |
 //!
 //! Brokers take turns within a round, the first round is dropped, and `--continue` adds rounds to those of an earlier run.
 //! Ours answers when the disk has what it tells of. Kafka does when the page cache has it, and commits once more with
@@ -17,13 +17,10 @@ mod members;
 mod start;
 mod turns;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
-use log_bench::brokers::Programs;
 use log_bench::comparison::Comparison;
+use log_bench::rounds::{Rounds, Setup, wanted};
 
 use crate::turns::Session;
 
@@ -33,9 +30,8 @@ struct Options {
     /// What is measured; all, if nothing is named.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Section>,
-    /// How many rounds count.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    setup: Setup,
     /// Groups that commit.
     #[arg(long, default_value_t = 1000)]
     groups: usize,
@@ -66,15 +62,6 @@ struct Options {
     /// Only our server.
     #[arg(long)]
     ours_only: bool,
-    /// Our server.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/stratalog"))]
-    stratalog: PathBuf,
-    /// Where the brokers keep their data.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/compare"))]
-    directory: PathBuf,
-    /// Writes every figure to this file, after each round.
-    #[arg(long)]
-    json: Option<PathBuf>,
     /// Adds to the figures that the file has.
     #[arg(long = "continue", requires = "json")]
     goes_on: bool,
@@ -85,29 +72,15 @@ enum Section {
     Assignment,
     Rebalance,
     Commits,
-    Start,
     Partitions,
+    Start,
 }
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let programs = Programs {
-        stratalog: options.stratalog.clone(),
-        peers: manifest.join("peers"),
-        clients: options.directory.join("clients"),
-    };
-    ensure!(
-        programs.stratalog.exists(),
-        "{} is not there: run `cargo build --release` first",
-        programs.stratalog.display()
-    );
-    std::fs::create_dir_all(&options.directory)?;
-    let earlier = options
-        .json
-        .as_ref()
-        .filter(|path| options.goes_on && path.exists());
-    let comparison = match earlier {
+    let programs = options.setup.programs()?;
+    let earlier = options.setup.json.as_ref();
+    let comparison = match earlier.filter(|path| options.goes_on && path.exists()) {
         Some(path) => Comparison::from_json(&std::fs::read_to_string(path)?)
             .with_context(|| format!("figures in {}", path.display()))?,
         None => Comparison::default(),
@@ -118,38 +91,27 @@ fn main() -> anyhow::Result<()> {
     let mut session = Session {
         options: &options,
         programs: &programs,
-        comparison,
+        rounds: Rounds::new(&options.setup, comparison),
         round: Vec::new(),
     };
-    runtime.block_on(run(&options, &mut session))?;
-    writeln!(std::io::stdout(), "{}", session.comparison.to_markdown())?;
-    Ok(())
+    if options.prepare {
+        return runtime.block_on(start::prepare_all(&mut session));
+    }
+    runtime.block_on(run(&mut session))?;
+    session.rounds.end(&session.rounds.figures.to_markdown())
 }
 
-async fn run(options: &Options, session: &mut Session<'_>) -> anyhow::Result<()> {
-    if options.prepare {
-        return start::prepare_all(session).await;
-    }
-    let is_wanted = |section| options.only.is_empty() || options.only.contains(&section);
-    if is_wanted(Section::Assignment) || is_wanted(Section::Rebalance) {
-        let (assignment, rebalance) = (is_wanted(Section::Assignment), is_wanted(Section::Rebalance));
-        members::compare(
-            session,
-            members::Wanted {
-                assignment,
-                rebalance,
-            },
-        )
-        .await?;
-    }
-    if is_wanted(Section::Commits) {
-        commits::compare(session).await?;
-    }
-    if is_wanted(Section::Partitions) {
-        commits::compare_partitions(session).await?;
-    }
-    if is_wanted(Section::Start) {
-        start::compare(session).await?;
+async fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
+    let sections = wanted(&session.options.only);
+    for section in &sections {
+        match section {
+            // Whoever measures both does so in the same rounds.
+            Section::Rebalance if sections.contains(&Section::Assignment) => {}
+            Section::Assignment | Section::Rebalance => members::compare(session, &sections).await?,
+            Section::Commits => commits::compare(session).await?,
+            Section::Partitions => commits::compare_partitions(session).await?,
+            Section::Start => start::compare(session).await?,
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use log_bench::group_members::{classic_first_assignment, modern_first_assignment
 use log_bench::group_rebalance::{Rebalanced, RebalancingGroup};
 use log_bench::raw::Connection;
 
+use crate::Section;
 use crate::turns::{OURS, Running, Session, Side, make_topic, median, milliseconds, number};
 
 const TOPIC: &str = "assigned";
@@ -31,21 +32,14 @@ const KAFKA_AT_ONCE: Side = Side {
     ],
 };
 
-/// What of it is measured.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
-    pub(crate) assignment: bool,
-    pub(crate) rebalance: bool,
-}
-
-pub(crate) async fn compare(session: &mut Session<'_>, wanted: Wanted) -> anyhow::Result<()> {
+pub(crate) async fn compare(session: &mut Session<'_>, wanted: &[Section]) -> anyhow::Result<()> {
     let sides = [OURS, KAFKA, KAFKA_AT_ONCE];
     let mut brokers = Vec::new();
     for side in session.in_turn(&sides, 0) {
         let running = session.start(side, &[]).await?;
         let address = &running.broker.address;
         make_topic(address, TOPIC, TOPIC_PARTITIONS).await?;
-        if wanted.rebalance {
+        if wanted.contains(&Section::Rebalance) {
             for topic in topics() {
                 make_topic(address, &topic, PARTITIONS_EACH).await?;
             }
@@ -54,20 +48,19 @@ pub(crate) async fn compare(session: &mut Session<'_>, wanted: Wanted) -> anyhow
         log_bench::group_commits::find_coordinator(address).await?;
         brokers.push(running);
     }
-    for round in 0..=session.options.rounds {
+    while let Some(round) = session.begin_round("members")? {
         for side in session.in_turn(&sides, round) {
             let Some(running) = brokers.iter_mut().find(|running| running.side == side) else {
                 continue;
             };
             running.broker.check_alive()?;
-            if wanted.assignment {
+            if wanted.contains(&Section::Assignment) {
                 assignments(session, running, round).await?;
             }
-            if wanted.rebalance {
+            if wanted.contains(&Section::Rebalance) {
                 rebalances(session, running, round).await?;
             }
         }
-        session.end_round(round)?;
     }
     Ok(())
 }

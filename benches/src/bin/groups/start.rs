@@ -26,13 +26,12 @@ const CONNECTIONS_MAX: usize = 1000;
 
 pub(crate) async fn compare(session: &mut Session<'_>) -> anyhow::Result<()> {
     prepare_all(session).await?;
-    for round in 0..=session.options.rounds {
+    while let Some(round) = session.begin_round("start")? {
         for groups in session.options.start_groups.clone() {
             for side in session.in_turn(&SIDES, round) {
                 measure(session, side, groups).await?;
             }
         }
-        session.end_round(round)?;
     }
     Ok(())
 }
@@ -58,7 +57,7 @@ fn data(session: &Session<'_>, side: Side, groups: usize) -> PathBuf {
         options.start_commits,
         options.partitions
     );
-    options.directory.join(name)
+    options.setup.directory.join(name)
 }
 
 async fn prepare(session: &Session<'_>, side: Side, groups: usize, data: &Path) -> anyhow::Result<()> {

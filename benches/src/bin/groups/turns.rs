@@ -1,7 +1,6 @@
 //! Brokers that take turns, and where their figures go.
 //! Both brokers are asked by the same requests, so that what differs is the broker.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use log_bench::brokers::{Broker, Kind, Programs};
 use log_bench::comparison::{Better, Comparison, Quantity};
+use log_bench::rounds::{Rounds, in_turn};
 use log_client::admin::{Admin, Intent, NewTopic};
 use log_client::config::ClientConfig;
 
@@ -46,7 +46,7 @@ pub(crate) struct Figure {
 pub(crate) struct Session<'a> {
     pub(crate) options: &'a Options,
     pub(crate) programs: &'a Programs,
-    pub(crate) comparison: Comparison,
+    pub(crate) rounds: Rounds<Comparison>,
     /// The figures of the round that is under way.
     pub(crate) round: Vec<Figure>,
 }
@@ -55,7 +55,7 @@ impl Session<'_> {
     /// Notes a figure.
     pub(crate) fn add(&mut self, side: Side, what: &str, unit: &'static str, better: Better, value: f64) {
         let line = format!("{} {}: {what}: {value:.3} {unit}", side.kind.name(), side.name);
-        writeln!(std::io::stderr(), "{line}").ok();
+        self.rounds.say(&line);
         self.round.push(Figure {
             side,
             what: what.to_owned(),
@@ -65,15 +65,21 @@ impl Session<'_> {
         });
     }
 
-    /// Ends a round: ours is compared with each other side. The first round only warms up.
+    /// Ends the round that is under way, and begins the next one of this load, if there is one.
     ///
     /// # Errors
     /// The file of all figures cannot be written.
-    pub(crate) fn end_round(&mut self, round: usize) -> anyhow::Result<()> {
+    pub(crate) fn begin_round(&mut self, load: &str) -> anyhow::Result<Option<usize>> {
         let figures = std::mem::take(&mut self.round);
-        if round == 0 {
-            return Ok(());
+        if self.rounds.counts() {
+            self.compare_sides(&figures);
         }
+        self.rounds.begin(load)
+    }
+
+    /// Ours is compared with each other side.
+    fn compare_sides(&mut self, figures: &[Figure]) {
+        let comparison = &mut self.rounds.figures;
         let others: Vec<&Figure> = figures
             .iter()
             .filter(|figure| figure.side.kind == Kind::Kafka)
@@ -91,31 +97,21 @@ impl Session<'_> {
             let mut is_alone = true;
             for other in others.iter().filter(same) {
                 let quantity = quantity(&format!("; Kafka {}", other.side.name));
-                self.comparison.add(Kind::Stratalog, quantity.clone(), ours.value);
-                self.comparison.add(Kind::Kafka, quantity, other.value);
+                comparison.add(Kind::Stratalog, quantity.clone(), ours.value);
+                comparison.add(Kind::Kafka, quantity, other.value);
                 is_alone = false;
             }
             if is_alone {
-                self.comparison.add(Kind::Stratalog, quantity(""), ours.value);
+                comparison.add(Kind::Stratalog, quantity(""), ours.value);
             }
         }
-        // Whoever is stopped keeps the rounds so far.
-        if let Some(path) = &self.options.json {
-            std::fs::write(path, self.comparison.to_json()?)?;
-        }
-        Ok(())
     }
 
     /// The sides that are wanted, those of a round in its order.
     pub(crate) fn in_turn(&self, sides: &[Side], round: usize) -> Vec<Side> {
-        let mut sides: Vec<Side> = sides
-            .iter()
-            .copied()
-            .filter(|side| side.kind == Kind::Stratalog || !self.options.ours_only)
-            .collect();
-        let places = sides.len().max(1);
-        sides.rotate_left(round % places);
-        sides
+        let mut sides = sides.to_vec();
+        sides.retain(|side| side.kind == Kind::Stratalog || !self.options.ours_only);
+        in_turn(&sides, round).copied().collect()
     }
 
     /// Starts a broker on an empty directory, and returns when it listens.
@@ -123,6 +119,7 @@ impl Session<'_> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let data = self
             .options
+            .setup
             .directory
             .join(format!("groups-{}-{number}", side.kind.name()));
         let settings: Vec<_> = side.settings.iter().chain(settings).copied().collect();

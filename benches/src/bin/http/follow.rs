@@ -15,6 +15,7 @@ use log_bench::load::latency::Latencies;
 use log_bench::load::local::own_cpu_s;
 use log_bench::raw;
 use log_bench::report::count;
+use log_bench::rounds::in_turn;
 use log_core::model::TimestampMs;
 use log_core::protocol::KafkaString;
 use log_core::protocol::messages::ProduceRequestData;
@@ -76,16 +77,13 @@ impl Schedule {
 
 pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
     let ours = session.start(&[])?;
-    let mut promises = Promise::BOTH;
-    for promise in promises {
+    for promise in Promise::BOTH {
         ours.make_topic(promise.name(), 1, promise).await?;
     }
-    for round in 0..=session.options.rounds {
-        session.begin_round(round);
-        for promise in promises {
-            follow(session, &ours, promise).await?;
+    while let Some(round) = session.rounds.begin("SSE")? {
+        for promise in in_turn(&Promise::BOTH, round) {
+            follow(session, &ours, *promise).await?;
         }
-        promises.rotate_left(1);
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use log_bench::report::count;
+use log_bench::rounds::in_turn;
 
 use crate::client::{Client, Head, request};
 use crate::figures::Goal;
@@ -116,17 +117,14 @@ impl Besieged {
 pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
     let ours = session.start(&[])?;
     ours.make_topic(TOPIC, 1, Promise::Relaxed).await?;
-    let mut turns = [Besieged::Nobody, Besieged::Another, Besieged::Ours];
-    for round in 0..=session.options.rounds {
-        session.begin_round(round);
+    let sides = [Besieged::Nobody, Besieged::Another, Besieged::Ours];
+    while let Some(round) = session.rounds.begin("slow connections")? {
         let mut p99 = BTreeMap::new();
-        for besieged in turns {
+        for besieged in in_turn(&sides, round).copied() {
             rest().await;
             p99.insert(besieged, end_to_end(session, &ours, besieged)?);
         }
-        turns.rotate_left(1);
-        let [nobody, another, ours] =
-            [Besieged::Nobody, Besieged::Another, Besieged::Ours].map(|one| p99.get(&one).copied());
+        let [nobody, another, ours] = sides.map(|one| p99.get(&one).copied());
         let beside = "end to end beside 5,000 slow connections";
         for (others, name, goal) in [
             (nobody, "times the p99 without them", Goal::AtMost(P99_RATIO)),
@@ -142,7 +140,6 @@ pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
         }
     }
     drop(ours);
-    session.counts = true;
     what_they_hear(session).await
 }
 

@@ -14,8 +14,8 @@ const MEBIBYTES: f64 = 50.0;
 const SETTLED: Duration = Duration::from_secs(1);
 
 pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
-    for round in 0..=session.options.rounds {
-        session.begin_round(round);
+    let load = "1,000 idle SSE followers";
+    while session.rounds.begin(load)?.is_some() {
         let ours = session.start(&[])?;
         ours.make_topic("idle", 1, Promise::Synced).await?;
         tokio::time::sleep(SETTLED).await;
@@ -29,7 +29,6 @@ pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
         }
         tokio::time::sleep(SETTLED).await;
         let taken = ours.anonymous_mebibytes()? - before;
-        let load = "1,000 idle SSE followers";
         session.add(
             load,
             "MiB of the broker's own memory",

@@ -12,8 +12,8 @@ use crate::servers::Ours;
 
 /// What a run of `stratalog bench` gave.
 pub(crate) fn run(session: &Session, ours: &Ours, load: &[&str]) -> anyhow::Result<RunResult> {
-    let file = session.options.directory.join("result.json");
-    let mut command = Command::new(&session.options.stratalog);
+    let file = session.options.setup.directory.join("result.json");
+    let mut command = Command::new(&session.programs.stratalog);
     command.arg("bench").args(load).arg("--quiet");
     command.args(["--bootstrap", &ours.broker.address]);
     command.arg("--output").arg(&file);

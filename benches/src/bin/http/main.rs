@@ -24,12 +24,10 @@ mod scrape;
 mod servers;
 mod stream;
 
-use std::io::Write as _;
-use std::path::PathBuf;
-
-use anyhow::ensure;
 use clap::{Parser, ValueEnum};
+use log_bench::brokers::Programs;
 use log_bench::load::local;
+use log_bench::rounds::{Rounds, Setup, wanted};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::figures::{Figures, Goal};
@@ -37,28 +35,19 @@ use crate::servers::Ours;
 
 /// Measures the HTTP front.
 #[derive(Debug, Parser)]
+#[command(mut_arg("directory", |arg| arg.default_value(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/http"))))]
 struct Options {
     /// What is measured; all, if nothing is named.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Section>,
-    /// How many rounds count; one more is run first and dropped.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    setup: Setup,
     /// How long each side is loaded in each round, in seconds.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Partitions of the topic that small records go to.
     #[arg(long, default_value_t = 1)]
     partitions: usize,
-    /// Our server.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/stratalog"))]
-    stratalog: PathBuf,
-    /// Where the broker keeps its data.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/http"))]
-    directory: PathBuf,
-    /// Writes every figure to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
     /// Is the handler that does nothing, instead.
     #[arg(long, hide = true)]
     bare: bool,
@@ -78,29 +67,22 @@ enum Section {
 #[derive(Debug)]
 struct Session {
     options: Options,
-    figures: Figures,
-    /// Whether the round is one that counts.
-    counts: bool,
+    programs: Programs,
+    rounds: Rounds<Figures>,
 }
 
 impl Session {
     /// A broker with these settings besides its defaults.
     fn start(&self, settings: &[(&str, &str)]) -> anyhow::Result<Ours> {
-        Ours::start(&self.options.stratalog, &self.options.directory, settings)
+        Ours::start(&self.programs, &self.options.setup.directory, settings)
     }
 
     /// Notes a figure; those of the first round are only shown.
     fn add(&mut self, load: &str, figure: &str, goal: Goal, value: f64) {
-        let dropped = if self.counts { "" } else { " (dropped)" };
-        writeln!(std::io::stderr(), "{load}: {value:.3} {figure}{dropped}").ok();
-        if self.counts {
-            self.figures.add(load, figure, goal, value);
+        self.rounds.say(&format!("{load}: {value:.3} {figure}"));
+        if self.rounds.counts() {
+            self.rounds.figures.add(load, figure, goal, value);
         }
-    }
-
-    /// The rounds: the first one warms up.
-    fn begin_round(&mut self, round: usize) {
-        self.counts = 0 < round;
     }
 }
 
@@ -109,60 +91,40 @@ fn main() -> anyhow::Result<()> {
     if options.bare {
         return bare::serve();
     }
-    ensure!(
-        options.stratalog.exists(),
-        "{} is not there: `cargo build --release -p log-server -p log-bench` makes it",
-        options.stratalog.display()
-    );
-    std::fs::create_dir_all(&options.directory)?;
     raise_file_limit();
     let mut session = Session {
-        figures: Figures::new(facts(&options)),
+        programs: options.setup.programs()?,
+        rounds: Rounds::new(&options.setup, Figures::new(facts(&options))),
         options,
-        counts: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(run(&mut session))?;
-    write!(std::io::stdout(), "{}", session.figures.to_markdown())?;
-    if let Some(path) = &session.options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&session.figures)?)?;
-    }
-    Ok(())
+    session.rounds.end(&session.rounds.figures.to_markdown())
 }
 
 async fn run(session: &mut Session) -> anyhow::Result<()> {
-    let only = session.options.only.clone();
-    let is_wanted = |section| only.is_empty() || only.contains(&section);
-    if is_wanted(Section::Produce) {
-        produce::measure(session).await?;
-    }
-    if is_wanted(Section::Stream) {
-        stream::measure(session).await?;
-    }
-    if is_wanted(Section::Follow) {
-        follow::measure(session).await?;
-    }
-    if is_wanted(Section::Idle) {
-        idle::measure(session).await?;
-    }
-    if is_wanted(Section::Hostile) {
-        hostile::measure(session).await?;
-    }
-    if is_wanted(Section::Scrape) {
-        scrape::measure(session).await?;
+    for section in wanted(&session.options.only) {
+        session
+            .rounds
+            .say(&format!("{section:?}: brokers and topics are made"));
+        match section {
+            Section::Produce => produce::measure(session).await?,
+            Section::Stream => stream::measure(session).await?,
+            Section::Follow => follow::measure(session).await?,
+            Section::Idle => idle::measure(session).await?,
+            Section::Hostile => hostile::measure(session).await?,
+            Section::Scrape => scrape::measure(session).await?,
+        }
     }
     Ok(())
 }
 
 fn facts(options: &Options) -> Vec<(String, String)> {
-    let machine = local::machine();
-    let (cores, model) = (machine.cpus, machine.cpu_model.unwrap_or_default());
-    let kernel = machine.kernel.unwrap_or_default();
     vec![
-        ("machine".to_owned(), format!("{cores} cores, {model}, {kernel}")),
-        ("rounds that count".to_owned(), options.rounds.to_string()),
+        ("machine".to_owned(), local::machine().to_string()),
+        ("rounds that count".to_owned(), options.setup.rounds.to_string()),
         ("seconds a side in each".to_owned(), options.seconds.to_string()),
     ]
 }

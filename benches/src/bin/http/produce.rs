@@ -7,6 +7,7 @@ use anyhow::ensure;
 use log_bench::load::latency::Latencies;
 use log_bench::load::local::own_cpu_s;
 use log_bench::report::count;
+use log_bench::rounds::in_turn;
 use tokio::task::JoinSet;
 
 use crate::Session;
@@ -40,19 +41,17 @@ pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
         let partitions = session.options.partitions;
         ours.make_topic(promise.name(), partitions, promise).await?;
     }
-    let mut sides = vec![
+    let sides = [
         Side::Bare,
         Side::Ours(Promise::Relaxed),
         Side::Ours(Promise::Synced),
     ];
-    for round in 0..=session.options.rounds {
-        session.begin_round(round);
+    while let Some(round) = session.rounds.begin("small JSON")? {
         let mut runs = Vec::new();
-        for side in &sides {
+        for side in in_turn(&sides, round) {
             rest().await;
             runs.push((*side, load(session, *side, &bare, &ours).await?));
         }
-        sides.rotate_left(1);
         let Some((_, bare)) = runs.iter().find(|(side, _)| *side == Side::Bare) else {
             continue;
         };

@@ -38,8 +38,7 @@ pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
 async fn scrapes(session: &mut Session, ours: &Ours, load: &str) -> anyhow::Result<()> {
     let mut client = Client::connect(&ours.http).await?;
     let ask = request("GET", "/metrics", &ours.http, &[], b"");
-    for round in 0..=session.options.rounds {
-        session.begin_round(round);
+    while session.rounds.begin(load)?.is_some() {
         let (mut times, mut bytes) = (Vec::new(), 0);
         let broker_cpu = ours.broker.cpu_seconds()?;
         for _ in 0..SCRAPES {

@@ -60,7 +60,7 @@ pub(crate) struct Ours {
 impl Ours {
     /// Starts it in an empty directory, with these settings besides the defaults, and returns when it serves.
     pub(crate) fn start(
-        stratalog: &Path,
+        programs: &Programs,
         directory: &Path,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
@@ -68,18 +68,13 @@ impl Ours {
         std::fs::remove_dir_all(&data).ok();
         let ready = data.with_extension("ready");
         std::fs::remove_file(&ready).ok();
-        let programs = Programs {
-            stratalog: stratalog.to_path_buf(),
-            peers: PathBuf::new(),
-            clients: PathBuf::new(),
-        };
         let ready_file = ready.to_str().context("a path that is text")?;
         let settings: Vec<_> = settings
             .iter()
             .copied()
             .chain([("ready-file", ready_file)])
             .collect();
-        let (mut broker, began) = Broker::start_with(Kind::Stratalog, &programs, &data, &settings)?;
+        let (mut broker, began) = Broker::start_with(Kind::Stratalog, programs, &data, &settings)?;
         let line = loop {
             if let Ok(line) = std::fs::read_to_string(&ready) {
                 break line;

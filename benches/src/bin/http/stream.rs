@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use log_bench::load::local::own_cpu_s;
 use log_bench::report::count;
+use log_bench::rounds::in_turn;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
@@ -32,10 +33,8 @@ const SECONDS_MAX: f64 = 1.5;
 
 pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
     let ours = session.start(&[])?;
-    let mut promises = Promise::BOTH;
-    for round in 0..=session.options.rounds {
-        session.begin_round(round);
-        for promise in promises {
+    while let Some(round) = session.rounds.begin("NDJSON")? {
+        for promise in in_turn(&Promise::BOTH, round).copied() {
             let name = promise.name();
             let kafka = kafka_path(session, &ours, promise).await?;
             let found = lines(session, &ours, promise, LINE_BYTES).await?;
@@ -45,7 +44,6 @@ pub(crate) async fn measure(session: &mut Session) -> anyhow::Result<()> {
             session.add(&load, "of what is wanted", Goal::AtLeast(1.0), found / wanted);
             lines(session, &ours, promise, SHORT_LINE_BYTES).await?;
         }
-        promises.rotate_left(1);
     }
     Ok(())
 }
