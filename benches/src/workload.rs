@@ -67,17 +67,17 @@ pub enum Work {
     },
 }
 
-/// Work, and what each broker promises meanwhile.
+/// Work, and what both brokers promise meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     /// What the clients do.
     pub work: Work,
-    ours: Promise,
-    theirs: Promise,
+    /// When they acknowledge.
+    pub promise: Promise,
 }
 
-const fn load(work: Work, ours: Promise, theirs: Promise) -> Load {
-    Load { work, ours, theirs }
+const fn load(work: Work, promise: Promise) -> Load {
+    Load { work, promise }
 }
 
 const fn throughput(client: Client, acks: &'static str, partitions: i32) -> Work {
@@ -90,75 +90,29 @@ const fn throughput(client: Client, acks: &'static str, partitions: i32) -> Work
 
 /// What is compared. `acks=1` is answered from the page cache by both, whatever consumers wait for.
 pub const LOADS: [Load; 11] = [
-    load(
-        throughput(Client::Librdkafka, "1", 1),
-        Promise::Default,
-        Promise::Default,
-    ),
-    load(
-        throughput(Client::Librdkafka, "all", 1),
-        Promise::Default,
-        Promise::Default,
-    ),
-    load(
-        throughput(Client::Librdkafka, "all", 1),
-        Promise::Synced,
-        Promise::Synced,
-    ),
-    load(
-        throughput(Client::Librdkafka, "all", 1),
-        Promise::PageCache,
-        Promise::PageCache,
-    ),
-    load(
-        throughput(Client::Librdkafka, "all", 6),
-        Promise::Default,
-        Promise::Default,
-    ),
-    load(
-        throughput(Client::Java, "1", 1),
-        Promise::Default,
-        Promise::Default,
-    ),
-    load(
-        throughput(Client::Java, "all", 1),
-        Promise::Default,
-        Promise::Default,
-    ),
-    load(Work::Rate { acks: "all" }, Promise::Default, Promise::Default),
-    load(Work::Rate { acks: "all" }, Promise::PageCache, Promise::PageCache),
-    load(
-        Work::OneAtATime { acks: "all" },
-        Promise::Default,
-        Promise::Default,
-    ),
-    load(
-        Work::OneAtATime { acks: "all" },
-        Promise::PageCache,
-        Promise::PageCache,
-    ),
+    load(throughput(Client::Librdkafka, "1", 1), Promise::Default),
+    load(throughput(Client::Librdkafka, "all", 1), Promise::Default),
+    load(throughput(Client::Librdkafka, "all", 1), Promise::Synced),
+    load(throughput(Client::Librdkafka, "all", 1), Promise::PageCache),
+    load(throughput(Client::Librdkafka, "all", 6), Promise::Default),
+    load(throughput(Client::Java, "1", 1), Promise::Default),
+    load(throughput(Client::Java, "all", 1), Promise::Default),
+    load(Work::Rate { acks: "all" }, Promise::Default),
+    load(Work::Rate { acks: "all" }, Promise::PageCache),
+    load(Work::OneAtATime { acks: "all" }, Promise::Default),
+    load(Work::OneAtATime { acks: "all" }, Promise::PageCache),
 ];
 
 impl Load {
-    /// What the broker promises meanwhile.
-    #[must_use]
-    pub fn promise(&self, kind: Kind) -> Promise {
-        match kind {
-            Kind::Stratalog => self.ours,
-            Kind::Kafka => self.theirs,
-        }
-    }
-
     /// Whether what was produced is read again. Once for each client and topic is enough: how records were
     /// acknowledged does not show when they are read.
     #[must_use]
     pub fn is_read_back(&self) -> bool {
-        let is_default = self.ours == Promise::Default && self.theirs == Promise::Default;
-        is_default && matches!(self.work, Work::Throughput { acks: "all", .. })
+        self.promise == Promise::Default && matches!(self.work, Work::Throughput { acks: "all", .. })
     }
 
     fn promises(&self) -> String {
-        let (ours, theirs) = (self.ours.name(Kind::Stratalog), self.theirs.name(Kind::Kafka));
+        let (ours, theirs) = (self.promise.name(Kind::Stratalog), self.promise.name(Kind::Kafka));
         if ours == theirs {
             format!("both {ours}")
         } else {

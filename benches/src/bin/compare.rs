@@ -251,7 +251,7 @@ impl Session<'_> {
             Work::Throughput { partitions, .. } => partitions,
             Work::Rate { .. } | Work::OneAtATime { .. } => 1,
         };
-        self.create_topic(broker, topic, partitions, load.promise(broker.kind))?;
+        self.create_topic(broker, topic, partitions, load.promise)?;
         rest();
         let outcome = match load.work {
             Work::Throughput { client, acks, .. } => {
