@@ -205,6 +205,7 @@ static void send_one(rd_kafka_topic_t *rkt, char *value, size_t bytes, int64_t n
 
 static int latency(const char *bootstrap, const char *topic, int64_t rate, int64_t seconds, size_t bytes, const char *acks) {
     if (bytes < sizeof(struct stamp)) fail("bytes", "too few for a time stamp");
+    if (seconds <= WARM_UP_SECONDS) fail("seconds", "all of them would be the warm-up");
     const char *sender_settings[] = {"acks", acks, "linger.ms", "0", NULL};
     const char *receiver_settings[] = {NULL};
     rd_kafka_t *sender = client(RD_KAFKA_PRODUCER, bootstrap, sender_settings, note_ack);
