@@ -257,6 +257,17 @@ impl LogManager {
         missing.map(|(_, path)| path).collect()
     }
 
+    /// Why what the setting names there does not serve; `None` where it does, or where no setting names it.
+    #[must_use]
+    pub fn failure_at(&self, path: &Path) -> Option<Arc<str>> {
+        let mut opened = self.directories.iter();
+        if let Some(directory) = opened.find(|directory| directory.data_dir() == path) {
+            return directory.failure();
+        }
+        let absent = self.absent.iter().find(|absent| absent.path == path)?;
+        Some(Arc::clone(&absent.reason))
+    }
+
     /// Forgets directories that the setting does not name any more, durably: nothing is missing that could be in them. Returns where
     /// they were.
     ///

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log_core::fs::FsErrorKind;
-use log_core::log_manager::LogManager;
+use log_core::log_manager::{LogDirectory, LogManager};
 use log_core::model::TopicPartition;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -194,8 +194,9 @@ impl Watch {
         intervals: Intervals,
     ) -> Self {
         Self {
+            // Also of those that the start gave up: nobody has said why yet.
             disks: registry
-                .checkpoints()
+                .checkpoints_of_all()
                 .map(|checkpoints| Disk::of(checkpoints))
                 .collect(),
             registry,
@@ -216,10 +217,10 @@ impl Watch {
 
     /// Does what is due at `now`, counted from any one beginning. Blocks where a log is mended.
     pub(crate) fn tick(&mut self, now: Duration) {
+        self.leave_failed_directories();
         if self.space_due.is_now(now) {
             self.disks.iter_mut().for_each(Disk::look);
         }
-        self.leave_failed_directories();
         let mut ailing = Vec::new();
         self.registry.for_each(|partition| match &*partition.condition() {
             Condition::Online(_) => partition.flush_if_old(),
@@ -243,15 +244,22 @@ impl Watch {
 
     /// What a directory that failed held is served no more, until the next start.
     fn leave_failed_directories(&mut self) {
-        for disk in &mut self.disks {
-            if let Some(reason) = disk.notice_failure() {
-                tracing::error!(
-                    directory = %disk.directory().data_dir().display(), %reason,
-                    "the directory is given up: its partitions are off-line, the others serve; mend its disk and start again"
-                );
-            }
+        for (directory, reason) in self.notice_failures() {
+            tracing::error!(
+                directory = %directory.data_dir().display(), %reason,
+                "the directory is given up: its partitions are off-line, the others serve; mend its disk and start again"
+            );
         }
         self.registry.leave_failed_directories();
+    }
+
+    /// The directories that were given up, each once, with the reason.
+    pub(super) fn notice_failures(&mut self) -> Vec<(Arc<LogDirectory>, Arc<str>)> {
+        let failures = self
+            .disks
+            .iter_mut()
+            .filter_map(|disk| Some((Arc::clone(disk.directory()), disk.notice_failure()?)));
+        failures.collect()
     }
 
     /// The first try comes one back-off after the failure, each further one twice as late, unless space returned.

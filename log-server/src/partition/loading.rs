@@ -13,7 +13,7 @@
 //! | belongs to no topic | set aside under another name |
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log_core::log::{LoadReport, Log, LogError};
@@ -133,7 +133,7 @@ impl PartitionRegistry {
     fn tell_missing(&self, missing: &[PathBuf], lost: usize) {
         for path in missing {
             tracing::error!(
-                directory = %path.display(), partitions_not_found = lost,
+                directory = %path.display(), reason = %self.why_missing(path), partitions_not_found = lost,
                 "a directory of this broker is missing; what is not found may be in it and is off-line"
             );
         }
@@ -152,6 +152,11 @@ impl PartitionRegistry {
         }
     }
 
+    fn why_missing(&self, path: &Path) -> Arc<str> {
+        let failure = self.manager.failure_at(path);
+        failure.unwrap_or_else(|| "no data directory of the setting is this one".into())
+    }
+
     /// A partition that may be in a directory that is not there.
     fn lost_partition(
         &self,
@@ -159,10 +164,11 @@ impl PartitionRegistry {
         name: &TopicPartition,
         missing: &[PathBuf],
     ) -> Arc<Partition> {
-        let paths: Vec<_> = missing.iter().map(|path| path.display().to_string()).collect();
+        let place = |path: &PathBuf| format!("{} ({})", path.display(), self.why_missing(path));
+        let places: Vec<_> = missing.iter().map(place).collect();
         let reason = format!(
             "it is in no directory that serves, and may be in {}: bring that back and start again, or delete the topic",
-            paths.join(" or in ")
+            places.join(" or in ")
         );
         let (context, config) = (self.context_of(name), topic.config.clone());
         Partition::offline(context, name.clone(), topic.id, config, &reason, Remedy::Restart)

@@ -309,8 +309,13 @@ impl PartitionRegistry {
 
     /// The log starts of each directory that serves.
     pub(crate) fn checkpoints(&self) -> impl Iterator<Item = &Arc<Checkpoints>> {
-        let all = self.contexts.iter().map(|context| &context.checkpoints);
+        let all = self.checkpoints_of_all();
         all.filter(|checkpoints| checkpoints.directory().is_online())
+    }
+
+    /// The same of those that were given up, too.
+    pub(crate) fn checkpoints_of_all(&self) -> impl Iterator<Item = &Arc<Checkpoints>> {
+        self.contexts.iter().map(|context| &context.checkpoints)
     }
 
     /// How many of the broker's directories do not serve.

@@ -142,6 +142,35 @@ fn a_log_that_could_not_be_opened_is_not_mended_in_a_directory_that_was_given_up
     }
 }
 
+/// It was told as missing, and nobody said why.
+#[test]
+fn a_directory_that_the_start_gives_up_is_told_with_the_reason() {
+    let files = MemFileSystem::new();
+    let storage = filled(&files);
+    let lost = living_in(&storage, SECOND).name().to_string();
+    assert!(storage.registry.close_all());
+    storage.manager.mark_clean().unwrap();
+    drop(storage);
+    let directory = Path::new(SECOND).join(&lost);
+    files.rename(&directory, Path::new("/away")).unwrap();
+
+    let fault = FaultPlan::new().fail_from(FaultTarget::Remove, 1, FaultKind::Io);
+    files.set_faults(fault.only_in("/data2/.kafka_cleanshutdown"));
+    let storage = open(&files);
+    let summary = load(&storage, 1);
+    assert_eq!((summary.online, summary.offline), (1, 1));
+    let told: Vec<_> = watch(&storage).notice_failures();
+    let [(directory, reason)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(directory.data_dir(), Path::new(SECOND));
+    assert!(reason.contains("/data2/.kafka_cleanshutdown"), "{reason}");
+    let mut partitions = storage.registry.all().into_iter();
+    let lost = partitions.find(|one| one.name().to_string() == lost).unwrap();
+    let refused = lost.append(&batch(&["x"]), Acks::All).unwrap_err().to_string();
+    assert!(refused.contains("/data2/.kafka_cleanshutdown"), "{refused}");
+}
+
 #[test]
 fn what_may_be_in_a_missing_directory_is_not_made_anew() {
     let files = MemFileSystem::new();
