@@ -79,6 +79,12 @@ pub enum LogError {
         /// The id it should name.
         expected: crate::model::TopicId,
     },
+    /// A directory is to be made, and one of that name has files already, without the id of a topic.
+    #[error("{directory} has files, and does not say of which topic", directory = directory.display())]
+    NamelessDirectory {
+        /// The directory.
+        directory: PathBuf,
+    },
 }
 
 /// A batch that was not appended.

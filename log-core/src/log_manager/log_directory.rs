@@ -23,11 +23,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::aside::{DELETE_SUFFIX, STRAY_SUFFIX, names_aside};
 use super::checkpoints::{CLEANER_FILE, CheckpointEntry, Checkpoints, LOG_START_FILE, RECOVERY_POINT_FILE};
 use super::clean_mark::CleanMark;
 use super::error::LogManagerError;
-use super::found::{Found, FoundPartition, PARTITION_METADATA_FILE, find_partitions, topic_id_in};
+use super::found::{Found, PARTITION_METADATA_FILE, find_partitions, topic_id_in};
 use super::identity::{IDENTITY_FILE, Identity};
 use super::standing::Standing;
 use crate::checkpoint::offset_checkpoint::{self, OffsetCheckpoint};
@@ -41,14 +40,14 @@ use crate::model::{Offset, TopicId, TopicPartition};
 /// A data directory that this process holds.
 #[derive(Debug)]
 pub struct LogDirectory {
-    context: LogContext,
-    data_dir: PathBuf,
+    pub(super) context: LogContext,
+    pub(super) data_dir: PathBuf,
     mark: CleanMark,
     identity: Mutex<Option<Identity>>,
     standing: Standing,
     /// Whether a log in it was not closed in order.
     is_disorderly: AtomicBool,
-    checkpoints: Mutex<Checkpoints>,
+    pub(super) checkpoints: Mutex<Checkpoints>,
     /// Directories of logs at whose opening a sync failed.
     unsynced: Mutex<BTreeSet<PathBuf>>,
     _lock: Box<dyn DirectoryLock>,
@@ -160,7 +159,7 @@ impl LogDirectory {
     }
 
     /// Passes on how an operation of the directory's own went.
-    fn noted<T>(&self, result: Result<T, FsError>) -> Result<T, FsError> {
+    pub(super) fn noted<T>(&self, result: Result<T, FsError>) -> Result<T, FsError> {
         result.inspect_err(|error| self.note(error))
     }
 
@@ -195,11 +194,11 @@ impl LogDirectory {
 
     /// Starts the log of a new partition. Durable when it returns. Blocks.
     ///
-    /// A directory of that name that holds another topic's life is refused; one left behind by an interrupted
-    /// creation of the same life is used.
+    /// A directory of that name that holds another topic's life is refused, and so is one that has files and does not say whose;
+    /// one left behind by an interrupted creation of the same life is used.
     ///
     /// # Errors
-    /// [`LogError::ForeignDirectory`] and the file system's.
+    /// [`LogError::ForeignDirectory`], [`LogError::NamelessDirectory`] and the file system's.
     pub fn create(
         &self,
         partition: &TopicPartition,
@@ -230,6 +229,9 @@ impl LogDirectory {
                 expected: topic_id,
             });
         }
+        if found.is_none() && self.has_files(&directory)? {
+            return Err(LogError::NamelessDirectory { directory });
+        }
         // First, so that a directory of this life is never found beside checkpoints of a former one.
         self.begin_life(partition, topic_id)?;
         self.context.file_system.create_directory(&directory)?;
@@ -246,6 +248,16 @@ impl LogDirectory {
         };
         let (log, _) = load(&self.context, &directory, partition, topic_id, config, hints)?;
         Ok(log)
+    }
+
+    /// Whether there is more in a partition's directory than a creation leaves that never came to its first file, the topic's id.
+    fn has_files(&self, directory: &Path) -> Result<bool, FsError> {
+        let entries = match self.context.file_system.list(directory) {
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(false),
+            result => result?,
+        };
+        let unfinished = |name: &str| name.strip_suffix(".tmp") == Some(PARTITION_METADATA_FILE);
+        Ok(entries.iter().any(|entry| !unfinished(&entry.name)))
     }
 
     /// Opens the log of a partition that exists, and recovers it if the last process did not end in order.
@@ -360,48 +372,6 @@ impl LogDirectory {
             Err(_) => {}
         }
         result
-    }
-
-    /// Gives the directory of a deleted topic's partition another name, durably. Its files go with [`Self::remove_deleted`].
-    ///
-    /// # Errors
-    /// The file system's; a directory that is gone already is `Ok`.
-    pub fn schedule_delete(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), LogError> {
-        self.checkpoints.lock().end_life(partition, topic_id);
-        self.rename_away(partition, topic_id, DELETE_SUFFIX)
-    }
-
-    /// Sets aside a directory whose topic nobody knows, durably.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn set_aside_stray(&self, found: &FoundPartition) -> Result<(), LogError> {
-        self.rename_away(
-            &found.partition,
-            found.topic_id.unwrap_or(TopicId::ZERO),
-            STRAY_SUFFIX,
-        )
-    }
-
-    /// Removes the directories of deleted partitions and returns how many there were. Blocks.
-    ///
-    /// # Errors
-    /// The file system's; what is left is removed next time.
-    pub fn remove_deleted(&self) -> Result<usize, FsError> {
-        self.noted(self.remove_renamed())
-    }
-
-    fn remove_renamed(&self) -> Result<usize, FsError> {
-        let mut count: usize = 0;
-        for entry in self.context.file_system.list(&self.data_dir)? {
-            if entry.is_directory && entry.name.ends_with(DELETE_SUFFIX) {
-                self.context
-                    .file_system
-                    .remove_directory(&self.data_dir.join(&entry.name))?;
-                count = count.saturating_add(1);
-            }
-        }
-        Ok(count)
     }
 
     /// Makes log starts durable. Blocks. Segments below them may be removed afterwards, not before.
@@ -552,36 +522,8 @@ impl LogDirectory {
         self.noted(self.context.file_system.replace(&path, contents))
     }
 
-    fn directory(&self, partition: &TopicPartition) -> PathBuf {
+    pub(super) fn directory(&self, partition: &TopicPartition) -> PathBuf {
         self.data_dir.join(partition.to_string())
-    }
-
-    fn rename_away(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<(), LogError> {
-        let from = self.directory(partition);
-        let to = self.noted(self.free_name(partition, id, suffix))?;
-        match self.noted(self.context.file_system.rename(&from, &to)) {
-            Ok(()) => {}
-            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(self.noted(self.context.file_system.sync_directory(&self.data_dir))?)
-    }
-
-    /// A name aside that nothing has. The same partition may go more than once, and directories that say no id share the one for none.
-    fn free_name(&self, partition: &TopicPartition, id: TopicId, suffix: &str) -> Result<PathBuf, FsError> {
-        for name in names_aside(partition, id, suffix) {
-            let path = self.data_dir.join(name);
-            if !self.context.file_system.exists(&path)? {
-                return Ok(path);
-            }
-        }
-        let text = "all names for it are taken: remove what was set aside before".to_owned();
-        Err(FsError::refused(
-            FsOperation::Rename,
-            &self.data_dir,
-            FsErrorKind::AlreadyExists,
-            text,
-        ))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `aside` | names of partition directories on their way out |
+//! | `aside` | partition directories on their way out |
 //! | `checkpoints` | the contents of checkpoint files, by life |
 //! | `clean_mark` | the mark of an orderly stop |
 //! | `error` | why a directory cannot be used |
@@ -49,6 +49,7 @@ mod identity;
 mod log_directory;
 mod standing;
 
+pub use aside::Deletion;
 pub use checkpoints::CheckpointEntry;
 pub use error::{LogManagerError, OpenError};
 pub use found::{Found, FoundPartition};
@@ -352,28 +353,29 @@ impl LogManager {
     }
 
     /// Gives the directory of a deleted topic's partition another name, durably. In a directory that was given up it stays as it is:
-    /// it goes when that is back.
+    /// it goes when that is back. What belongs to another topic of that name stays where it is.
     ///
     /// # Errors
-    /// As [`LogDirectory::schedule_delete`].
+    /// The file system's; a directory that is gone already is `Ok`.
     pub fn schedule_delete(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), LogError> {
-        let home = self.home(partition).filter(|home| home.is_online());
-        if let Some(home) = home {
-            home.schedule_delete(partition, topic_id)?;
+        let Some(home) = self.home(partition) else {
+            return Ok(());
+        };
+        if home.schedule_delete(partition, topic_id)? == Deletion::Done {
+            self.homes.lock().leave(partition);
         }
-        self.homes.lock().leave(partition);
         Ok(())
     }
 
     /// The same with what a start found of a topic that is deleted.
     ///
     /// # Errors
-    /// As [`LogDirectory::schedule_delete`].
+    /// As [`Self::schedule_delete`].
     pub fn delete_found(&self, found: &FoundPartition, topic_id: TopicId) -> Result<(), LogError> {
-        match self.owner(found).and_then(|place| self.directories.get(place)) {
-            Some(owner) => owner.schedule_delete(&found.partition, topic_id),
-            None => Ok(()),
+        if let Some(owner) = self.owner(found).and_then(|place| self.directories.get(place)) {
+            owner.schedule_delete(&found.partition, topic_id)?;
         }
+        Ok(())
     }
 
     /// Sets aside a directory whose topic nobody knows, durably.

@@ -105,6 +105,59 @@ fn new_partitions_go_where_the_fewest_are_and_stay_there() {
     assert_eq!(home(&manager, 7), Some(Path::new(SECOND)));
 }
 
+/// It is looked for by name, and the name may have been given again.
+#[test]
+fn a_deletion_that_comes_late_leaves_the_new_topic_alone() {
+    let later = TopicId::from_bytes([2; 16]);
+    for (paths, opens) in [
+        (&[FIRST][..], false),
+        (&[FIRST], true),
+        (&[FIRST, SECOND], false),
+        (&[FIRST, SECOND], true),
+    ] {
+        let what = format!("{paths:?}, opened: {opens}");
+        let files = MemFileSystem::new();
+        let mut manager = start(&files, paths);
+        create(&manager, 0);
+        manager.schedule_delete(&partition(0), TOPIC_ID).unwrap();
+        let config = LogConfig::default();
+        drop(manager.create(&partition(0), later, config.clone()).unwrap());
+        if opens {
+            drop(manager);
+            manager = start(&files, paths);
+            // Once before the log was opened, when only the file in the directory says whose it is.
+            manager.schedule_delete(&partition(0), TOPIC_ID).unwrap();
+            drop(manager.load(&partition(0), later, config).unwrap());
+        }
+        let home_before = home(&manager, 0).map(Path::to_path_buf);
+        manager.schedule_delete(&partition(0), TOPIC_ID).unwrap();
+        assert_eq!(home(&manager, 0).map(Path::to_path_buf), home_before, "{what}");
+        assert_eq!(home_before.as_deref(), Some(Path::new(FIRST)), "{what}");
+        assert_eq!(names(&files, FIRST, "t-0"), ["t-0"], "{what}");
+        manager.schedule_delete(&partition(0), later).unwrap();
+        assert_eq!(names(&files, FIRST, "t-0"), Vec::<String>::new(), "{what}");
+    }
+}
+
+/// The id only keeps a deletion off where it says another one.
+#[test]
+fn a_partition_whose_id_is_lost_can_be_deleted() {
+    let files = MemFileSystem::new();
+    for contents in [None, Some(b"?")] {
+        let manager = start(&files, &[FIRST]);
+        create(&manager, 0);
+        drop(manager);
+        let file = Path::new(FIRST).join("t-0/partition.metadata");
+        files.remove_file(&file).unwrap();
+        if let Some(contents) = contents {
+            files.replace(&file, contents).unwrap();
+        }
+        let manager = start(&files, &[FIRST]);
+        manager.schedule_delete(&partition(0), TOPIC_ID).unwrap();
+        assert_eq!(names(&files, FIRST, "t-0"), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn one_directory_is_not_marked() {
     let files = MemFileSystem::new();

@@ -149,11 +149,12 @@ impl PartitionError {
                 log_start: *low,
                 bound: *high,
             },
-            LogError::Damaged(_) | LogError::ForeignDirectory { .. } | LogError::MissingDirectory { .. } => {
-                Self::Storage {
-                    reason: error.to_string().into(),
-                }
-            }
+            LogError::Damaged(_)
+            | LogError::ForeignDirectory { .. }
+            | LogError::NamelessDirectory { .. }
+            | LogError::MissingDirectory { .. } => Self::Storage {
+                reason: error.to_string().into(),
+            },
         }
     }
 

@@ -11,6 +11,9 @@
 //! | is missing, and so is one of the broker's data directories | the partition is off-line: it may be in that one |
 //! | carries another topic's id | set aside under another name, and made anew, unless another data directory has the right one |
 //! | belongs to no topic | set aside under another name |
+//!
+//! What is made, then or later, never takes over what is there: a directory of another id, or with files and without any, is set aside
+//! first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -228,18 +231,19 @@ impl PartitionRegistry {
     }
 
     pub(super) fn create_log(&self, name: &TopicPartition, topic: &TopicSpec) -> Result<Log, LogError> {
-        match self.manager.create(name, topic.id, topic.config.clone()) {
-            Err(LogError::ForeignDirectory { directory, found, .. }) => {
-                // A deletion that could not rename it.
-                self.set_aside(&FoundPartition {
-                    partition: name.clone(),
-                    topic_id: Some(found),
-                    directory,
-                });
-                self.manager.create(name, topic.id, topic.config.clone())
-            }
-            result => result,
-        }
+        let (directory, topic_id) = match self.manager.create(name, topic.id, topic.config.clone()) {
+            // A deletion that could not rename it.
+            Err(LogError::ForeignDirectory { directory, found, .. }) => (directory, Some(found)),
+            // An earlier topic's: a start that missed another data directory left it as it was.
+            Err(LogError::NamelessDirectory { directory }) => (directory, None),
+            result => return result,
+        };
+        self.set_aside(&FoundPartition {
+            partition: name.clone(),
+            topic_id,
+            directory,
+        });
+        self.manager.create(name, topic.id, topic.config.clone())
     }
 
     fn set_aside(&self, found: &FoundPartition) -> usize {

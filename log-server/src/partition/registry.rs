@@ -244,7 +244,10 @@ impl PartitionRegistry {
         let Some(topic) = table.by_id.remove(&topic_id) else {
             return Ok(());
         };
-        table.by_name.remove(&topic.name);
+        let named = table.by_name.get(&topic.name);
+        if named.is_some_and(|named| named.id == topic_id) {
+            table.by_name.remove(&topic.name);
+        }
         self.table.store(Arc::new(table));
         let mut result = Ok(());
         for partition in &topic.partitions {

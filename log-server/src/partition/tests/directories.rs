@@ -171,6 +171,54 @@ fn a_directory_that_the_start_gives_up_is_told_with_the_reason() {
     assert!(refused.contains("/data2/.kafka_cleanshutdown"), "{refused}");
 }
 
+/// Left as it was because another directory was missing, it came back as the beginning of a new topic.
+#[test]
+fn a_new_topic_does_not_take_over_a_directory_without_an_id() {
+    let files = MemFileSystem::new();
+    let storage = filled(&files);
+    let begun = living_in(&storage, FIRST).name().to_string();
+    assert!(storage.registry.close_all());
+    drop(storage);
+    let begun = Path::new(FIRST).join(begun);
+    files.remove_file(&begun.join("partition.metadata")).unwrap();
+    files.rename(Path::new(SECOND), Path::new("/away")).unwrap();
+    let storage = open(&files);
+    assert_eq!(load(&storage, 1).offline, 2);
+    storage.registry.delete(events(1).id).unwrap();
+
+    storage.registry.create(&events(2)).unwrap();
+    for index in 0..2 {
+        let partition = storage.registry.get("events", index).unwrap();
+        assert_eq!(partition.log_directory().data_dir(), Path::new(FIRST));
+        assert_eq!(consume(&partition, 0), Vec::<String>::new(), "{index}");
+    }
+    let entries = files.list(Path::new(FIRST)).unwrap();
+    let strays: Vec<_> = (entries.iter())
+        .filter(|entry| entry.name.ends_with("-stray"))
+        .collect();
+    assert_eq!(strays.len(), 1, "{entries:?}");
+}
+
+/// A creation that came no further than the directory itself is gone on with.
+#[test]
+fn a_creation_goes_on_where_it_was_interrupted() {
+    let files = MemFileSystem::new();
+    let storage = open(&files);
+    for path in [FIRST, SECOND] {
+        for index in 0..2 {
+            let directory = Path::new(path).join(format!("events-{index}"));
+            files.create_directory(&directory).unwrap();
+            files.create(&directory.join("partition.metadata.tmp")).unwrap();
+        }
+    }
+    storage.registry.create(&events(1)).unwrap();
+    for path in [FIRST, SECOND] {
+        let entries = files.list(Path::new(path)).unwrap();
+        let is_stray = |name: &str| name.ends_with("-stray");
+        assert!(!entries.iter().any(|entry| is_stray(&entry.name)), "{entries:?}");
+    }
+}
+
 #[test]
 fn what_may_be_in_a_missing_directory_is_not_made_anew() {
     let files = MemFileSystem::new();
