@@ -121,10 +121,9 @@ impl Log {
     pub fn begin_swap(&mut self, cleaned: Vec<CleanedGroup>, recovery_point: Offset) -> Option<SwapTask> {
         let settled_end = self.cleaner_view(recovery_point).settled_end;
         let segments = self.shared.segments();
-        let is_there = |one: &Arc<Segment>| segments.iter().any(|segment| Arc::ptr_eq(segment, one));
-        let is_settled = |one: &Arc<Segment>| one.next_offset() <= settled_end && is_there(one);
-        let mut old = cleaned.iter().flat_map(|group| &group.old);
-        if self.latch.is_some() || self.is_swapping || !old.all(is_settled) {
+        let old = || cleaned.iter().flat_map(|group| &group.old);
+        let are_settled = old().all(|one| one.next_offset() <= settled_end);
+        if self.latch.is_some() || self.is_swapping || !are_settled || !segments.hold(old()) {
             return None;
         }
         let replacements = cleaned.iter().map(replacement).collect::<Option<_>>()?;
@@ -159,11 +158,8 @@ impl Log {
             self.latch("swap in cleaned segments", error);
         }
         let SwapDone(cleaned) = result?;
-        let mut slot = self.shared.segments.write();
-        for group in &cleaned {
-            let (Some(first), Some(last)) = (group.old.first(), group.old.last()) else {
-                continue;
-            };
+        let replaced = cleaned.iter().filter_map(|group| {
+            let (first, last) = (group.old.first()?, group.old.last()?);
             let new = Segment::sealed(
                 segment_settings(&self.context, &self.directory, &self.config),
                 first.base_offset(),
@@ -171,11 +167,10 @@ impl Log {
                 last.next_offset(),
                 group.has_aborted,
             );
-            *slot = slot
-                .replacing(&group.old, Arc::new(new))
-                .expect("while a swap runs, no segment leaves the log");
-        }
-        drop(slot);
+            Some((group.old.as_slice(), Arc::new(new)))
+        });
+        let segments = self.shared.segments().replacing(replaced);
+        *self.shared.segments.write() = segments.expect("while a swap runs, no segment leaves the log");
         Ok(cleaned)
     }
 }

@@ -93,18 +93,35 @@ impl Segments {
         self.of_same_age(row)
     }
 
-    /// The row with `new` in the place of `old`, which must stand in it one behind the other.
+    /// Whether all of `some` are in the row, in their order.
+    pub fn hold<'a>(&self, some: impl IntoIterator<Item = &'a Arc<Segment>>) -> bool {
+        let mut row = self.row.iter();
+        let mut some = some.into_iter();
+        some.all(|one| row.any(|segment| Arc::ptr_eq(segment, one)))
+    }
+
+    /// The row with new segments in the places of old ones, which must stand in it in their order, those of a new one with nothing between.
+    /// One walk over the row, however many they are: a writer waits for it.
     #[must_use]
-    pub fn replacing(&self, old: &[Arc<Segment>], new: Arc<Segment>) -> Option<Self> {
-        let first = old.first()?;
-        let start = self.row.iter().position(|segment| Arc::ptr_eq(segment, first))?;
-        let end = start.checked_add(old.len())?;
-        let found = self.row.get(start..end)?;
-        if !found.iter().zip(old).all(|(found, old)| Arc::ptr_eq(found, old)) {
-            return None;
+    pub fn replacing<'a>(
+        &self,
+        replaced: impl IntoIterator<Item = (&'a [Arc<Segment>], Arc<Segment>)>,
+    ) -> Option<Self> {
+        let mut row = Vec::with_capacity(self.row.len());
+        let mut rest = &*self.row;
+        for (old, new) in replaced {
+            let first = old.first()?;
+            let start = rest.iter().position(|segment| Arc::ptr_eq(segment, first))?;
+            let (kept, found) = rest.split_at_checked(start)?;
+            let (found, behind) = found.split_at_checked(old.len())?;
+            if !found.iter().zip(old).all(|(found, old)| Arc::ptr_eq(found, old)) {
+                return None;
+            }
+            row.extend_from_slice(kept);
+            row.push(new);
+            rest = behind;
         }
-        let mut row = self.row.to_vec();
-        row.splice(start..end, [new]);
+        row.extend_from_slice(rest);
         Some(Self {
             replacements: self.replacements.wrapping_add(1),
             ..Self::new(row)
@@ -137,5 +154,65 @@ impl<'a> IntoIterator for &'a Segments {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::mem::MemFileSystem;
+    use crate::segment::segment::SegmentSettings;
+
+    fn segment(base_offset: i64) -> Arc<Segment> {
+        let settings = SegmentSettings {
+            directory: Arc::from(Path::new("/log")),
+            file_system: Arc::new(MemFileSystem::new()),
+            bytes_max: 1,
+            index_bytes_max: 1,
+            index_interval_bytes: 1,
+        };
+        let base = Offset::new(base_offset);
+        Arc::new(Segment::sealed(settings, base, 0, base.plus(1), false))
+    }
+
+    fn bases(segments: &Segments) -> Vec<i64> {
+        let bases = segments.iter().map(|segment| segment.base_offset().get());
+        bases.collect()
+    }
+
+    #[test]
+    fn segments_that_are_exchanged_together_are_exchanged_in_one_row() {
+        let old: Vec<_> = (0..9).map(segment).collect();
+        let row = Segments::new(old.clone());
+        let new: Vec<_> = [1, 4, 5].map(segment).into();
+        let groups = [&old[1..3], &old[4..5], &old[5..8]];
+        let replaced = row.replacing(groups.into_iter().zip(new.clone())).unwrap();
+        assert_eq!(bases(&replaced), [0, 1, 3, 4, 5, 8]);
+        assert!(replaced.hold([&old[0], &new[0], &old[3], &new[1], &new[2], &old[8]]));
+        // Readers see one change, and begin anew once.
+        assert_eq!(replaced.replacements(), row.replacements() + 1);
+
+        let not_there: [&[&[Arc<Segment>]]; 5] = [
+            &[&old[4..5], &old[1..3]],
+            &[&old[1..3], &old[2..4]],
+            &[&[old[1].clone(), old[3].clone()]],
+            &[&[old[8].clone(), segment(9)]],
+            &[&[]],
+        ];
+        for groups in not_there {
+            let replaced = row.replacing(groups.iter().copied().zip(new.clone()));
+            assert!(replaced.is_none(), "{groups:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_holds_what_stands_in_it_in_its_order() {
+        let all: Vec<_> = (0..4).map(segment).collect();
+        let row = Segments::new(all.clone());
+        assert!(row.hold([]) && row.hold(&all) && row.hold([&all[1], &all[3]]));
+        assert!(!row.hold([&all[3], &all[1]]) && !row.hold([&all[1], &all[1]]));
+        assert!(!row.hold([&segment(1)]));
     }
 }
