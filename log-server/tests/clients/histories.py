@@ -19,7 +19,6 @@ import random
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,10 +29,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 import anomalies_test
 import brokers
+import history_process_test
 import toolbox
 from anomalies import anomalies, transformed
+from history_process import CALM_SECONDS_MAX, Client
 
-HERE = pathlib.Path(__file__).resolve().parent
 PARTITIONS = 3
 KINDS_OF_TOPICS = ("in", "t", "out")
 SETTINGS = {
@@ -47,60 +47,6 @@ SETTINGS = {
 KAFKA_SETTINGS = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"}
 CAST = {"transactions": 3, "zombie": 2, "plain": 1, "reader": 2, "member": 2, "new-member": 2, "loop": 2}
 WRITERS = ("transactions", "zombie", "plain")
-CALM_SECONDS_MAX = 120
-# What librdkafka does to its process: a call that does not return (the client's own alarm), memory that it damaged. To the broker
-# that is a client that was killed.
-ENDS_BY_LIBRARY = {-signal.SIGALRM: "client hung", -signal.SIGABRT: "client aborted", -signal.SIGSEGV: "client crashed"}
-
-
-class Client:
-    """A client's processes, one after the other: each has a name and a file of its own."""
-
-    def __init__(self, role, number, bootstrap, prefix, seed, directory):
-        self.role, self.name, self.count = role, f"{role}{number}", 0
-        self.arguments = [bootstrap, prefix, str(seed)]
-        self.directory = directory
-        self.process = None
-        self.start()
-
-    def start(self):
-        self.count += 1
-        name = f"{self.name}.{self.count}"
-        command = [sys.executable, HERE / "python/history_client.py", self.role, name, *self.arguments]
-        with open(self.directory / f"{name}.jsonl", "wb") as events, open(self.directory / f"{name}.log", "ab") as log:
-            self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=events,
-                                            stderr=log)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def revive(self):
-        """Starts it again when its library ended it, and says how; None when it runs."""
-        how = ENDS_BY_LIBRARY.get(self.process.poll())
-        if how:
-            self.start()
-        return how
-
-    def pause(self, seconds):
-        self.process.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self.process.send_signal(signal.SIGCONT)
-
-    def end(self):
-        """In order; a client that ended by itself has failed."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(CALM_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                self.process.send_signal(signal.SIGUSR1)
-                time.sleep(1)
-                self.kill()
-                raise RuntimeError(f"{self.name} does not end: {self.directory}") from None
-        # One that was just started may not know yet what to do when it is told to end.
-        if self.process.returncode not in (0, -signal.SIGTERM, *ENDS_BY_LIBRARY):
-            raise RuntimeError(f"{self.name} ended with {self.process.returncode}: {self.directory}")
 
 
 def disturb(broker, clients, seconds, dice, counts):
@@ -121,8 +67,7 @@ def disturb(broker, clients, seconds, dice, counts):
             time.sleep(dice.uniform(0.1, 3))
             broker.process.send_signal(signal.SIGCONT)
         elif fault == "client killed":
-            client.kill()
-            client.start()
+            counts.update(filter(None, [client.replace()]))
         else:
             # Longer than a transaction or a session lasts, sometimes: it comes back as one that is out of date.
             client.pause(dice.choice((0.5, 2, 8)))
@@ -189,9 +134,7 @@ def play(broker, prefix, seed, seconds, directory, counts):
                for role, count in CAST.items() for number in range(count)]
     try:
         disturb(broker, clients, seconds, dice, counts)
-        for client in clients:
-            if client.role in WRITERS:
-                client.end()
+        counts.update(filter(None, (client.end() for client in clients if client.role in WRITERS)))
         until = time.monotonic() + CALM_SECONDS_MAX
         while True:
             try:
@@ -205,9 +148,7 @@ def play(broker, prefix, seed, seconds, directory, counts):
                 break
             counts.update(filter(None, (client.revive() for client in clients)))
             time.sleep(0.5)
-        for client in clients:
-            if client.role not in WRITERS:
-                client.end()
+        counts.update(filter(None, (client.end() for client in clients if client.role not in WRITERS)))
     finally:
         for client in clients:
             client.kill()
@@ -215,7 +156,8 @@ def play(broker, prefix, seed, seconds, directory, counts):
 
 
 def check_the_checker():
-    suite = unittest.defaultTestLoader.loadTestsFromModule(anomalies_test)
+    load = unittest.defaultTestLoader.loadTestsFromModule
+    suite = unittest.TestSuite(load(module) for module in (anomalies_test, history_process_test))
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=0).run(suite)
     return result.testsRun, len(result.failures) + len(result.errors)
 
