@@ -242,6 +242,7 @@ impl RawReader {
             if question.is_done() {
                 continue;
             }
+            question.leave_out_done(&self.setup)?;
             let correlation = self.next_correlation;
             self.next_correlation = correlation.wrapping_add(1) & i32::MAX;
             let request = question.request(correlation);
@@ -259,9 +260,8 @@ impl RawReader {
 
 impl Question {
     fn new(setup: &ReaderSetup, stretches: &[Stretch]) -> anyhow::Result<Self> {
-        let partitions: Vec<i32> = stretches.iter().map(|stretch| stretch.partition).collect();
         Ok(Self {
-            frame: FetchFrame::new(&setup.topic, &partitions, setup.size, setup.version)?,
+            frame: frame(setup, stretches.iter().map(|stretch| stretch.partition))?,
             cursors: stretches
                 .iter()
                 .map(|stretch| Cursor {
@@ -285,10 +285,26 @@ impl Question {
     fn turn_at_end(&mut self) {
         self.cursors.iter_mut().for_each(Cursor::turn_at_end);
     }
+
+    /// Asks no more for what is done while the rest goes on: an error, or records that are there, are answered at once, and so one request
+    /// would chase the other. Nothing of it may be on its way.
+    fn leave_out_done(&mut self, setup: &ReaderSetup) -> anyhow::Result<()> {
+        if !self.cursors.iter().any(|cursor| cursor.is_done) {
+            return Ok(());
+        }
+        self.cursors.retain(|cursor| !cursor.is_done);
+        self.frame = frame(setup, self.cursors.iter().map(|cursor| cursor.stretch.partition))?;
+        Ok(())
+    }
+}
+
+fn frame(setup: &ReaderSetup, partitions: impl Iterator<Item = i32>) -> anyhow::Result<FetchFrame> {
+    let partitions: Vec<_> = partitions.collect();
+    FetchFrame::new(&setup.topic, &partitions, setup.size, setup.version)
 }
 
 impl Cursor {
-    /// Whether a row is for it. One that is done is asked for as long as the others of its request are.
+    /// Whether a row is for it. One that was found to be done may have another row in the same answer.
     fn is_at(&self, row: &FetchedRow<'_>) -> bool {
         !self.is_done && self.stretch.partition == row.partition
     }
@@ -378,5 +394,60 @@ impl Look<'_> {
                 meter.latency(Kind::EndToEnd, intended, self.now, 1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use log_core::protocol::messages::FetchRequestData;
+    use log_core::protocol::{RequestPrefix, read_body, read_request_header};
+
+    use super::*;
+
+    /// The partitions that a request asks for, and from where.
+    fn asked(request: &[u8]) -> Vec<(i32, i64)> {
+        let mut bytes = Bytes::copy_from_slice(&request[4..]);
+        let prefix = RequestPrefix::peek(&bytes).unwrap();
+        read_request_header(&mut bytes, prefix).unwrap();
+        let request: FetchRequestData = read_body(bytes, prefix.api_version).unwrap();
+        let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+        let places = partitions.map(|asked| (asked.partition, asked.fetch_offset));
+        places.collect()
+    }
+
+    /// An error is answered at once: who follows asked for it again and again.
+    #[test]
+    fn a_partition_that_failed_is_asked_for_no_more() {
+        let stretch = |partition| Stretch {
+            partition,
+            from: 10 * i64::from(partition),
+            until: Arc::new(AtomicI64::new(i64::MAX)),
+            is_repeated: false,
+        };
+        let setup = ReaderSetup {
+            address: String::new(),
+            topic: "t".to_owned(),
+            stretches: (1..4).map(stretch).collect(),
+            size: FetchSize {
+                bytes_min: 1,
+                bytes_max: 1,
+                wait_ms: 1,
+            },
+            version: 12,
+            scrutiny: Scrutiny::Counted,
+            is_following: true,
+            is_counted: true,
+            run: 0,
+            until: NEVER,
+        };
+        let mut question = Question::new(&setup, &setup.stretches).unwrap();
+        question.leave_out_done(&setup).unwrap();
+        assert_eq!(asked(question.request(7)), [(1, 10), (2, 20), (3, 30)]);
+        question.cursors[1].is_done = true;
+        question.cursors[2].offset = 31;
+        question.leave_out_done(&setup).unwrap();
+        assert!(!question.is_done());
+        assert_eq!(asked(question.request(8)), [(1, 10), (3, 31)]);
     }
 }
