@@ -399,7 +399,11 @@ fn a_topic_is_deleted_while_a_sync_hangs_in_a_directory_that_was_left() {
         reason: "its data directory failed".into(),
     };
     drop(second.writer.leave(gone).unwrap());
-    storage.registry.delete(events(1).id).unwrap();
+    let registry = Arc::clone(&storage.registry);
+    let deleted = in_time("the deletion waits for no sync", move || {
+        registry.delete(events(1).id)
+    });
+    deleted.unwrap();
     second.finish_flush(sync.run());
     assert!(matches!(
         second.append(&batch(&["x"]), Acks::All),

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use super::runtime::TestRuntime;
 use super::*;
 
 /// No test takes that long.
@@ -80,10 +81,7 @@ fn many_tasks_on_many_threads_get_an_offset_each() {
     const TASKS: usize = 64;
     const ROUNDS: usize = 20;
     let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .build()
-        .unwrap();
+    let runtime = TestRuntime::new(4, 4);
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let partition = Arc::clone(&partition);
@@ -101,10 +99,8 @@ fn many_tasks_on_many_threads_get_an_offset_each() {
             })
         })
         .collect();
-    let appended: BTreeSet<_> = runtime
-        .block_on(join_all(tasks))
-        .into_iter()
-        .flat_map(Result::unwrap)
+    let appended: BTreeSet<_> = (tasks.into_iter())
+        .flat_map(|task| runtime.in_time("each task gets its answers", task))
         .collect();
     let expected = (0..).zip(consume(&partition, 0));
     assert_eq!(appended, expected.collect());

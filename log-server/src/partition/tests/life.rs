@@ -474,9 +474,6 @@ fn a_recreated_topic_survives_a_stop_at_every_step() {
     }
 }
 
-/// Longer than any healthy run; a lost wake-up would wait for ever.
-const HANG: Duration = Duration::from_secs(30);
-
 /// Deletes the partition on another thread, and returns when that stands at the wait for the log's uses. The receiver
 /// hears of its end.
 fn end_in_background(partition: &Arc<Partition>) -> mpsc::Receiver<()> {

@@ -18,6 +18,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -49,6 +51,8 @@ mod requested;
 mod runtime;
 mod transactions;
 
+/// Longer than any healthy run.
+const HANG: Duration = Duration::from_secs(30);
 const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
 
 /// A broker's storage without threads: [`Storage::work`] does what they would do.
@@ -207,6 +211,13 @@ fn answer(ack: &mut Ack) -> Option<DurableResult> {
 
 fn is_latched(ack: &mut Ack) -> bool {
     matches!(answer(ack), Some(Err(PartitionError::Latched { .. })))
+}
+
+/// What `work` gives, on a thread of its own: where that hangs, the test fails and says `what` did not happen.
+fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (here, there) = mpsc::channel();
+    std::thread::spawn(move || here.send(work()).ok());
+    there.recv_timeout(HANG).expect(what)
 }
 
 /// Ends the run of several threads when the one who holds it does, by a failed assertion perhaps.

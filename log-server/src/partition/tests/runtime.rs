@@ -1,34 +1,65 @@
 //! That the runtime's threads, which serve everybody, are never held up by one partition or by the disk.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::ops::Deref;
 
 use log_core::model::TransactionVersion;
 use log_core::producer_state::verification::TransactionalBatch;
 use parking_lot::RwLock;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::partition::offset_query::{BLOCKING_MAX, blocking};
 use crate::partition::writer::off_runtime;
 
-/// Longer than any healthy run.
-const HANG: Duration = Duration::from_secs(30);
+/// A runtime whose threads may come to hang: a test that fails for that ends without them.
+pub(super) struct TestRuntime(Option<Runtime>);
+
+impl TestRuntime {
+    pub(super) fn new(threads: usize, blocking_threads: usize) -> Self {
+        let mut builder = Builder::new_multi_thread();
+        builder
+            .worker_threads(threads)
+            .max_blocking_threads(blocking_threads)
+            .enable_time();
+        Self(Some(builder.build().unwrap()))
+    }
+
+    /// What a task gives; where it does not end, the test fails and says `what` did not happen.
+    pub(super) fn in_time<T: Send + 'static>(&self, what: &str, task: JoinHandle<T>) -> T {
+        let (here, there) = mpsc::channel();
+        // The thread that waits is none of the runtime's, for they may hang.
+        let handle = self.handle().clone();
+        std::thread::spawn(move || here.send(handle.block_on(task)).ok());
+        there.recv_timeout(HANG).expect(what).unwrap()
+    }
+}
+
+impl Deref for TestRuntime {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for TestRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// A runtime whose one thread must not be held up.
-pub(super) fn runtime(blocking_threads: usize) -> Runtime {
-    Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(blocking_threads)
-        .build()
-        .unwrap()
+pub(super) fn runtime(blocking_threads: usize) -> TestRuntime {
+    TestRuntime::new(1, blocking_threads)
 }
 
 /// Returns when the runtime's thread, or the one that took over from it, gets to a task.
-pub(super) fn wait_for_a_task(runtime: &Runtime) {
-    let (here, there) = mpsc::channel();
-    runtime.spawn(async move { here.send(()).ok() });
-    there.recv_timeout(HANG).expect("somebody serves");
+pub(super) fn wait_for_a_task(runtime: &TestRuntime) {
+    let task = runtime.spawn(async {});
+    runtime.in_time("somebody serves", task);
 }
 
 #[test]
@@ -55,7 +86,7 @@ fn who_waits_for_a_slow_writer_hands_the_threads_tasks_on() {
         let task = runtime.spawn(async move { work(&waiting) });
         wait_for_a_task(&runtime);
         drop(slow);
-        runtime.block_on(task).unwrap();
+        runtime.in_time("who waited goes on", task);
     }
 }
 
@@ -74,10 +105,10 @@ fn work_that_waits_for_the_disk_leaves_threads_for_who_must_hand_on() {
     let (go_on, gone_on) = mpsc::channel();
     let slow = runtime.spawn(async move { off_runtime(|| gone_on.recv_timeout(HANG)) });
     runtime.spawn(async move { go_on.send(()).ok() });
-    let handed_on = runtime.block_on(slow).unwrap();
+    let handed_on = runtime.in_time("the slow task ends", slow);
     drop(hung);
     for read in reads {
-        runtime.block_on(read).unwrap().unwrap();
+        runtime.in_time("the disk answers", read).unwrap();
     }
     handed_on.expect("another thread served meanwhile");
 }
