@@ -29,6 +29,7 @@ impl From<&PartitionError> for Problem {
             | PartitionError::Latched { .. }
             | PartitionError::Offline { .. } => Code::Storage,
             PartitionError::DiskFull { .. } => Code::DiskFull,
+            PartitionError::TurnTimedOut => Code::Overloaded,
             PartitionError::Deleted => Code::UnknownTopic,
             PartitionError::ShuttingDown => Code::Stopping,
         };

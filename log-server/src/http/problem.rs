@@ -117,7 +117,8 @@ codes! {
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "This cannot be served now",
         "state is still being read; ask again, after `Retry-After`";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being asked at once",
-        "`http-queued-max-request-bytes` or `http-max-connections`; ask again, after `Retry-After`";
+        "`http-queued-max-request-bytes` or `http-max-connections`, or half a minute's wait for a processor that writes a batch anew \
+         (`compression.type`); ask again, after `Retry-After`";
     Stopping = "stopping", SERVICE_UNAVAILABLE, "The broker is stopping",
         "ask again, after `Retry-After`";
     TimedOut = "timed_out", GATEWAY_TIMEOUT, "The disk took too long",

@@ -26,6 +26,7 @@ pub(crate) fn partition_error(error: &PartitionError) -> ErrorCode {
         | PartitionError::DiskFull { .. }
         | PartitionError::LogEndMoved { .. }
         | PartitionError::Offline { .. } => ErrorCode::KafkaStorageError,
+        PartitionError::TurnTimedOut => ErrorCode::RequestTimedOut,
         PartitionError::Deleted => ErrorCode::UnknownTopicOrPartition,
         // Clients look for the new leader, and find this broker again once it is back.
         PartitionError::ShuttingDown => ErrorCode::NotLeaderOrFollower,

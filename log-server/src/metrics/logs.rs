@@ -69,18 +69,21 @@ pub enum LogRefusal {
     DiskFull,
     /// The log is latched or off-line, or the disk failed.
     Storage,
+    /// The batch was to be written anew, and its turn did not come.
+    TimedOut,
     /// The partition is gone, or the broker stops.
     Gone,
 }
 
 /// All of them with their labels.
-const REFUSALS: [(LogRefusal, &str); 7] = [
+const REFUSALS: [(LogRefusal, &str); 8] = [
     (LogRefusal::Invalid, "invalid"),
     (LogRefusal::Producer, "producer_state"),
     (LogRefusal::TooLarge, "too_large"),
     (LogRefusal::OffsetOutOfRange, "offset_out_of_range"),
     (LogRefusal::DiskFull, "disk_full"),
     (LogRefusal::Storage, "storage"),
+    (LogRefusal::TimedOut, "timed_out"),
     (LogRefusal::Gone, "gone"),
 ];
 

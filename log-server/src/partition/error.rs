@@ -74,6 +74,11 @@ pub enum PartitionError {
         /// Where it ends.
         found: Offset,
     },
+    /// The batch is to be written anew, and its turn at that did not come; nothing was written: `REQUEST_TIMED_OUT`.
+    #[error(
+        "too many batches are being written anew in their topics' codecs: this one's turn did not come in time, and it was not appended"
+    )]
+    TurnTimedOut,
     /// The partition was deleted: `UNKNOWN_TOPIC_OR_PARTITION`.
     #[error("the partition was deleted")]
     Deleted,
@@ -93,6 +98,7 @@ impl PartitionError {
             Self::OffsetOutOfRange { .. } => Some(LogRefusal::OffsetOutOfRange),
             Self::DiskFull { .. } => Some(LogRefusal::DiskFull),
             Self::Storage { .. } | Self::Latched { .. } | Self::Offline { .. } => Some(LogRefusal::Storage),
+            Self::TurnTimedOut => Some(LogRefusal::TimedOut),
             Self::Deleted | Self::ShuttingDown => Some(LogRefusal::Gone),
             Self::WouldBlock | Self::LogEndMoved { .. } => None,
         }

@@ -6,18 +6,23 @@
 //! requests that came together share a turn, a little more (`TOGETHER_BYTES_MAX`).
 //!
 //! A turn is waited for by a task, never by a thread: the threads that would wait are those that serve everybody. Who waits holds what its
-//! request has paid for.
+//! request has paid for, and holds up what stands behind it, so the wait has an end.
 
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use crate::partition::offset_query::{BLOCKING_MAX, BLOCKING_THREADS_MAX};
 
 /// Whoever has a turn holds a thread up, and another one takes its tasks over. Of those that are left for that, half are for others.
 const TURNS_MAX: usize = (BLOCKING_THREADS_MAX - BLOCKING_MAX) / 2;
+
+/// How long is waited for a turn where nobody says. Whoever stands in line here has a processor's work before him, and no disk's.
+pub(super) const TURN_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The turns. They come in the order in which they were asked for.
 #[derive(Debug, Clone)]
@@ -45,12 +50,12 @@ impl RecompressionTurns {
         }
     }
 
-    /// Waits for a turn. Whoever has one must not wait for another.
-    pub(super) async fn take(&self) -> RecompressionTurn {
-        let permit = Arc::clone(&self.free).acquire_owned().await;
-        RecompressionTurn {
-            _permit: permit.expect("the semaphore is never closed"),
-        }
+    /// Waits for a turn; nothing when it has not come by `until`. Whoever has one must not wait for another.
+    pub(super) async fn take(&self, until: Instant) -> Option<RecompressionTurn> {
+        let permit = timeout_at(until, Arc::clone(&self.free).acquire_owned()).await;
+        Some(RecompressionTurn {
+            _permit: permit.ok()?.expect("the semaphore is never closed"),
+        })
     }
 
     /// A turn if one is free now and nobody waits for it.
@@ -66,22 +71,39 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_turn_that_is_given_back_is_theirs_who_waited_first() {
+    #[tokio::test]
+    async fn a_turn_that_is_given_back_is_theirs_who_waited_first() {
+        let until = Instant::now() + TURN_WAIT_MAX;
         let turns = RecompressionTurns::new(2);
         let (first, second) = (turns.try_take().unwrap(), turns.try_take().unwrap());
         assert!(turns.try_take().is_none());
-        let (mut third, mut fourth) = (Box::pin(turns.take()), Box::pin(turns.take()));
+        let (mut third, mut fourth) = (Box::pin(turns.take(until)), Box::pin(turns.take(until)));
         assert!((&mut third).now_or_never().is_none());
         assert!((&mut fourth).now_or_never().is_none());
         drop(first);
         assert!(turns.try_take().is_none());
         assert!((&mut fourth).now_or_never().is_none());
-        let third = third.now_or_never().unwrap();
+        let third = third.now_or_never().flatten().unwrap();
         drop(second);
-        let fourth = fourth.now_or_never().unwrap();
+        let fourth = fourth.now_or_never().flatten().unwrap();
         drop((third, fourth));
         assert!(turns.try_take().is_some());
+    }
+
+    /// Who gave up is passed over.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_is_not_waited_for_any_longer() {
+        let turns = RecompressionTurns::new(1);
+        let only = turns.try_take().unwrap();
+        let until = Instant::now() + TURN_WAIT_MAX;
+        let patient = turns.take(until + TURN_WAIT_MAX);
+        let (gave_up, patient) = tokio::join!(turns.take(until), async {
+            tokio::time::sleep_until(until + Duration::from_millis(1)).await;
+            drop(only);
+            patient.await
+        });
+        assert!(gave_up.is_none());
+        assert!(patient.is_some());
     }
 
     #[test]

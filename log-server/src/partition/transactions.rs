@@ -12,6 +12,7 @@ use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 use log_core::producer_state::verification::{TransactionProof, TransactionalBatch};
 use log_core::record::control::TransactionEnd;
 use log_core::record::validator::ValidatedBatch;
+use tokio::time::Instant;
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Acks, Appended, Partition};
@@ -49,7 +50,7 @@ impl Partition {
         )
     }
 
-    /// As [`Self::append_produced`], for a batch that may begin a transaction.
+    /// As [`Self::append_produced`], for a batch that may begin a transaction. A turn at writing it anew is waited for until then.
     ///
     /// # Errors
     /// As [`Self::append_produced`]; the proof counts no more, because the transaction has ended meanwhile.
@@ -58,9 +59,10 @@ impl Partition {
         records: &Bytes,
         acks: Acks,
         proof: &TransactionProof,
+        until: Instant,
     ) -> Result<Appended, PartitionError> {
         let mut turn = None;
-        let batch = self.validated(records, &mut turn).await?;
+        let batch = self.validated_by(records, &mut turn, until).await?;
         self.append_with(&batch, acks, None, |log| {
             log.append_proved(&batch, AppendOrigin::Client, proof)
         })

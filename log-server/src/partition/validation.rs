@@ -12,10 +12,11 @@ use log_core::record::compression::Compression;
 use log_core::record::validator::{
     ProduceError, ProduceRules, ValidatedBatch, validate_produce, validate_produce_within,
 };
+use tokio::time::Instant;
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::Partition;
-use crate::partition::recompression::RecompressionTurn;
+use crate::partition::recompression::{RecompressionTurn, TURN_WAIT_MAX};
 use crate::partition::writer::off_runtime;
 
 /// Compressed batches up to this size are tried on the runtime's thread. Larger ones mostly hold more than may be
@@ -30,16 +31,35 @@ impl Partition {
     /// appended with this one, or else one that is waited for and left there. Who appends the batch keeps it until then.
     ///
     /// # Errors
-    /// It is wrong.
+    /// It is wrong, or its turn did not come.
     pub(crate) async fn validated(
         &self,
         records: &Bytes,
         turn: &mut Option<RecompressionTurn>,
     ) -> Result<ValidatedBatch, PartitionError> {
+        self.validated_by(records, turn, Instant::now() + TURN_WAIT_MAX)
+            .await
+    }
+
+    /// The same, where the turn is waited for until then.
+    ///
+    /// # Errors
+    /// As [`Self::validated`].
+    pub(super) async fn validated_by(
+        &self,
+        records: &Bytes,
+        turn: &mut Option<RecompressionTurn>,
+        until: Instant,
+    ) -> Result<ValidatedBatch, PartitionError> {
         if let Some(valid) = self.try_validated(records, turn) {
             return valid;
         }
-        *turn = Some(self.context.recompression.take().await);
+        *turn = self.context.recompression.take(until).await;
+        if turn.is_none() {
+            let error = PartitionError::TurnTimedOut;
+            self.count_refused_append(&error);
+            return Err(error);
+        }
         let valid = self.try_validated(records, turn);
         valid.expect("only the turn was missing")
     }

@@ -140,6 +140,67 @@ async fn a_request_for_several_partitions_waits_in_the_middle() {
     assert_eq!((broker.log_end(0), broker.log_end(1)), (1, 1));
 }
 
+/// It waited for ever, and what stood behind it too.
+#[tokio::test]
+async fn a_turn_that_does_not_come_in_the_requests_time_is_told_and_nothing_appended() {
+    let broker = Broker::with_uncompressed_topic(2).await;
+    let turns = broker.take_turns();
+    let mut several = compressed(0, "a");
+    several.topic_data.extend(compressed(1, "b").topic_data);
+    let mut client = broker.connect();
+    // Not before: the controller is a thread of its own, which a clock that runs ahead does not wait for.
+    tokio::time::pause();
+    // The first says 5 ms, which counts as a second.
+    let limits = [(5, 1), (3000, 3)];
+    for (request, (timeout_ms, seconds)) in [compressed(0, "a"), several].into_iter().zip(limits) {
+        let request = ProduceRequestData {
+            timeout_ms,
+            ..request
+        };
+        let begin = tokio::time::Instant::now();
+        let id = client.send(9, &request).await;
+        let response = client.receive::<ProduceRequestData>(9, id).await;
+        // One limit for all that the request has.
+        assert_eq!(begin.elapsed().as_secs(), seconds);
+        let rows = response.responses.iter();
+        for row in rows.flat_map(|topic| &topic.partition_responses) {
+            assert_eq!(code(row.error_code), ErrorCode::RequestTimedOut);
+            assert_eq!(row.base_offset, -1);
+            let text = row.error_message.as_ref().unwrap().as_str();
+            assert!(text.contains("was not appended"), "{text}");
+        }
+    }
+    assert_eq!((broker.log_end(0), broker.log_end(1)), (0, 0));
+    tokio::time::resume();
+    drop(turns);
+    let again = client.send(9, &compressed(0, "a")).await;
+    assert_eq!(offsets(&mut client, again).await, [0]);
+}
+
+/// What the wait for a turn took, the disk does not get besides.
+#[tokio::test]
+async fn the_waits_for_a_turn_and_for_the_disk_share_a_limit() {
+    let broker = Broker::with_uncompressed_topic(1).await;
+    broker.hold_syncs();
+    let turns = broker.take_turns();
+    let mut client = broker.connect();
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    let request = ProduceRequestData {
+        timeout_ms: 3000,
+        ..compressed(0, "a")
+    };
+    let id = client.send(9, &request).await;
+    let give_back = async {
+        tokio::time::sleep_until(begin + Duration::from_secs(2)).await;
+        drop(turns);
+    };
+    let (response, ()) = tokio::join!(client.receive::<ProduceRequestData>(9, id), give_back);
+    let row = &response.responses[0].partition_responses[0];
+    assert_eq!(code(row.error_code), ErrorCode::RequestTimedOut);
+    assert_eq!((broker.log_end(0), begin.elapsed().as_secs()), (1, 3));
+}
+
 #[tokio::test]
 async fn a_request_that_waits_for_its_turn_keeps_its_memory() {
     const MEMORY: usize = 1 << 20;

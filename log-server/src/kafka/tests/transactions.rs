@@ -10,6 +10,7 @@ use log_core::protocol::ApiKey;
 use log_core::protocol::messages::describe_producers_request::TopicRequest;
 use log_core::protocol::messages::{DescribeProducersRequestData, FetchRequestData, ListOffsetsRequestData};
 use log_core::record::control::{EndTransactionMarker, TransactionEnd, TransactionOutcome};
+use tokio::time::Instant;
 
 use super::fetch::request as fetch_request;
 use super::offsets::list_request;
@@ -56,7 +57,12 @@ fn begin(broker: &Broker, topic: &str, value: &str, producer: BatchProducer) {
     };
     let proof = partition.start_verification(&batch).unwrap();
     partition
-        .append_in_transaction(&transactional(value, producer), Acks::Leader, &proof)
+        .append_in_transaction(
+            &transactional(value, producer),
+            Acks::Leader,
+            &proof,
+            Instant::now(),
+        )
         .now_or_never()
         .unwrap()
         .unwrap();

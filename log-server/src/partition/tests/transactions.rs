@@ -7,6 +7,7 @@ use log_core::producer_state::manager::ProducerStateError;
 use log_core::producer_state::verification::{TransactionProof, TransactionalBatch};
 use log_core::record::control::{EndTransactionMarker, TransactionEnd, TransactionOutcome};
 use log_core::record::validator::trust_own;
+use tokio::time::Instant;
 
 use super::*;
 use crate::partition::fetch_waiter::FetchWaiter;
@@ -45,7 +46,7 @@ fn verify(partition: &Partition, producer: BatchProducer) -> Result<TransactionP
 pub(super) fn write(partition: &Partition, value: &str, producer: BatchProducer) -> Appended {
     let proof = verify(partition, producer).unwrap();
     partition
-        .append_in_transaction(&transactional(value, producer), Acks::All, &proof)
+        .append_in_transaction(&transactional(value, producer), Acks::All, &proof, Instant::now())
         .now_or_never()
         .unwrap()
         .unwrap()
@@ -139,7 +140,7 @@ fn a_late_batch_begins_no_transaction() {
         PartitionError::Producer(ProducerStateError::UnverifiedTransaction { producer_id: late.id });
     let append = |proof: &TransactionProof| {
         partition
-            .append_in_transaction(&transactional("late", late), Acks::All, proof)
+            .append_in_transaction(&transactional("late", late), Acks::All, proof, Instant::now())
             .now_or_never()
             .unwrap()
             .map(|appended| appended.base_offset)

@@ -7,11 +7,13 @@
 //! - Version 7 (KIP-110) allows zstd. Version 8 (KIP-467) tells which records of a refused batch are at fault.
 //! - Version 13 (KIP-516) names topics by id.
 //! - The request's time limit bounds the wait for the disk (`REQUEST_TIMED_OUT`); below a second it counts as a second,
-//!   because in Kafka one broker never makes its producers wait. A request that is alone with its partition is answered when
-//!   its sync ends, also after that time.
+//!   because in Kafka one broker never makes its producers wait. It begins when the records are to be appended, as in Kafka. A request that
+//!   is alone with its partition is answered when its sync ends, also after that time.
 //! - Differs from Kafka: refusals carry a message where Kafka's carry none; null instead of records is `INVALID_RECORD`, where
 //!   Kafka never answers; a partition named twice gets both batches.
-//! - A batch that is to be written anew (`compression.type`) waits for a turn at that, and the connection's next request with it.
+//! - A batch that is to be written anew (`compression.type`) waits for a turn at that, and the connection's next request with it. The same
+//!   limit bounds both waits together: where the turn does not come, nothing is appended. In Kafka a request waits as long for one
+//!   of the threads that do it, and no limit holds.
 //! - The first batch of a transaction on a partition waits for the coordinator's word (KIP-890, `transaction`); the connection's next
 //!   request waits with it. Without a transactional id it is `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for the whole request, as in Kafka.
 
@@ -54,7 +56,7 @@ const BY_ID: i16 = 13;
 const ZSTD: i16 = 7;
 /// How many refusals are named in the line about a connection that is closed for them.
 const FAILURES_NAMED: usize = 3;
-/// The shortest time that a producer waits for the disk.
+/// The shortest time that a producer waits.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// Appends everything, and answers when it may.
@@ -108,17 +110,17 @@ async fn append(
     all_refused: Option<ErrorCode>,
     proofs: &Proofs,
 ) -> Dispatched {
-    let wait = wait(&request);
+    let until = Instant::now() + wait(&request);
     let mut append = Append::of(services, prefix.api_version, &request);
     append.all_refused = all_refused;
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for (place, topic) in (0..).zip(request.topic_data) {
-        responses.push(append.topic(place, &topic, proofs).await);
+        responses.push(append.topic(place, &topic, proofs, until).await);
     }
-    append.answer(prefix, wait, responses)
+    append.answer(prefix, until, responses)
 }
 
-/// How long the producer waits for the disk.
+/// How long the producer waits for a turn and the disk.
 fn wait(request: &ProduceRequestData) -> Duration {
     Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).max(WAIT_MIN)
 }
@@ -224,11 +226,12 @@ impl<'a> Append<'a> {
         place: usize,
         topic: &TopicProduceData,
         proofs: &Proofs,
+        until: Instant,
     ) -> TopicProduceResponse {
         let mut rows = Vec::with_capacity(topic.partition_data.len());
         for (row, data) in (0..).zip(&topic.partition_data) {
             let result = match proofs.at((place, row)) {
-                Ok(proof) => self.partition(topic, data, proof).await,
+                Ok(proof) => self.partition(topic, data, proof, until).await,
                 Err(refusal) => Err(refusal),
             };
             rows.push(match result {
@@ -254,9 +257,11 @@ impl<'a> Append<'a> {
         topic: &TopicProduceData,
         data: &PartitionProduceData,
         proof: &TransactionProof,
+        until: Instant,
     ) -> Result<Appended, Refusal> {
         let (partition, records, acks) = self.admit(topic, data)?;
-        let appended = partition.append_in_transaction(records, acks, proof).await;
+        let appended = partition.append_in_transaction(records, acks, proof, until);
+        let appended = appended.await;
         appended.map_err(|error| Refusal::by(error, &partition))
     }
 
@@ -282,7 +287,7 @@ impl<'a> Append<'a> {
     fn answer(
         self,
         prefix: RequestPrefix,
-        wait: Duration,
+        until: Instant,
         responses: Vec<TopicProduceResponse>,
     ) -> Dispatched {
         let Self {
@@ -301,7 +306,6 @@ impl<'a> Append<'a> {
         if waiting.is_empty() {
             return Dispatched::Now(Answer::from_response(Response::encode(prefix, &response)));
         }
-        let until = Instant::now() + wait;
         Dispatched::Later(Box::pin(async move {
             let response = await_disk(response, waiting, until).await;
             Answer::from_response(Response::encode(prefix, &response))

@@ -10,6 +10,7 @@ use log_core::protocol::RequestPrefix;
 use log_core::protocol::messages::ProduceRequestData;
 use log_core::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use log_core::record::validator::ValidatedBatch;
+use tokio::time::Instant;
 
 use super::{Append, Refusal, Verification, Waiting, accepted, handle_rows, may_wait, refuse_all, wait};
 use crate::kafka::connection::turn::{SyncTarget, Unsynced};
@@ -243,8 +244,8 @@ impl<'a> Single<'a> {
             Err(refusal) => self.append.refused(self.topic.name.as_str(), index, refusal),
         };
         let topic = self.append.answered(&self.topic, vec![row]);
-        let wait = wait(&self.request);
-        match (self.append.answer(self.prefix, wait, vec![topic]), unsynced) {
+        let until = Instant::now() + wait(&self.request);
+        match (self.append.answer(self.prefix, until, vec![topic]), unsynced) {
             (Dispatched::Later(answer), Some(unsynced)) => Dispatched::Unsynced(answer, unsynced),
             (dispatched, _) => dispatched,
         }
