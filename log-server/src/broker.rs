@@ -449,7 +449,7 @@ impl Storage {
     }
 }
 
-/// What a start after a kill reads anew at the most, but for what is written between two looks of housekeeping: a few tenths of a second.
+/// What a start after a kill verifies, but for what comes while housekeeping is at something else: a few tenths of a second.
 const RECOVERY_BYTES: u64 = 256 << 20;
 
 fn intervals(config: &BrokerConfig) -> Intervals {

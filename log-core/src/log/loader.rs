@@ -17,6 +17,7 @@
 //! | index of aborted transactions missing, and a snapshot behind it or the segment trusted | taken for none | a file only where one was aborted; telling a lost one from that would take a look at every record. `log verify` takes it, and calls it damage |
 //! | marker or order of batches broken, where a replay looks | [`Damage`] | a transaction would stay open, or end otherwise |
 //! | index entry at or behind the recovery point | ignored | it may have reached the disk before its records |
+//! | index entry of a record that is not there | both files removed, durably | others will stand in its place, and then the entry would be taken for theirs |
 //! | batch behind the recovery point, in order, checksum right | kept, and synced before anybody sees it | it may have been acknowledged |
 //! | zeros behind the last good batch | cut quietly | prepared space |
 //! | anything else behind the last good batch | cut, reported, and the cut synced | a torn write; never acknowledged, because acknowledging syncs |
@@ -396,6 +397,9 @@ impl<'a> Loader<'a> {
                     }
                 })?;
             }
+            if scanned.is_index_ahead {
+                self.remove_indexes(base)?;
+            }
             let settings = self.settings.clone();
             let Scanned {
                 indexes,
@@ -521,6 +525,18 @@ impl<'a> Loader<'a> {
             first_timestamp,
             true,
         ))
+    }
+
+    /// Removes the stored indexes of a segment, durably. Those in memory are made again.
+    fn remove_indexes(&self, base: Offset) -> Result<(), FsError> {
+        let file_system = &self.context.file_system;
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            let path = segment_file(&self.directory, base, kind);
+            if file_system.exists(&path)? {
+                file_system.remove_file(&path)?;
+            }
+        }
+        file_system.sync_directory(&self.directory)
     }
 
     fn remove_files(&self, base: Offset) -> Result<(), FsError> {

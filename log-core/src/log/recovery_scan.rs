@@ -29,6 +29,9 @@ pub(super) struct Scanned {
     pub(super) bytes_verified: u64,
     /// From where on it must be written once more.
     pub(super) rewrite_from: Option<u64>,
+    /// The stored indexes name records that are not there. Once others stand in their places, a later opening could take the entries
+    /// for theirs.
+    pub(super) is_index_ahead: bool,
 }
 
 pub(super) struct Tail {
@@ -43,7 +46,8 @@ impl Loader<'_> {
         let path = segment_file(&self.directory, base, FileKind::Log);
         // Plain reads: what turns out to be a torn tail must not have been handed out by a map.
         let view = View::Plain(self.context.file_system.open_read_only(&path)?);
-        let (mut indexes, start) = self.trusted_indexes(base, &view, length, hints.recovery_point);
+        let stored = self.stored_indexes(base);
+        let (mut indexes, start) = self.trusted_indexes(base, &stored, &view, length, hints.recovery_point);
         let mut walk = Walk::scan(&view, start, length);
         let mut scanned = Progress {
             next_offset: None,
@@ -119,32 +123,48 @@ impl Loader<'_> {
             tail,
             bytes_verified,
             rewrite_from,
+            is_index_ahead: stored.named_to.is_some_and(|named| next_offset <= named),
         })
+    }
+
+    /// What can be read of them.
+    fn stored_indexes(&self, base: Offset) -> StoredIndexes {
+        let stored = |kind| {
+            let path = segment_file(&self.directory, base, kind);
+            let bytes = self.context.file_system.read(&path, SMALL_FILE_BYTES_MAX);
+            bytes.ok()
+        };
+        let offsets = stored(FileKind::OffsetIndex);
+        let times = stored(FileKind::TimeIndex);
+        let offsets = offsets.and_then(|bytes| OffsetIndexView::parse(bytes.into(), base).ok());
+        let times = times.and_then(|bytes| TimeIndexView::parse(bytes.into(), base).ok());
+        let offset = offsets.iter().filter(|view| 0 < view.entry_count());
+        let time = times.iter().filter(|view| 0 < view.entry_count());
+        let named = offset
+            .map(|view| view.last().0)
+            .chain(time.map(|view| view.last().1));
+        StoredIndexes {
+            named_to: named.max(),
+            offsets,
+            times,
+        }
     }
 
     /// The stored index entries below the recovery point, if they fit the log, and where to go on behind them.
     fn trusted_indexes(
         &self,
         base: Offset,
+        stored: &StoredIndexes,
         view: &View,
         length: u64,
         recovery_point: Offset,
     ) -> (SegmentIndexes, FilePosition) {
         let (bytes_max, interval) = (self.config.index_bytes_max, self.config.index_interval_bytes);
         let fresh = || (SegmentIndexes::new(base, bytes_max, interval), FilePosition::ZERO);
-        let stored = |kind| {
-            let path = segment_file(&self.directory, base, kind);
-            self.context.file_system.read(&path, SMALL_FILE_BYTES_MAX).ok()
-        };
-        let (Some(offsets), Some(times)) = (stored(FileKind::OffsetIndex), stored(FileKind::TimeIndex))
-        else {
+        let (Some(offsets), Some(times)) = (&stored.offsets, &stored.times) else {
             return fresh();
         };
-        let offsets = OffsetIndexView::parse(offsets.into(), base).map(|view| view.reopen(bytes_max));
-        let times = TimeIndexView::parse(times.into(), base).map(|view| view.reopen(bytes_max));
-        let (Ok(mut offsets), Ok(mut times)) = (offsets, times) else {
-            return fresh();
-        };
+        let (mut offsets, mut times) = (offsets.reopen(bytes_max), times.reopen(bytes_max));
         offsets.truncate_to(recovery_point);
         let (last_offset, position) = offsets.last();
         if offsets.entry_count() == 0 {
@@ -160,6 +180,14 @@ impl Loader<'_> {
             _ => fresh(),
         }
     }
+}
+
+/// A segment's index files, as far as they can be read.
+struct StoredIndexes {
+    offsets: Option<OffsetIndexView>,
+    times: Option<TimeIndexView>,
+    /// The last offset that either names.
+    named_to: Option<Offset>,
 }
 
 /// What a scan has seen so far of one segment.

@@ -169,6 +169,51 @@ fn a_batch_is_readable_after_segment_bytes_was_raised() {
     assert_eq!(values(&log), [large, "small".to_owned()]);
 }
 
+/// Index files that were stored before their records were on the disk outlived a power cut that took the records. When others had
+/// come in their places and a recovery point had passed them, the next opening took the entries for theirs.
+#[test]
+fn indexes_do_not_outlive_their_records() {
+    let config = LogConfig {
+        segment_bytes_max: 1 << 20,
+        ..small_config()
+    };
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, config.clone());
+    let value = "v".repeat(200);
+    for time in 0..4 {
+        append_at(&mut log, &value, time);
+    }
+    log.flush().unwrap();
+    for time in 4..20 {
+        append_at(&mut log, &value, time);
+    }
+    log.checkpoint_state().unwrap().run().unwrap();
+    manager
+        .write_recovery_points(&[entry(log.recovery_point())])
+        .unwrap();
+
+    let files = files.crash(CrashMode::SyncedOnly);
+    let (manager, mut log) = load(&files, config.clone());
+    assert_eq!(log.offsets().log_end, Offset::new(4));
+    // The same sizes, later times.
+    for time in 100..120 {
+        append_at(&mut log, &value, time);
+    }
+    log.flush().unwrap();
+    manager
+        .write_recovery_points(&[entry(log.recovery_point())])
+        .unwrap();
+    let (_manager, log) = load(&files.crash(CrashMode::All), config);
+    for (time, expected) in [(3, 3), (4, 4), (10, 4), (101, 5), (119, 23)] {
+        let found = log
+            .reader()
+            .offset_for_timestamp(TimestampMs::new(time), ReadBound::HighWatermark)
+            .unwrap();
+        let found = found.map(|found| found.offset.get());
+        assert_eq!(found, Some(expected), "the first one from {time} on");
+    }
+}
+
 /// The offset index was stored, the time index was not: the recovered segment did not know the largest times of
 /// what the offset index covers.
 #[test]

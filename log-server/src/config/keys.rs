@@ -437,8 +437,8 @@ broker_keys! {
     Storage {
         /// Threads that bring logs to the disk; each syncs one partition at a time.
         flush_threads: usize = "flush-threads", Int, Rule::Between(1, 256), Some("4");
-        /// Threads that open and recover logs at a start. Kafka has 2: after a kill each log waits for the disk twice, and a
-        /// disk does many such waits at once.
+        /// Threads that open and recover logs at a start. Kafka has 2: after a kill each log waits for the disk several times,
+        /// and a disk does many such waits at once.
         num_recovery_threads: usize = "num.recovery.threads.per.data.dir", Int, Rule::Between(1, 256), Some("16");
         /// How often segments behind the retention limits are looked for.
         log_retention_check_interval: Duration = "log.retention.check.interval.ms", Long, Rule::AtLeast(1), Some("300000");

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log_core::record::validator::ValidatedBatch;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Ack, Acks, Appended, Partition};
@@ -89,6 +89,12 @@ impl Gathering {
         waiting.is_appending && waiting.batches.is_empty()
     }
 
+    /// As if who took it had broken down over it.
+    #[cfg(test)]
+    pub(super) fn lose(&self) {
+        drop(self.take());
+    }
+
     fn take(&self) -> (Vec<ValidatedBatch>, Vec<Place>) {
         let mut waiting = self.waiting.lock();
         (
@@ -106,8 +112,13 @@ impl Gathering {
 }
 
 impl HandedIn<'_> {
+    /// Without an answer that could still come, who took the batch broke down over it.
     fn take(&mut self) -> Option<Answer> {
-        let answer = self.answer.try_recv().ok();
+        let answer = match self.answer.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Closed) => Some(Err(PartitionError::ShuttingDown)),
+            Err(TryRecvError::Empty) => None,
+        };
         self.is_answered = answer.is_some();
         answer
     }
@@ -115,7 +126,6 @@ impl HandedIn<'_> {
     async fn wait(mut self) -> Answer {
         let answer = (&mut self.answer).await;
         self.is_answered = true;
-        // Without one, who took the batch broke down over it.
         answer.unwrap_or(Err(PartitionError::ShuttingDown))
     }
 }
@@ -196,11 +206,12 @@ impl Partition {
                 break;
             };
             batches = behind;
-            results.extend(self.append_unsynced(these, first.acks));
-        }
-        let waits = |appended: &Appended| matches!(appended.ack, Ack::WhenDurable(_));
-        if results.iter().flatten().any(waits) {
-            self.mark_dirty();
+            let appended = self.append_unsynced(these, first.acks);
+            let waits = |appended: &Appended| matches!(appended.ack, Ack::WhenDurable(_));
+            if appended.iter().flatten().any(waits) {
+                self.mark_dirty();
+            }
+            results.extend(appended);
         }
         for (result, place) in results.into_iter().zip(places) {
             // Of a task that is gone, the batch is in the log all the same.

@@ -20,12 +20,13 @@
 //! | `partition` | one partition: append, read, watch |
 //! | `patient_read` | reads that wait for a disk |
 //! | `recompression` | whose turn it is to write a batch in another codec |
+//! | `recovery` | what keeps a recovery short: checkpoints, recovery points |
 //! | `registry` | all partitions: found, made, deleted, closed |
 //! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
 //! | `transactions` | first batches, markers, open transactions |
 //! | `unsynced` | appends whose sync the caller asks for |
-//! | `upkeep` | flush, latch, reopen, retention, checkpoints, end |
+//! | `upkeep` | flush, latch, reopen, retention, end |
 //! | `validation` | what a topic demands of a batch |
 //! | `writer` | the log behind its lock |
 
@@ -47,6 +48,7 @@ pub mod offset_query;
 pub mod partition;
 mod patient_read;
 pub(crate) mod recompression;
+mod recovery;
 pub mod registry;
 pub(crate) mod reserve;
 pub(crate) mod throttle;

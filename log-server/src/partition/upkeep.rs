@@ -23,7 +23,7 @@ use log_core::model::Offset;
 use crate::partition::ack_queue::Released;
 use crate::partition::error::PartitionError;
 use crate::partition::fetch_waiter::WatchList;
-use crate::partition::flusher::{FlushTarget, FlushTurn};
+use crate::partition::flusher::{FlushTarget, FlushTurn, Haste};
 use crate::partition::offset_query::blocking;
 use crate::partition::partition::{Condition, Partition, Remedy};
 use crate::partition::writer::Writer;
@@ -188,11 +188,16 @@ impl Partition {
 
     fn hand_over(&self, generation: u64, task: Task) {
         let partition = self.shared();
-        self.context.flush_queue.hand_over(Box::new(move || {
+        let haste = match &task {
+            Task::Seal(_) => Haste::Soon,
+            Task::Prepare(_) | Task::WriteOut(_) => Haste::InTurn,
+        };
+        let chore = move || {
             if partition.writer.begin_use(generation) {
                 partition.run_task(task);
             }
-        }));
+        };
+        self.context.flush_queue.hand_over(Box::new(chore), haste);
     }
 
     fn run_task(&self, task: Task) {
@@ -400,38 +405,6 @@ impl Partition {
         if let Ok(reader) = self.condition().reader() {
             reader.release_idle();
         }
-    }
-
-    /// Stores what shortens the next recovery, if anything changed. Blocks.
-    pub(crate) fn checkpoint(&self) {
-        let task = {
-            let mut writer = self.writer.lock_slow();
-            let Ok(log) = writer.log() else { return };
-            // Where nobody waits for the disk, a flush now and then keeps recovery short and lets retention go on.
-            if !log.config().durable && log.flushed() < log.offsets().log_end {
-                self.mark_dirty();
-            }
-            let log_end = log.offsets().log_end.get();
-            if self.checkpointed_end.swap(log_end, Ordering::Relaxed) == log_end {
-                return;
-            }
-            let Ok(task) = log.checkpoint_state() else { return };
-            writer.begin_use();
-            task
-        };
-        let result = {
-            let _ends = UseGuard(self);
-            task.run()
-        };
-        if let Err(error) = result {
-            self.checkpointed_end.store(-1, Ordering::Relaxed);
-            tracing::warn!(partition = %self.name(), operation = "checkpoint", %error, "the next recovery takes longer");
-        }
-    }
-
-    /// From where a recovery after a crash has to look; `None` while there is no log.
-    pub(crate) fn recovery_point(&self) -> Option<Offset> {
-        self.writer.lock().log().ok().map(|log| log.recovery_point())
     }
 
     /// Opens a latched log again, back to what was surely on the disk, or tries again to load or make one that could not be.

@@ -49,6 +49,15 @@ pub(crate) trait FlushTarget: Send + Sync + 'static {
 /// Work behind the acknowledgements, done once and without any lock held.
 pub(crate) type Chore = Box<dyn FnOnce() + Send>;
 
+/// When a chore comes to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// Before those that wait: it takes no time, and a recovery takes longer until it is done.
+    Soon,
+    /// Behind them: zero-filling, of which there may be gigabytes.
+    InTurn,
+}
+
 /// Where a partition stands between its appends and the flusher.
 ///
 /// | state | an append makes it | the flusher makes it |
@@ -149,6 +158,11 @@ impl<J> JobQueue<J> {
         self.arrival.notify_one();
     }
 
+    fn push_first(&self, job: J) {
+        self.jobs.lock().waiting.push_front(job);
+        self.arrival.notify_one();
+    }
+
     /// The next job; `None` when the queue was stopped and is empty.
     fn take(&self) -> Option<J> {
         let mut jobs = self.jobs.lock();
@@ -175,8 +189,12 @@ impl<J> JobQueue<J> {
 
     /// The same, and what waits is left undone.
     fn drop_all(&self) {
-        let dropped = std::mem::take(&mut self.jobs.lock().waiting);
-        self.stop();
+        let dropped = {
+            let mut jobs = self.jobs.lock();
+            jobs.is_stopping = true;
+            std::mem::take(&mut jobs.waiting)
+        };
+        self.arrival.notify_all();
         // Not under the lock: it may be the last that holds on to a log.
         drop(dropped);
     }
@@ -268,8 +286,11 @@ impl<T: FlushTarget> FlushQueue<T> {
     }
 
     /// Hands over work that nobody waits for.
-    pub(crate) fn hand_over(&self, chore: Chore) {
-        self.queues.chores.push(chore);
+    pub(crate) fn hand_over(&self, chore: Chore, haste: Haste) {
+        match haste {
+            Haste::Soon => self.queues.chores.push_first(chore),
+            Haste::InTurn => self.queues.chores.push(chore),
+        }
         #[cfg(test)]
         self.queues.arrivals.notify_one();
     }

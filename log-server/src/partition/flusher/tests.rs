@@ -240,10 +240,12 @@ fn a_panic_abandons_its_log_and_spares_the_others() {
 fn a_chore_that_panics_takes_none_with_it() {
     let flusher = Flusher::<Counter>::start(1).unwrap();
     let (done_in, done) = mpsc::channel();
-    flusher.queue().hand_over(Box::new(|| panic!("on purpose")));
     flusher
         .queue()
-        .hand_over(Box::new(move || done_in.send(()).unwrap()));
+        .hand_over(Box::new(|| panic!("on purpose")), Haste::InTurn);
+    flusher
+        .queue()
+        .hand_over(Box::new(move || done_in.send(()).unwrap()), Haste::InTurn);
     done.recv_timeout(Duration::from_secs(60)).unwrap();
     flusher.stop();
 }
@@ -258,15 +260,18 @@ fn the_end_waits_for_the_chore_under_way_and_for_no_other() {
         done.fetch_add(1, Ordering::SeqCst);
     };
     let under_way = Arc::clone(&done);
-    flusher.queue().hand_over(Box::new(move || {
+    let first = move || {
         begun_in.send(()).unwrap();
         go_on_out.recv().unwrap();
         count(under_way);
-    }));
+    };
+    flusher.queue().hand_over(Box::new(first), Haste::InTurn);
     begun.recv_timeout(Duration::from_secs(60)).unwrap();
     for _ in 0..100 {
         let waiting = Arc::clone(&done);
-        flusher.queue().hand_over(Box::new(move || count(waiting)));
+        flusher
+            .queue()
+            .hand_over(Box::new(move || count(waiting)), Haste::InTurn);
     }
     let queues = Arc::clone(&flusher.queue.queues);
     let stopping = std::thread::spawn(move || flusher.stop());
@@ -277,4 +282,20 @@ fn the_end_waits_for_the_chore_under_way_and_for_no_other() {
     stopping.join().unwrap();
     assert_eq!(done.load(Ordering::SeqCst), 1);
     assert_eq!(Arc::strong_count(&done), 1, "those that are left undone are gone");
+}
+
+#[test]
+fn what_is_to_be_done_soon_comes_before_what_waits() {
+    let queue = queue();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for (name, haste) in [
+        ("first", Haste::InTurn),
+        ("second", Haste::InTurn),
+        ("soon", Haste::Soon),
+    ] {
+        let order = Arc::clone(&order);
+        queue.hand_over(Box::new(move || order.lock().push(name)), haste);
+    }
+    queue.run_pending();
+    assert_eq!(*order.lock(), ["soon", "first", "second"]);
 }

@@ -136,3 +136,19 @@ fn what_comes_during_an_append_is_appended_behind_it() {
         assert_eq!((first.base_offset.get(), late.base_offset.get()), (0, 1));
     });
 }
+
+#[tokio::test]
+async fn who_took_a_batch_and_broke_down_leaves_an_error() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
+    let lost = batch(&["lost"]);
+    let mut lost = Box::pin(partition.append_together(&lost, Acks::All));
+    assert!((&mut lost).now_or_never().is_none(), "it hands in");
+    partition.gathering.lose();
+    let error = timeout(LIMIT, lost).await.expect("an answer").unwrap_err();
+    assert_eq!(error, PartitionError::ShuttingDown);
+    let kept = partition
+        .append_together(&batch(&["kept"]), Acks::All)
+        .await
+        .unwrap();
+    assert_eq!(kept.base_offset, Offset::ZERO);
+}
