@@ -1,4 +1,7 @@
 //! What keeps a partition's recovery short: its checkpoint, and from where a recovery has to look.
+//!
+//! A checkpoint is a hint: stored indexes and the producers' state, of which a start makes again what is missing. The recovery point is a
+//! promise, and is written for all partitions together ([`registry`](crate::partition::registry)).
 
 use std::sync::atomic::Ordering;
 

@@ -246,7 +246,7 @@ fn a_chore_that_panics_takes_none_with_it() {
     flusher
         .queue()
         .hand_over(Box::new(move || done_in.send(()).unwrap()), Haste::InTurn);
-    done.recv_timeout(Duration::from_secs(60)).unwrap();
+    done.recv_timeout(Duration::from_mins(1)).unwrap();
     flusher.stop();
 }
 
@@ -266,7 +266,7 @@ fn the_end_waits_for_the_chore_under_way_and_for_no_other() {
         count(under_way);
     };
     flusher.queue().hand_over(Box::new(first), Haste::InTurn);
-    begun.recv_timeout(Duration::from_secs(60)).unwrap();
+    begun.recv_timeout(Duration::from_mins(1)).unwrap();
     for _ in 0..100 {
         let waiting = Arc::clone(&done);
         flusher
