@@ -57,7 +57,13 @@ def once(name, inputs, make):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         make(aside)
-        aside.rename(directory)
+        try:
+            aside.rename(directory)
+        except OSError:
+            # Another run was quicker, and made the same.
+            if not directory.exists():
+                raise
+            shutil.rmtree(aside)
     return directory
 
 
