@@ -32,13 +32,8 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// So much more space than at the last failure is worth a try before its time has come.
 const SPACE_WORTH_A_TRY: u64 = 1 << 20;
 
-/// How soon after a recovery all is stored that shortens the next one: when those who waited for the broker have been served.
-const AFTER_RECOVERY: Duration = Duration::from_secs(5);
 /// Recovery points are written no more often than that, however much is appended.
 const POINTS_INTERVAL: Duration = Duration::from_secs(1);
-/// When they are written because much was appended, a partition that had such a share of it since its own last time stores what
-/// it knows, too.
-const GROWN_SHARE: u64 = 16;
 
 /// How often what is done.
 #[derive(Debug, Clone, Copy)]
@@ -100,15 +95,10 @@ pub(crate) struct Housekeeper {
 
 impl Housekeeper {
     pub(crate) fn new(registry: Arc<PartitionRegistry>, intervals: &Intervals) -> Self {
-        let mut recovery_points = Due::every(intervals.recovery_points);
-        if registry.was_recovered() {
-            // Another kill must not find as much to do again.
-            recovery_points.next = AFTER_RECOVERY.min(recovery_points.next);
-        }
         Self {
             registry,
             retention: Due::every(intervals.retention),
-            recovery_points,
+            recovery_points: Due::every(intervals.recovery_points),
             recovery_bytes: intervals.recovery_bytes,
             appended_bytes: 0,
             next_points: Duration::ZERO,
@@ -132,15 +122,15 @@ impl Housekeeper {
         self.keep_recovery_short(now);
     }
 
-    /// Stores all that shortens a recovery when it is time, and the most of it when much was appended.
+    /// Stores all that shortens a recovery when it is time, and from where it has to verify when much was appended.
     fn keep_recovery_short(&mut self, now: Duration) {
         let appended = self.registry.metrics().totals().received_bytes;
         let written = if self.recovery_points.is_now(now) {
-            self.registry.checkpoint(0)
+            self.registry.checkpoint()
         } else if self.next_points <= now
             && self.recovery_bytes <= appended.saturating_sub(self.appended_bytes)
         {
-            self.registry.checkpoint(self.recovery_bytes / GROWN_SHARE)
+            self.registry.write_recovery_points()
         } else {
             return;
         };

@@ -18,7 +18,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use log_core::log::{LoadReport, Log, LogError};
 use log_core::log_manager::{Found, FoundPartition};
@@ -125,8 +124,6 @@ impl PartitionRegistry {
             table.put(&topic_of(topic, partitions));
         }
         self.table.store(Arc::new(table));
-        self.was_recovered
-            .store(!found.clean && !found.partitions.is_empty(), Ordering::Relaxed);
         if !found.clean
             && let Err(error) = self.write_recovery_points()
         {

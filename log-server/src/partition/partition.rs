@@ -10,7 +10,7 @@
 //! When the disk fails, the log is latched: writers are refused, whoever waits is told, readers go on, and
 //! `upkeep.rs` reopens it. Flushing, retention, checkpoints and the end of a partition live there too.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicI64, AtomicUsize};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -200,8 +200,6 @@ pub struct Partition {
     pub(super) held_back: AtomicUsize,
     /// The log end at the last checkpoint; -1 when it has to be repeated.
     pub(crate) checkpointed_end: AtomicI64,
-    /// What had been received then.
-    pub(crate) checkpointed_bytes: AtomicU64,
     /// Log lines about failed reads, and about refused appends.
     read_failures: Throttle,
     pub(crate) write_failures: Throttle,
@@ -256,7 +254,6 @@ impl Partition {
             traffic: Traffic::default(),
             held_back: AtomicUsize::new(0),
             checkpointed_end: AtomicI64::new(-1),
-            checkpointed_bytes: AtomicU64::new(0),
             read_failures: Throttle::default(),
             write_failures: Throttle::default(),
         })

@@ -30,22 +30,14 @@ impl Partition {
             writer.begin_use();
             task
         };
-        let received = self.traffic.counts().received_bytes;
         let result = {
             let _ends = UseGuard(self);
             task.run()
         };
-        self.checkpointed_bytes.store(received, Ordering::Relaxed);
         if let Err(error) = result {
             self.checkpointed_end.store(-1, Ordering::Relaxed);
             tracing::warn!(partition = %self.name(), operation = "checkpoint", %error, "the next recovery takes longer");
         }
-    }
-
-    /// What was appended since it was last tried to store that.
-    pub(crate) fn bytes_since_checkpoint(&self) -> u64 {
-        let received = self.traffic.counts().received_bytes;
-        received.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed))
     }
 
     /// From where a recovery after a crash has to look; `None` while there is no log.

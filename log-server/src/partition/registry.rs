@@ -74,7 +74,6 @@ pub struct PartitionRegistry {
     pub(super) change: Mutex<()>,
     /// How many logs are opened, made or closed at once.
     pub(super) thread_count: usize,
-    pub(super) was_recovered: AtomicBool,
     /// Whether directories of deleted partitions wait for their removal.
     has_deleted: AtomicBool,
 }
@@ -112,7 +111,6 @@ impl PartitionRegistry {
             table: ArcSwap::default(),
             change: Mutex::default(),
             thread_count,
-            was_recovered: AtomicBool::new(false),
             has_deleted: AtomicBool::new(true),
         })
     }
@@ -286,26 +284,18 @@ impl PartitionRegistry {
         }
     }
 
-    /// Stores what shortens a recovery: what those partitions know that grew by so many bytes since they last did, and the
-    /// recovery points of all. Blocks.
+    /// Stores all that shortens a recovery: what partitions know, and the recovery points. Blocks.
     ///
     /// # Errors
     /// The file system's; the former points are still there.
-    pub(crate) fn checkpoint(&self, grown_bytes_min: u64) -> Result<(), FsError> {
+    pub(crate) fn checkpoint(&self) -> Result<(), FsError> {
         for partition in self.all() {
-            if grown_bytes_min <= partition.bytes_since_checkpoint() {
-                partition.checkpoint();
-            }
+            partition.checkpoint();
         }
         self.write_recovery_points()
     }
 
-    /// Whether the logs had to be recovered when they were loaded.
-    pub(crate) fn was_recovered(&self) -> bool {
-        self.was_recovered.load(Ordering::Relaxed)
-    }
-
-    /// Stores from where a recovery must read: one file for each directory. Blocks.
+    /// Stores from where a recovery must verify: one file for each directory. Blocks.
     ///
     /// # Errors
     /// The file system's; the former points are still there.

@@ -65,7 +65,7 @@ fn a_directory_that_fails_takes_its_partitions_along_and_no_others() {
 
     let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
     files.set_faults(fault.only_in("/data2/recovery-point"));
-    storage.registry.checkpoint(0).unwrap_err();
+    storage.registry.checkpoint().unwrap_err();
     let mut watch = watch(&storage);
     watch.tick(Duration::ZERO);
     assert!(is_off_line(&second));
@@ -84,7 +84,7 @@ fn a_directory_that_fails_takes_its_partitions_along_and_no_others() {
     append(&first, &["more"], Acks::All);
     storage.work();
     assert_eq!(consume(&first, 0), [FIRST, "more"]);
-    storage.registry.checkpoint(0).unwrap();
+    storage.registry.checkpoint().unwrap();
 
     // What is made now is made elsewhere.
     storage
@@ -134,7 +134,7 @@ fn a_log_that_could_not_be_opened_is_not_mended_in_a_directory_that_was_given_up
 
     let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
     files.set_faults(fault.only_in("/data2/recovery-point"));
-    storage.registry.checkpoint(0).unwrap_err();
+    storage.registry.checkpoint().unwrap_err();
     let mut watch = watch(&storage);
     for hour in 0..3 {
         watch.tick(Duration::from_hours(hour));
@@ -366,7 +366,7 @@ fn a_failed_directory_is_left_while_a_log_is_used_and_a_deleted_topic_stays_dele
     let sync = second.begin_flush().unwrap();
     let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
     files.set_faults(fault.only_in("/data2/recovery-point"));
-    storage.registry.checkpoint(0).unwrap_err();
+    storage.registry.checkpoint().unwrap_err();
     watch(&storage).tick(Duration::ZERO);
     assert!(is_off_line(&second));
     assert!(matches!(

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use log_core::config::CleanupPolicy;
-use log_core::fs::FileSystem;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::Compression;
@@ -201,7 +200,7 @@ fn relaxed_logs_are_written_out_and_flushed_when_they_roll_or_are_checkpointed()
     assert_eq!(partition.recovery_point().unwrap().get(), rolled, "and complete");
 
     append(&partition, &["last"], Acks::All);
-    storage.registry.checkpoint(0).unwrap();
+    storage.registry.checkpoint().unwrap();
     storage.work();
     assert_eq!(on_disk(), 11);
 }
@@ -392,11 +391,6 @@ fn a_recovery_verifies_no_more_than_was_appended_since_the_last_look() {
     let second = Duration::from_secs(1);
     housekeeper.tick(second);
     assert_eq!(on_disk(&partition), 2);
-    let snapshots = || {
-        let names = files.list(&PathBuf::from("/data/events-0")).unwrap().into_iter();
-        names.filter(|entry| entry.name.ends_with(".snapshot")).count()
-    };
-    assert_eq!(snapshots(), 1, "it had all that came");
     append(&partition, &["again little"], Acks::All);
     storage.work();
     housekeeper.tick(10 * second);
@@ -409,12 +403,10 @@ fn a_recovery_verifies_no_more_than_was_appended_since_the_last_look() {
     housekeeper.tick(10 * second);
     assert_eq!(on_disk(&partition), 6, "not so often");
     append(&partition, &["a", "b", "c", "d"], Acks::All);
-    assert_eq!(snapshots(), 2);
 
     // What a start has verified and brought to the disk, the next one need not.
     let storage = Storage::open(&files.crash(CrashMode::SyncedOnly));
     let partition = storage.load_one(LogConfig::default());
     assert_eq!(partition.offsets().log_end.get(), 8);
     assert_eq!(on_disk(&partition), 8);
-    assert!(storage.registry.was_recovered());
 }

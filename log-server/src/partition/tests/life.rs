@@ -110,7 +110,7 @@ fn a_deleted_topic_is_gone_for_everybody_and_may_come_again() {
     append(&partition, &["a"; 10], Acks::All);
     storage.work();
     wait(partition.delete_records(Some(Offset::new(5)))).unwrap();
-    storage.registry.checkpoint(0).unwrap();
+    storage.registry.checkpoint().unwrap();
     let mut waiting = append(&partition, &["b"], Acks::All);
 
     storage.registry.delete(partition.topic_id()).unwrap();
@@ -187,7 +187,7 @@ fn damage_before_the_recovery_point_takes_one_partition_off_line() {
     append(&partition, &["a"], Acks::All);
     append(&partition, &["b"], Acks::All);
     storage.work();
-    storage.registry.checkpoint(0).unwrap();
+    storage.registry.checkpoint().unwrap();
     let files = files.crash(CrashMode::SyncedOnly);
     let log = files.open(&path("events-0/00000000000000000000.log")).unwrap();
     log.write_at(16, &[std::io::IoSlice::new(&[9])]).unwrap();
@@ -438,7 +438,7 @@ fn a_recreated_topic_survives_a_stop_at_every_step() {
         append(&partition, &["old"; 10], Acks::All);
         storage.work();
         wait(partition.delete_records(Some(Offset::new(5)))).unwrap();
-        storage.registry.checkpoint(0).unwrap();
+        storage.registry.checkpoint().unwrap();
 
         files.set_faults(FaultPlan::new().stop_at(step));
         let deleted = storage.registry.delete(old.id).is_ok();

@@ -63,7 +63,7 @@ impl World {
                 }
                 partition.release_idle();
             });
-            self.storage.registry.checkpoint(0).unwrap();
+            self.storage.registry.checkpoint().unwrap();
             self.storage.registry.remove_deleted();
             std::thread::yield_now();
         }
