@@ -4,9 +4,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use super::*;
+use crate::partition::tests::HANG;
+use crate::partition::tests::runtime::runtime;
 
 /// A log that only counts: `appended` moves on, a sync takes what it saw at its beginning.
 #[derive(Default)]
@@ -42,7 +43,7 @@ impl FlushTarget for Counter {
         let target = self.appended.load(Ordering::SeqCst);
         if let Some(gate) = &self.gate {
             gate.begun.lock().send(()).unwrap();
-            gate.go_on.lock().recv().unwrap();
+            gate.go_on.lock().recv_timeout(HANG).unwrap();
         }
         std::thread::yield_now();
         self.synced.store(target, Ordering::SeqCst);
@@ -93,13 +94,13 @@ fn appends_during_a_sync_share_the_next_one() {
         queue.mark_dirty(&log);
     };
     append();
-    begun.recv().unwrap();
+    begun.recv_timeout(HANG).unwrap();
     for _ in 0..10 {
         append();
     }
     assert_eq!(log.synced.load(Ordering::SeqCst), 0);
     go_on.send(()).unwrap();
-    begun.recv().unwrap();
+    begun.recv_timeout(HANG).unwrap();
     assert_eq!(
         log.synced.load(Ordering::SeqCst),
         1,
@@ -191,20 +192,17 @@ fn no_more_than_a_few_requests_sync_on_their_own_threads() {
 /// The only thread of a runtime syncs, and its other tasks run meanwhile: one of them ends the sync.
 #[test]
 fn a_sync_on_a_runtimes_thread_holds_up_no_other_task() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .unwrap();
+    let runtime = runtime(1);
     let (log, begun, go_on) = gated();
     let (queue, log) = (queue(), Arc::new(log));
     let syncing = {
         let log = Arc::clone(&log);
         runtime.spawn(async move { queue.sync_here(&log) })
     };
-    begun.recv().unwrap();
+    begun.recv_timeout(HANG).expect("the sync begins");
     let other = runtime.spawn(async move { go_on.send(()).unwrap() });
-    runtime.block_on(other).unwrap();
-    runtime.block_on(syncing).unwrap();
+    runtime.in_time("another task runs", other);
+    runtime.in_time("the sync ends", syncing);
     assert_eq!(log.syncs.load(Ordering::SeqCst), 1);
 }
 
@@ -246,7 +244,7 @@ fn a_chore_that_panics_takes_none_with_it() {
     flusher
         .queue()
         .hand_over(Box::new(move || done_in.send(()).unwrap()), Haste::InTurn);
-    done.recv_timeout(Duration::from_mins(1)).unwrap();
+    done.recv_timeout(HANG).unwrap();
     flusher.stop();
 }
 
@@ -266,7 +264,7 @@ fn the_end_waits_for_the_chore_under_way_and_for_no_other() {
         count(under_way);
     };
     flusher.queue().hand_over(Box::new(first), Haste::InTurn);
-    begun.recv_timeout(Duration::from_mins(1)).unwrap();
+    begun.recv_timeout(HANG).unwrap();
     for _ in 0..100 {
         let waiting = Arc::clone(&done);
         flusher

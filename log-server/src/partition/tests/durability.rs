@@ -8,6 +8,7 @@ use log_core::fs::mem::crash::CrashMode;
 use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::Compression;
 
+use super::runtime::runtime;
 use super::*;
 use crate::partition::fetch_waiter::FetchWaiter;
 use crate::partition::housekeeping::{Housekeeper, Intervals};
@@ -309,13 +310,10 @@ fn compacted_topics_take_compressed_records_with_keys_only() {
 
 /// Appends from a task, as a connection does: some checks leave the runtime's thread, which only a task can.
 fn append_on_runtime(partition: &Arc<Partition>, records: Bytes) -> Result<(), PartitionError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .unwrap();
+    let runtime = runtime(1);
     let partition = Arc::clone(partition);
     let task = runtime.spawn(async move { partition.append(&records, Acks::Leader).map(drop) });
-    runtime.block_on(task).unwrap()
+    runtime.in_time("the append ends", task)
 }
 
 #[test]

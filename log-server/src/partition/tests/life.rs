@@ -484,9 +484,12 @@ fn end_in_background(partition: &Arc<Partition>) -> mpsc::Receiver<()> {
         drop(ending.end(PartitionError::Deleted));
         ended_in.send(()).ok();
     });
-    while partition.writer.lock().generation() == generation {
-        std::thread::yield_now();
-    }
+    let ending = Arc::clone(partition);
+    in_time("the deletion begins", move || {
+        while ending.writer.lock().generation() == generation {
+            std::thread::yield_now();
+        }
+    });
     ended
 }
 

@@ -48,11 +48,11 @@ mod life;
 mod recompression;
 mod recreation;
 mod requested;
-mod runtime;
+pub(super) mod runtime;
 mod transactions;
 
 /// Longer than any healthy run.
-const HANG: Duration = Duration::from_secs(30);
+pub(super) const HANG: Duration = Duration::from_secs(30);
 const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
 
 /// A broker's storage without threads: [`Storage::work`] does what they would do.

@@ -13,7 +13,7 @@ use crate::partition::offset_query::{BLOCKING_MAX, blocking};
 use crate::partition::writer::off_runtime;
 
 /// A runtime whose threads may come to hang: a test that fails for that ends without them.
-pub(super) struct TestRuntime(Option<Runtime>);
+pub(in crate::partition) struct TestRuntime(Option<Runtime>);
 
 impl TestRuntime {
     pub(super) fn new(threads: usize, blocking_threads: usize) -> Self {
@@ -26,7 +26,7 @@ impl TestRuntime {
     }
 
     /// What a task gives; where it does not end, the test fails and says `what` did not happen.
-    pub(super) fn in_time<T: Send + 'static>(&self, what: &str, task: JoinHandle<T>) -> T {
+    pub(in crate::partition) fn in_time<T: Send + 'static>(&self, what: &str, task: JoinHandle<T>) -> T {
         let (here, there) = mpsc::channel();
         // The thread that waits is none of the runtime's, for they may hang.
         let handle = self.handle().clone();
@@ -52,7 +52,7 @@ impl Drop for TestRuntime {
 }
 
 /// A runtime whose one thread must not be held up.
-pub(super) fn runtime(blocking_threads: usize) -> TestRuntime {
+pub(in crate::partition) fn runtime(blocking_threads: usize) -> TestRuntime {
     TestRuntime::new(1, blocking_threads)
 }
 
