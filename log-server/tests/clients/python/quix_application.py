@@ -10,8 +10,9 @@ from quixstreams import Application
 
 BOOTSTRAP, PREFIX, STATE_DIRECTORY = sys.argv[1:4]
 WINDOW_MS = 10_000
-# librdkafka waits longer before each try to connect, up to ten seconds: with a broker that goes away again and again, its own
-# session of three would run out while the broker is back, and an application whose member is unknown ends.
+# The application ends when its consumer's session does, so the session is longer than a start of any broker. librdkafka waits longer
+# before each try to connect, up to ten seconds: with a broker that goes away again and again, that alone would end a session.
+SESSION = {"session.timeout.ms": 30_000, "heartbeat.interval.ms": 500}
 BACK_SOON = {"reconnect.backoff.max.ms": 500}
 
 
@@ -25,8 +26,7 @@ def main():
     application = Application(
         broker_address=BOOTSTRAP, consumer_group=PREFIX, state_dir=STATE_DIRECTORY, processing_guarantee="exactly-once",
         auto_offset_reset="earliest", commit_interval=0.2, loglevel="WARNING",
-        consumer_extra_config={"session.timeout.ms": 3000, "heartbeat.interval.ms": 300, **BACK_SOON},
-        producer_extra_config=BACK_SOON)
+        consumer_extra_config=SESSION | BACK_SOON, producer_extra_config=BACK_SOON)
     texts = {"key_deserializer": "str", "value_deserializer": "str", "key_serializer": "str", "value_serializer": "str"}
     numbers, totals, windows = (application.topic(f"{PREFIX}-{what}", **texts) for what in ("numbers", "totals", "windows"))
     read = application.dataframe(numbers).apply(int)
