@@ -132,6 +132,23 @@ impl<L: Layout<SIZE>, const SIZE: usize> GrowingIndex<L, SIZE> {
         self.bytes.truncate(kept.saturating_mul(SIZE));
     }
 
+    /// Drops those entries before slot `end` that `keep`, asked in order, does not want.
+    pub fn thin(&mut self, end: usize, mut keep: impl FnMut(L::Entry) -> bool) {
+        let end = end.min(self.entry_count());
+        let mut kept = 0_usize;
+        for slot in 0..end {
+            let place = slot.saturating_mul(SIZE);
+            let entry = self.bytes.get(place..).and_then(<[u8]>::first_chunk);
+            if entry.is_some_and(|entry| keep(L::decode(entry, self.base_offset))) {
+                let to = kept.saturating_mul(SIZE);
+                self.bytes.copy_within(place..place.saturating_add(SIZE), to);
+                kept = kept.saturating_add(1);
+            }
+        }
+        self.bytes
+            .drain(kept.saturating_mul(SIZE)..end.saturating_mul(SIZE));
+    }
+
     /// See [`Entries::lookup`].
     #[must_use]
     pub fn lookup(&self, target: L::Key) -> L::Entry {

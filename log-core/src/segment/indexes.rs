@@ -3,12 +3,23 @@
 //! While a segment is active its indexes live in memory and are stored at checkpoints and when it is
 //! sealed; a sealed segment's are read back on demand. They are hints: whatever is missing or damaged is
 //! made again from the log.
+//!
+//! What lies in memory has a limit however large the segment becomes and however small its batches are: when an index has
+//! [`ENTRIES_MAX`] entries, the older ones are thinned. The newest stay as close as they were, for there most reads begin.
 
 use crate::index::offset_index::{OffsetIndex, OffsetIndexView};
 use crate::index::time_index::{TimeIndex, TimeIndexView};
 use crate::model::{FilePosition, Offset, TimestampMs};
 use crate::record::batch::BatchHeader;
 use crate::segment::file_name::FileKind;
+
+/// The most entries of an index: 80 KiB for both. In the older part of a full segment of 1 GiB they come to stand some 400 KiB
+/// apart, and a look-up goes over half of that.
+pub const ENTRIES_MAX: usize = 4096;
+/// So many of the newest are never thinned.
+pub const ENTRIES_CLOSE: usize = 512;
+/// Thinning goes on until no more are left, so that the next comes only after as many new entries.
+const ENTRIES_THINNED_MAX: usize = ENTRIES_MAX - ENTRIES_CLOSE;
 
 /// The indexes of a segment, with what is needed to continue them.
 #[derive(Debug)]
@@ -19,6 +30,8 @@ pub struct SegmentIndexes {
     pub times: TimeIndex,
     interval_bytes: u64,
     bytes_since_entry: u64,
+    /// How many bytes of log lie between two older entries, at least, since they were thinned.
+    thinned_bytes: u64,
     max_timestamp: TimestampMs,
     offset_of_max_timestamp: Offset,
 }
@@ -43,6 +56,7 @@ impl SegmentIndexes {
             times,
             interval_bytes,
             bytes_since_entry: 0,
+            thinned_bytes: 0,
             max_timestamp,
             offset_of_max_timestamp,
         }
@@ -69,6 +83,9 @@ impl SegmentIndexes {
             self.offsets.try_push(header.last_offset(), position).ok();
             self.note_time();
             self.bytes_since_entry = 0;
+            if ENTRIES_MAX <= self.offsets.entry_count() {
+                self.thin();
+            }
         }
         self.bytes_since_entry = self
             .bytes_since_entry
@@ -107,11 +124,159 @@ impl SegmentIndexes {
         (self.offsets.seal(), self.times.seal())
     }
 
+    /// Drops older entries, evenly by bytes of log.
+    fn thin(&mut self) {
+        self.thinned_bytes = self.thinned_bytes.max(self.interval_bytes).max(1);
+        loop {
+            let older = self.offsets.entry_count().saturating_sub(ENTRIES_CLOSE);
+            let mut next = 0;
+            self.offsets.thin(older, |(_, position)| {
+                let is_kept = next <= position.get();
+                if is_kept {
+                    next = position.get().saturating_add(self.thinned_bytes);
+                }
+                is_kept
+            });
+            if self.offsets.entry_count() <= ENTRIES_THINNED_MAX {
+                break;
+            }
+            // Twice as far at once would leave half as many as there may be.
+            let quarter = self.thinned_bytes.div_euclid(4).max(1);
+            self.thinned_bytes = self.thinned_bytes.saturating_add(quarter);
+        }
+        self.thin_times();
+    }
+
+    /// Of the entries by time, one for each entry by offset is enough.
+    fn thin_times(&mut self) {
+        let mut by_offset = self.offsets.entries().iter().map(|(offset, _)| offset).peekable();
+        let mut is_first = true;
+        let older = self.times.entry_count().saturating_sub(ENTRIES_CLOSE);
+        self.times.thin(older, |(_, offset)| {
+            let mut is_kept = std::mem::take(&mut is_first);
+            while by_offset.next_if(|indexed| *indexed <= offset).is_some() {
+                is_kept = true;
+            }
+            is_kept
+        });
+    }
+
     fn note_time(&mut self) {
         if self.max_timestamp != TimestampMs::NONE {
             self.times
                 .try_push(self.max_timestamp, self.offset_of_max_timestamp)
                 .ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::batch_builder::{BatchBuilder, BatchOptions};
+
+    const SEGMENT_BYTES: u64 = 512 << 20;
+    const INTERVAL: u64 = 4096;
+
+    /// What a segment holds that is full of batches of one record and `batch_bytes`: each third batch is no younger than those before.
+    struct Full {
+        batch_bytes: u64,
+        indexes: SegmentIndexes,
+        batches: u64,
+    }
+
+    fn timestamp(batch: u64) -> TimestampMs {
+        TimestampMs::new(i64::try_from(batch / 3 * 5 + 1).unwrap())
+    }
+
+    fn offset(batch: u64) -> Offset {
+        Offset::new(1000).plus(i64::try_from(batch).unwrap())
+    }
+
+    fn full(batch_bytes: u32) -> Full {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(TimestampMs::new(1), None, None, &[]).unwrap();
+        let mut header = BatchHeader::parse(&builder.build()).unwrap();
+        header.batch_length = batch_bytes - 12;
+        let batch_bytes = u64::from(batch_bytes);
+        assert_eq!(u64::try_from(header.size()).unwrap(), batch_bytes);
+        let mut indexes = SegmentIndexes::new(offset(0), 10 << 20, INTERVAL);
+        let batches = SEGMENT_BYTES / batch_bytes;
+        for batch in 0..batches {
+            header.base_offset = offset(batch);
+            header.max_timestamp = timestamp(batch);
+            indexes.note(&header, FilePosition::new(batch * batch_bytes));
+        }
+        Full {
+            batch_bytes,
+            indexes,
+            batches,
+        }
+    }
+
+    impl Full {
+        /// How far before the batch a look-up of its offset begins to look, in bytes.
+        fn way_by_offset(&self, batch: u64) -> u64 {
+            let (found, position) = self.indexes.offsets.lookup(offset(batch));
+            assert!(found <= offset(batch));
+            batch * self.batch_bytes - position.get()
+        }
+
+        /// The same for a look-up of the first record that is younger than the batch before.
+        fn way_by_time(&self, batch: u64) -> u64 {
+            let (_, found) = self
+                .indexes
+                .times
+                .lookup(TimestampMs::new(timestamp(batch).get() - 1));
+            let first = batch / 3 * 3;
+            assert!(found <= offset(first));
+            let found = u64::try_from(found.get() - offset(0).get()).unwrap();
+            (first - found) * self.batch_bytes
+        }
+    }
+
+    #[test]
+    fn indexes_of_small_batches_take_no_more_than_their_limit_and_stay_even() {
+        for batch_bytes in [70, 1024, 5000] {
+            let full = full(batch_bytes);
+            let counts = (
+                full.indexes.offsets.entry_count(),
+                full.indexes.times.entry_count(),
+            );
+            let allowed = ENTRIES_THINNED_MAX / 2..=ENTRIES_MAX;
+            assert!(
+                allowed.contains(&counts.0) && allowed.contains(&counts.1),
+                "{counts:?}"
+            );
+            let far = SEGMENT_BYTES / 1000;
+            let close = 2 * (INTERVAL + full.batch_bytes);
+            let newest = u64::try_from(ENTRIES_CLOSE).unwrap() * INTERVAL / full.batch_bytes;
+            for batch in (0..full.batches).step_by(317) {
+                assert!(full.way_by_offset(batch) <= far, "batch {batch}");
+                assert!(full.way_by_time(batch) <= far, "batch {batch}");
+            }
+            for batch in full.batches - newest..full.batches {
+                assert!(full.way_by_offset(batch) <= close, "batch {batch}");
+            }
+            let last = full.batches - 1;
+            assert!(full.way_by_time(last) <= close);
+            for (kind, bytes) in full.indexes.encode() {
+                let bytes = bytes.into();
+                match kind {
+                    FileKind::OffsetIndex => drop(OffsetIndexView::parse(bytes, offset(0)).unwrap()),
+                    _ => drop(TimeIndexView::parse(bytes, offset(0)).unwrap()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_batches_keep_an_entry_each() {
+        let full = full(256 << 10);
+        // The first two have nothing before them that is worth an entry.
+        assert_eq!(
+            full.indexes.offsets.entry_count(),
+            usize::try_from(full.batches - 1).unwrap()
+        );
     }
 }

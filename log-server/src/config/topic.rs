@@ -188,7 +188,8 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         Rule::AtLeast(0),
         "4096",
         &[broker("log.index.interval.bytes", Unit::Same)],
-        "After how many bytes of log the offset index gets an entry.",
+        "After how many bytes of log the offset index gets an entry; an index with 4,096 entries keeps the newest 512 so, and fewer of the \
+         older ones.",
     ),
     key(
         "leader.replication.throttled.replicas",
