@@ -52,9 +52,10 @@ pub(crate) type Chore = Box<dyn FnOnce() + Send>;
 /// When a chore comes to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Haste {
-    /// Before those that wait: it takes no time, and a recovery takes longer until it is done.
+    /// Before all that wait in turn, behind what came as such before: sealing a segment is a few small files and their syncs, and until
+    /// the oldest is sealed, nothing behind its beginning counts as on the disk for a recovery.
     Soon,
-    /// Behind them: zero-filling, of which there may be gigabytes.
+    /// Behind all of that: zero-filling, of which there may be gigabytes. Whoever appends meanwhile takes space without it.
     InTurn,
 }
 
@@ -131,8 +132,20 @@ impl FlushTurn {
 
 #[derive(Debug)]
 struct Jobs<J> {
-    waiting: VecDeque<J>,
+    /// Taken first, in the order of their arrival.
+    soon: VecDeque<J>,
+    in_turn: VecDeque<J>,
     is_stopping: bool,
+}
+
+impl<J> Jobs<J> {
+    fn next(&mut self) -> Option<J> {
+        self.soon.pop_front().or_else(|| self.in_turn.pop_front())
+    }
+
+    fn count(&self) -> usize {
+        self.soon.len() + self.in_turn.len()
+    }
 }
 
 /// Jobs for a set of threads that end when the queue is empty and no more shall come.
@@ -146,7 +159,8 @@ impl<J> JobQueue<J> {
     fn new() -> Self {
         Self {
             jobs: Mutex::new(Jobs {
-                waiting: VecDeque::new(),
+                soon: VecDeque::new(),
+                in_turn: VecDeque::new(),
                 is_stopping: false,
             }),
             arrival: Condvar::new(),
@@ -154,12 +168,12 @@ impl<J> JobQueue<J> {
     }
 
     fn push(&self, job: J) {
-        self.jobs.lock().waiting.push_back(job);
+        self.jobs.lock().in_turn.push_back(job);
         self.arrival.notify_one();
     }
 
-    fn push_first(&self, job: J) {
-        self.jobs.lock().waiting.push_front(job);
+    fn push_soon(&self, job: J) {
+        self.jobs.lock().soon.push_back(job);
         self.arrival.notify_one();
     }
 
@@ -167,7 +181,7 @@ impl<J> JobQueue<J> {
     fn take(&self) -> Option<J> {
         let mut jobs = self.jobs.lock();
         loop {
-            if let Some(job) = jobs.waiting.pop_front() {
+            if let Some(job) = jobs.next() {
                 return Some(job);
             }
             if jobs.is_stopping {
@@ -179,7 +193,7 @@ impl<J> JobQueue<J> {
 
     #[cfg(test)]
     fn try_take(&self) -> Option<J> {
-        self.jobs.lock().waiting.pop_front()
+        self.jobs.lock().next()
     }
 
     fn stop(&self) {
@@ -192,7 +206,7 @@ impl<J> JobQueue<J> {
         let dropped = {
             let mut jobs = self.jobs.lock();
             jobs.is_stopping = true;
-            std::mem::take(&mut jobs.waiting)
+            (std::mem::take(&mut jobs.soon), std::mem::take(&mut jobs.in_turn))
         };
         self.arrival.notify_all();
         // Not under the lock: it may be the last that holds on to a log.
@@ -288,7 +302,7 @@ impl<T: FlushTarget> FlushQueue<T> {
     /// Hands over work that nobody waits for.
     pub(crate) fn hand_over(&self, chore: Chore, haste: Haste) {
         match haste {
-            Haste::Soon => self.queues.chores.push_first(chore),
+            Haste::Soon => self.queues.chores.push_soon(chore),
             Haste::InTurn => self.queues.chores.push(chore),
         }
         #[cfg(test)]
@@ -339,8 +353,8 @@ impl<T> fmt::Debug for FlushQueue<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("FlushQueue")
-            .field("dirty", &self.queues.dirty.jobs.lock().waiting.len())
-            .field("chores", &self.queues.chores.jobs.lock().waiting.len())
+            .field("dirty", &self.queues.dirty.jobs.lock().count())
+            .field("chores", &self.queues.chores.jobs.lock().count())
             .finish()
     }
 }

@@ -283,17 +283,18 @@ fn the_end_waits_for_the_chore_under_way_and_for_no_other() {
 }
 
 #[test]
-fn what_is_to_be_done_soon_comes_before_what_waits() {
+fn what_is_to_be_done_soon_comes_before_what_waits_and_the_oldest_first() {
     let queue = queue();
     let order = Arc::new(Mutex::new(Vec::new()));
     for (name, haste) in [
         ("first", Haste::InTurn),
         ("second", Haste::InTurn),
-        ("soon", Haste::Soon),
+        ("oldest", Haste::Soon),
+        ("newest", Haste::Soon),
     ] {
         let order = Arc::clone(&order);
         queue.hand_over(Box::new(move || order.lock().push(name)), haste);
     }
     queue.run_pending();
-    assert_eq!(*order.lock(), ["soon", "first", "second"]);
+    assert_eq!(*order.lock(), ["oldest", "newest", "first", "second"]);
 }
