@@ -89,6 +89,16 @@ impl Checkpoints {
         kept
     }
 
+    /// The recovery points with those of `entries`; none goes back.
+    pub(super) fn points_with(&self, entries: &[CheckpointEntry]) -> OffsetCheckpoint {
+        let mut merged = self.without_ended(&self.recovery_points);
+        for (partition, offset) in self.current(entries) {
+            let known = merged.entry(partition).or_insert(offset);
+            *known = offset.max(*known);
+        }
+        merged
+    }
+
     /// Ended partitions that no file names any more need not be remembered.
     pub(super) fn forget_written(&mut self) {
         let files = [&self.recovery_points, &self.log_starts, &self.cleaned];

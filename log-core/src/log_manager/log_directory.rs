@@ -398,13 +398,32 @@ impl LogDirectory {
     /// The file system's; the former file is still there.
     pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
         let mut checkpoints = self.checkpoints.lock();
-        let mut merged = checkpoints.without_ended(&checkpoints.recovery_points);
-        for (partition, offset) in checkpoints.current(entries) {
-            let known = merged.entry(partition).or_insert(offset);
-            *known = offset.max(*known);
+        let merged = checkpoints.points_with(entries);
+        self.replace_recovery_points(&mut checkpoints, merged)
+    }
+
+    /// The same, unless the file says all of that already: what relaxed logs take in moves their points when they are flushed,
+    /// seldom, and each write has syncs that others wait beside. It does not show whether the disk still takes a write.
+    ///
+    /// # Errors
+    /// As [`Self::write_recovery_points`].
+    pub fn write_moved_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        let mut checkpoints = self.checkpoints.lock();
+        let merged = checkpoints.points_with(entries);
+        if merged == checkpoints.recovery_points {
+            return Ok(());
         }
-        self.replace(RECOVERY_POINT_FILE, &merged)?;
-        checkpoints.recovery_points = merged;
+        self.replace_recovery_points(&mut checkpoints, merged)
+    }
+
+    /// Memory follows the disk.
+    fn replace_recovery_points(
+        &self,
+        checkpoints: &mut Checkpoints,
+        points: OffsetCheckpoint,
+    ) -> Result<(), FsError> {
+        self.replace(RECOVERY_POINT_FILE, &points)?;
+        checkpoints.recovery_points = points;
         checkpoints.forget_written();
         Ok(())
     }
@@ -455,10 +474,9 @@ impl LogDirectory {
         if known.is_some_and(|known| offset < known) {
             // The beginning of the segment: the cut may fall back to the beginning of a batch.
             let lowered = log.segment_base_at(offset);
-            checkpoints
-                .recovery_points
-                .insert(log.partition().clone(), lowered);
-            self.replace(RECOVERY_POINT_FILE, &checkpoints.recovery_points)?;
+            let mut points = checkpoints.recovery_points.clone();
+            points.insert(log.partition().clone(), lowered);
+            self.replace_recovery_points(&mut checkpoints, points)?;
         }
         log.truncate_to(offset)
     }

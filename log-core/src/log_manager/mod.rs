@@ -407,14 +407,23 @@ impl LogManager {
     /// # Errors
     /// The first of the file system's; the others are written all the same.
     pub fn write_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
-        self.in_each(|directory| {
-            let is_here = |entry: &&CheckpointEntry| {
-                let home = self.home(&entry.partition);
-                home.is_some_and(|home| Arc::ptr_eq(home, directory))
-            };
-            let here: Vec<_> = entries.iter().filter(is_here).cloned().collect();
-            directory.write_recovery_points(&here)
-        })
+        self.in_each(|directory| directory.write_recovery_points(&self.entries_in(directory, entries)))
+    }
+
+    /// The same in the directories where one has moved. See [`LogDirectory::write_moved_recovery_points`].
+    ///
+    /// # Errors
+    /// As [`Self::write_recovery_points`].
+    pub fn write_moved_recovery_points(&self, entries: &[CheckpointEntry]) -> Result<(), FsError> {
+        self.in_each(|directory| directory.write_moved_recovery_points(&self.entries_in(directory, entries)))
+    }
+
+    fn entries_in(&self, directory: &Arc<LogDirectory>, entries: &[CheckpointEntry]) -> Vec<CheckpointEntry> {
+        let is_here = |entry: &&CheckpointEntry| {
+            let home = self.home(&entry.partition);
+            home.is_some_and(|home| Arc::ptr_eq(home, directory))
+        };
+        entries.iter().filter(is_here).cloned().collect()
     }
 
     /// The last act of an orderly stop. See [`LogDirectory::mark_clean`].

@@ -655,6 +655,54 @@ fn checkpoints_forget_deleted_partitions() {
     }
 }
 
+/// Where much came in and no point had moved, the file was written again every second, with syncs beside those that producers wait
+/// for.
+#[test]
+fn recovery_points_that_stand_where_they_stood_are_not_written_again() {
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, small_config());
+    append(&mut log, "x");
+    log.flush().unwrap();
+    let point = [entry(log.recovery_point())];
+    manager.write_moved_recovery_points(&point).unwrap();
+    let before = files.counters();
+    manager.write_moved_recovery_points(&point).unwrap();
+    assert_eq!(files.counters(), before);
+    // What was not written is not taken for it.
+    append(&mut log, "y");
+    log.flush().unwrap();
+    let point = [entry(log.recovery_point())];
+    files.set_faults(FaultPlan::new().fail_once(FaultTarget::Sync, 1, FaultKind::Io));
+    manager.write_moved_recovery_points(&point).unwrap_err();
+    manager.write_moved_recovery_points(&point).unwrap();
+    drop(manager);
+    let manager = manager_of(&files.crash(CrashMode::SyncedOnly));
+    assert_eq!(manager.recovery_point_on_disk(&partition()), Offset::new(2));
+    // A line of a partition that is gone is a change, too.
+    manager.schedule_delete(&partition(), TOPIC_ID).unwrap();
+    manager.write_moved_recovery_points(&[]).unwrap();
+    assert_eq!(manager.recovery_point_on_disk(&partition()), Offset::ZERO);
+}
+
+/// What had been meant for the disk was taken for what it has: the second attempt cut the log and left its point behind the end.
+#[test]
+fn a_truncation_that_could_not_write_its_point_writes_it_when_it_is_tried_again() {
+    let files = MemFileSystem::new();
+    let (manager, mut log) = create(&files, small_config());
+    (0..5).for_each(|index| append(&mut log, &index.to_string()));
+    log.flush().unwrap();
+    manager
+        .write_recovery_points(&[entry(log.recovery_point())])
+        .unwrap();
+    let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
+    files.set_faults(fault.only_in("recovery-point"));
+    manager.truncate(&mut log, Offset::new(2)).unwrap_err();
+    manager.truncate(&mut log, Offset::new(2)).unwrap();
+    drop((manager, log));
+    let (_manager, log) = load(&files.crash(CrashMode::SyncedOnly), small_config());
+    assert_eq!(values(&log), ["0", "1"]);
+}
+
 /// The first segments were gone and nobody said so.
 #[test]
 fn missing_first_segments_are_reported() {

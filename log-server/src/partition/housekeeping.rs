@@ -130,7 +130,7 @@ impl Housekeeper {
         } else if self.next_points <= now
             && self.recovery_bytes <= appended.saturating_sub(self.appended_bytes)
         {
-            self.registry.write_recovery_points()
+            self.registry.write_moved_recovery_points()
         } else {
             return;
         };

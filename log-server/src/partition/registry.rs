@@ -300,6 +300,18 @@ impl PartitionRegistry {
     /// # Errors
     /// The file system's; the former points are still there.
     pub(crate) fn write_recovery_points(&self) -> Result<(), FsError> {
+        self.manager.write_recovery_points(&self.recovery_points())
+    }
+
+    /// The same where one has moved since. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::write_recovery_points`].
+    pub(crate) fn write_moved_recovery_points(&self) -> Result<(), FsError> {
+        self.manager.write_moved_recovery_points(&self.recovery_points())
+    }
+
+    fn recovery_points(&self) -> Vec<CheckpointEntry> {
         let partitions = self.all();
         let entry = |partition: &Arc<Partition>| {
             Some(CheckpointEntry {
@@ -308,8 +320,7 @@ impl PartitionRegistry {
                 offset: partition.recovery_point()?,
             })
         };
-        let entries: Vec<_> = partitions.iter().filter_map(entry).collect();
-        self.manager.write_recovery_points(&entries)
+        partitions.iter().filter_map(entry).collect()
     }
 
     /// The log starts of each directory that serves.
