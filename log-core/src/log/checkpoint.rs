@@ -76,6 +76,12 @@ impl CheckpointTask {
 }
 
 impl Log {
+    /// Whether an orderly stop left all that a checkpoint would store, and nothing has come since. True of a new log, too.
+    #[must_use]
+    pub fn is_as_closed(&self) -> bool {
+        !self.is_touched
+    }
+
     /// Takes a checkpoint of what recovery would otherwise make again from the log.
     ///
     /// # Errors

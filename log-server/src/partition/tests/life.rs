@@ -180,6 +180,42 @@ fn what_is_on_the_disk_is_made_to_fit_what_the_metadata_says() {
     assert!(directories.contains(&"owned-0".to_owned()));
 }
 
+/// With ten thousand partitions it wrote for minutes after each start, of partitions that nobody had touched.
+#[test]
+fn a_checkpoint_after_an_orderly_stop_stores_what_came_since_and_nothing_else() {
+    let files = MemFileSystem::new();
+    let operations = || {
+        let counters = files.counters();
+        (counters.creations, counters.file_syncs, counters.directory_syncs)
+    };
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let before = operations();
+    partition.checkpoint();
+    assert_eq!(operations(), before, "there is nothing in it");
+    append(&partition, &["a"], Acks::All);
+    storage.work();
+    assert!(storage.registry.close_all());
+    storage.manager.mark_clean().unwrap();
+    drop((storage, partition));
+
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let before = operations();
+    partition.checkpoint();
+    assert_eq!(operations(), before, "the stop stored it");
+    append(&partition, &["b"], Acks::All);
+    storage.work();
+    let before = operations();
+    partition.checkpoint();
+    assert_ne!(operations(), before, "this is new");
+    drop((storage, partition));
+
+    let files = files.crash(CrashMode::SyncedOnly);
+    let (_storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let before = files.counters();
+    partition.checkpoint();
+    assert_ne!(files.counters(), before, "nothing was stored by a kill");
+}
+
 #[test]
 fn damage_before_the_recovery_point_takes_one_partition_off_line() {
     let files = MemFileSystem::new();
