@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log_core::fs::FsErrorKind;
+use log_core::fs::{FsError, FsErrorKind};
 use log_core::log_manager::{LogDirectory, LogManager};
 use log_core::model::TopicPartition;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -122,18 +122,38 @@ impl Housekeeper {
         self.keep_recovery_short(now);
     }
 
-    /// Stores all that shortens a recovery when it is time, and from where it has to verify when much was appended.
+    /// Stores all that shortens a recovery when it is time, and from where it has to verify when much was appended: also while the
+    /// former goes on, which for many partitions is longer than a recovery may take.
     fn keep_recovery_short(&mut self, now: Duration) {
-        let appended = self.registry.metrics().totals().received_bytes;
-        let written = if self.recovery_points.is_now(now) {
-            self.registry.checkpoint()
-        } else if self.next_points <= now
-            && self.recovery_bytes <= appended.saturating_sub(self.appended_bytes)
-        {
-            self.registry.write_moved_recovery_points()
-        } else {
+        if !self.recovery_points.is_now(now) {
+            self.keep_points_near(now);
             return;
-        };
+        }
+        let registry = Arc::clone(&self.registry);
+        let began = registry.clock().steady();
+        let mut later = now;
+        registry.checkpoint_each(|| {
+            let passed = registry.clock().steady().saturating_since(began);
+            later = now.saturating_add(Duration::from_millis(u64::try_from(passed).unwrap_or(0)));
+            self.keep_points_near(later);
+        });
+        let appended = self.appended();
+        // Whether they have moved or not: that is how a directory is found whose disk takes no more writes.
+        self.note_points(registry.write_recovery_points(), appended, later);
+    }
+
+    fn keep_points_near(&mut self, now: Duration) {
+        let appended = self.appended();
+        if self.next_points <= now && self.recovery_bytes <= appended.saturating_sub(self.appended_bytes) {
+            self.note_points(self.registry.write_moved_recovery_points(), appended, now);
+        }
+    }
+
+    fn appended(&self) -> u64 {
+        self.registry.metrics().totals().received_bytes
+    }
+
+    fn note_points(&mut self, written: Result<(), FsError>, appended: u64, now: Duration) {
         self.appended_bytes = appended;
         self.next_points = now.saturating_add(POINTS_INTERVAL);
         if let Err(error) = written {

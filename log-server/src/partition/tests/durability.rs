@@ -1,12 +1,15 @@
 //! Who is answered when, and that nobody is answered early.
 //! Nothing is synced before the test says so, and a power cut takes what was not.
 
+use std::fmt;
 use std::time::Duration;
 
+use log_core::clock::SteadyMs;
 use log_core::config::CleanupPolicy;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::Compression;
+use parking_lot::Mutex;
 
 use super::runtime::runtime;
 use super::*;
@@ -407,4 +410,79 @@ fn a_recovery_verifies_no_more_than_was_appended_since_the_last_look() {
     let partition = storage.load_one(LogConfig::default());
     assert_eq!(partition.offsets().log_end.get(), 8);
     assert_eq!(on_disk(&partition), 8);
+}
+
+/// A clock that lets something happen whenever somebody looks at it for how long a thing takes.
+struct Meanwhile {
+    clock: ManualClock,
+    happens: Mutex<Option<Box<dyn FnMut(&ManualClock) + Send>>>,
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Meanwhile").finish_non_exhaustive()
+    }
+}
+
+impl Clock for Meanwhile {
+    fn now(&self) -> TimestampMs {
+        self.clock.now()
+    }
+
+    fn steady(&self) -> SteadyMs {
+        let happens = self.happens.lock().take();
+        if let Some(mut happens) = happens {
+            happens(&self.clock);
+            *self.happens.lock() = Some(happens);
+        }
+        self.clock.steady()
+    }
+}
+
+/// A round over all partitions took seconds, and until its end nobody looked how much had come.
+#[test]
+fn a_recovery_verifies_no_more_where_a_checkpoint_of_all_partitions_takes_long() {
+    let clock = Arc::new(Meanwhile {
+        clock: ManualClock::new(NOW),
+        happens: Mutex::default(),
+    });
+    let files = MemFileSystem::new();
+    let storage = Storage::open_at(&files, Arc::clone(&clock) as Arc<dyn Clock>);
+    let spec = topic("events", 1, 20, LogConfig::default());
+    storage.registry.load(&[spec], &storage.found, &[]);
+    let partition = storage.registry.get("events", 0).unwrap();
+    let intervals = Intervals {
+        retention: Duration::MAX,
+        recovery_points: Duration::from_secs(60),
+        recovery_bytes: 1000,
+        producers: Duration::MAX,
+        idle: Duration::MAX,
+        mend: Duration::MAX,
+        mend_max: Duration::MAX,
+    };
+    let mut housekeeper = Housekeeper::new(Arc::clone(&storage.registry), &intervals);
+
+    // With each partition half a second passes, in which more comes than the bound lets.
+    let (seen_in, seen) = mpsc::channel();
+    let (queue, busy) = (storage.queue.clone(), Arc::clone(&partition));
+    *clock.happens.lock() = Some(Box::new(move |clock| {
+        let directory = busy.log_directory();
+        let on_disk = directory.recovery_point_on_disk(busy.name()).get();
+        seen_in.send((busy.offsets().log_end.get(), on_disk)).unwrap();
+        clock.advance(500);
+        append(&busy, &[&"v".repeat(1000)], Acks::All);
+        queue.run_pending();
+    }));
+    housekeeper.tick(Duration::from_secs(60));
+    clock.happens.lock().take();
+    let seen: Vec<_> = seen.try_iter().collect();
+    assert_eq!(seen.len(), 21, "at its beginning, and behind each partition");
+    for (log_end, on_disk) in &seen {
+        assert!(log_end - on_disk <= 3, "{seen:?}");
+    }
+    let mut points: Vec<_> = seen.iter().map(|(_, on_disk)| *on_disk).collect();
+    points.dedup();
+    assert!((8..=12).contains(&points.len()), "once a second: {points:?}");
+    let on_disk = partition.log_directory().recovery_point_on_disk(partition.name());
+    assert_eq!(on_disk, partition.offsets().log_end, "at its end");
 }

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use log_core::clock::{Clock, ManualClock};
 use log_core::config::LogConfig;
+use log_core::fs::FsError;
 use log_core::fs::mem::MemFileSystem;
 use log_core::log::LogContext;
 use log_core::log_manager::{Found, LogManager};
@@ -76,9 +77,26 @@ impl Storage {
 
     fn open_in(files: &MemFileSystem, queue: FlushQueue<Partition>, paths: &[&str]) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
+        let shown = Arc::clone(&clock) as Arc<dyn Clock>;
+        Self::open_by(files, queue, paths, clock, shown)
+    }
+
+    /// With a clock that the test has made; [`Self::clock`] moves nothing.
+    fn open_at(files: &MemFileSystem, shown: Arc<dyn Clock>) -> Self {
+        let clock = Arc::new(ManualClock::new(NOW));
+        Self::open_by(files, FlushQueue::without_threads(), &["/data"], clock, shown)
+    }
+
+    fn open_by(
+        files: &MemFileSystem,
+        queue: FlushQueue<Partition>,
+        paths: &[&str],
+        clock: Arc<ManualClock>,
+        shown: Arc<dyn Clock>,
+    ) -> Self {
         let context = LogContext {
             file_system: Arc::new(files.clone()),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock: shown,
         };
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
         let (manager, found) = LogManager::open_all(context, &paths).unwrap();
@@ -186,6 +204,14 @@ fn consume(partition: &Partition, offset: i64) -> Vec<String> {
             }
             next = batch.header().next_offset();
         }
+    }
+}
+
+impl PartitionRegistry {
+    /// What housekeeping does now and then, where nothing comes in meanwhile.
+    fn checkpoint(&self) -> Result<(), FsError> {
+        self.checkpoint_each(|| {});
+        self.write_recovery_points()
     }
 }
 
