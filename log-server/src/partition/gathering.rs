@@ -95,6 +95,16 @@ impl Gathering {
         drop(self.take());
     }
 
+    /// The right to append, for one who breaks down with it: dropped, as by a panic.
+    #[cfg(test)]
+    pub(super) fn begin_in_vain(partition: &Arc<Partition>) -> impl Sized + use<> {
+        assert!(partition.gathering.begin(), "nobody appends");
+        Appending {
+            partition: Arc::clone(partition),
+            is_over: false,
+        }
+    }
+
     fn take(&self) -> (Vec<ValidatedBatch>, Vec<Place>) {
         let mut waiting = self.waiting.lock();
         (
@@ -166,8 +176,10 @@ impl Appending {
 impl Drop for Appending {
     fn drop(&mut self) {
         if !self.is_over {
-            // A panic over a batch, or the end of the runtime. Who waits hears of it by the end of the senders.
-            *self.partition.gathering.waiting.lock() = Waiting::default();
+            // A panic over a batch, or the end of the runtime. The next one has the right again.
+            let left = std::mem::take(&mut *self.partition.gathering.waiting.lock());
+            // Not under the lock: who waits hears of it by the end of the senders, and is woken by that.
+            drop(left);
         }
     }
 }

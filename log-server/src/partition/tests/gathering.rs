@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::runtime::TestRuntime;
 use super::*;
+use crate::partition::gathering::Gathering;
 
 /// No test takes that long.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -150,5 +151,30 @@ async fn who_took_a_batch_and_broke_down_leaves_an_error() {
         .append_together(&batch(&["kept"]), Acks::All)
         .await
         .unwrap();
+    assert_eq!(kept.base_offset, Offset::ZERO);
+}
+
+/// The right to append stayed with it: whatever small came over HTTP to that partition waited for ever.
+#[tokio::test]
+async fn who_breaks_down_before_it_took_what_was_handed_in_leaves_errors_and_the_right_to_append() {
+    let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
+    let broken = Gathering::begin_in_vain(&partition);
+    let batches = ["waits for its answer", "has yet to come back"].map(|value| batch(&[value]));
+    let mut lost = batches
+        .each_ref()
+        .map(|batch| Box::pin(partition.append_together(batch, Acks::All)));
+    for (task, steps) in lost.iter_mut().zip([2, 1]) {
+        for _ in 0..steps {
+            assert!((&mut *task).now_or_never().is_none());
+        }
+    }
+    drop(broken);
+    for lost in lost {
+        let error = timeout(LIMIT, lost).await.expect("an answer").unwrap_err();
+        assert_eq!(error, PartitionError::ShuttingDown);
+    }
+    let kept = batch(&["kept"]);
+    let kept = timeout(LIMIT, partition.append_together(&kept, Acks::All));
+    let kept = kept.await.expect("somebody appends").unwrap();
     assert_eq!(kept.base_offset, Offset::ZERO);
 }
