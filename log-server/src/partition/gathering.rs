@@ -203,6 +203,9 @@ impl Partition {
                 is_over: false,
             };
             if !appending.append() {
+                // Nobody owns this task, and nobody need await its end: it goes on only while requests wait for it, and whoever awaits the
+                // end of their connections awaits it with them. Behind the log's end it gets that for an answer; with the runtime it is
+                // dropped, and answers by that. What panics there is said by the runtime.
                 drop(tokio::spawn(appending.append_rest()));
             }
         }
