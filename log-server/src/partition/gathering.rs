@@ -16,6 +16,7 @@ use bytes::Bytes;
 use log_core::record::validator::ValidatedBatch;
 use parking_lot::Mutex;
 use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::Instant;
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::{Ack, Acks, Appended, Partition};
@@ -189,9 +190,14 @@ impl Partition {
     ///
     /// # Errors
     /// As [`Self::append_produced`].
-    pub async fn append_together(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
+    pub async fn append_together(
+        &self,
+        records: &Bytes,
+        acks: Acks,
+        until: Instant,
+    ) -> Result<Appended, PartitionError> {
         let mut recompression = None;
-        let batch = self.validated(records, &mut recompression).await?;
+        let batch = self.validated(records, &mut recompression, until).await?;
         let mut handed_in = self.gathering.hand_in(batch, acks);
         tokio::task::yield_now().await;
         if let Some(answer) = handed_in.take() {

@@ -26,6 +26,7 @@ use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition}
 use log_core::record::validator::ValidatedBatch;
 use log_core::segment::segment::Patience;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::metrics::logs::{LogMetrics, Traffic};
 use crate::partition::checkpoints::Checkpoints;
@@ -338,13 +339,18 @@ impl Partition {
     }
 
     /// Checks a producer's batch outside the lock and appends it; never waits for the disk, unless a new segment starts. Where the batch
-    /// is to be written anew, waits for a turn at that.
+    /// is to be written anew, waits for a turn at that, up to `until`.
     ///
     /// # Errors
-    /// The batch or the producer's state is wrong, or the log refuses.
-    pub async fn append_produced(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
+    /// The batch or the producer's state is wrong, its turn did not come, or the log refuses.
+    pub async fn append_produced(
+        &self,
+        records: &Bytes,
+        acks: Acks,
+        until: Instant,
+    ) -> Result<Appended, PartitionError> {
         let mut turn = None;
-        let batch = self.validated(records, &mut turn).await?;
+        let batch = self.validated(records, &mut turn, until).await?;
         self.append_with(&batch, acks, None, |log| log.append_one(&batch))
     }
 

@@ -11,7 +11,6 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -20,9 +19,6 @@ use crate::partition::offset_query::{BLOCKING_MAX, BLOCKING_THREADS_MAX};
 
 /// Whoever has a turn holds a thread up, and another one takes its tasks over. Of those that are left for that, half are for others.
 const TURNS_MAX: usize = (BLOCKING_THREADS_MAX - BLOCKING_MAX) / 2;
-
-/// How long is waited for a turn where nobody says. Whoever stands in line here has a processor's work before him, and no disk's.
-pub(super) const TURN_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The turns. They come in the order in which they were asked for.
 #[derive(Debug, Clone)]
@@ -67,13 +63,17 @@ impl RecompressionTurns {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt as _;
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(30);
+
     #[tokio::test]
     async fn a_turn_that_is_given_back_is_theirs_who_waited_first() {
-        let until = Instant::now() + TURN_WAIT_MAX;
+        let until = Instant::now() + LONG;
         let turns = RecompressionTurns::new(2);
         let (first, second) = (turns.try_take().unwrap(), turns.try_take().unwrap());
         assert!(turns.try_take().is_none());
@@ -95,8 +95,8 @@ mod tests {
     async fn a_turn_that_does_not_come_is_not_waited_for_any_longer() {
         let turns = RecompressionTurns::new(1);
         let only = turns.try_take().unwrap();
-        let until = Instant::now() + TURN_WAIT_MAX;
-        let patient = turns.take(until + TURN_WAIT_MAX);
+        let until = Instant::now() + LONG;
+        let patient = turns.take(until + LONG);
         let (gave_up, patient) = tokio::join!(turns.take(until), async {
             tokio::time::sleep_until(until + Duration::from_millis(1)).await;
             drop(only);

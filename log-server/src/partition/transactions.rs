@@ -62,7 +62,7 @@ impl Partition {
         until: Instant,
     ) -> Result<Appended, PartitionError> {
         let mut turn = None;
-        let batch = self.validated_by(records, &mut turn, until).await?;
+        let batch = self.validated(records, &mut turn, until).await?;
         self.append_with(&batch, acks, None, |log| {
             log.append_proved(&batch, AppendOrigin::Client, proof)
         })

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::partition::error::PartitionError;
 use crate::partition::partition::Partition;
-use crate::partition::recompression::{RecompressionTurn, TURN_WAIT_MAX};
+use crate::partition::recompression::RecompressionTurn;
 use crate::partition::writer::off_runtime;
 
 /// Compressed batches up to this size are tried on the runtime's thread. Larger ones mostly hold more than may be
@@ -28,24 +28,11 @@ const QUICK_DECOMPRESSED_BYTES_MAX: usize = 64 << 10;
 
 impl Partition {
     /// A producer's batch after all checks that need no lock. To be written anew it needs a turn: the one in `turn`, from a batch that is
-    /// appended with this one, or else one that is waited for and left there. Who appends the batch keeps it until then.
+    /// appended with this one, or else one that is waited for up to `until` and left there. Who appends the batch keeps it until that is done.
     ///
     /// # Errors
     /// It is wrong, or its turn did not come.
-    pub(crate) async fn validated(
-        &self,
-        records: &Bytes,
-        turn: &mut Option<RecompressionTurn>,
-    ) -> Result<ValidatedBatch, PartitionError> {
-        self.validated_by(records, turn, Instant::now() + TURN_WAIT_MAX)
-            .await
-    }
-
-    /// The same, where the turn is waited for until then.
-    ///
-    /// # Errors
-    /// As [`Self::validated`].
-    pub(super) async fn validated_by(
+    pub(super) async fn validated(
         &self,
         records: &Bytes,
         turn: &mut Option<RecompressionTurn>,

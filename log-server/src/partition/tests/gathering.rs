@@ -29,7 +29,7 @@ async fn what_several_tasks_bring_is_one_write_with_an_answer_for_each() {
     ];
     let tasks = brought
         .iter()
-        .map(|(batch, acks)| partition.append_together(batch, *acks));
+        .map(|(batch, acks)| partition.append_together(batch, *acks, turns_until()));
     let [a, gap, again, c]: [_; 4] = join_all(tasks).await.try_into().unwrap();
     assert_eq!(files.counters().writes, writes + 1);
 
@@ -53,7 +53,7 @@ async fn each_waits_for_what_it_asked_for() {
     let batches: Vec<_> = ["a", "b", "c", "d"].map(|value| batch(&[value])).into();
     let acks = [Acks::Leader, Acks::All, Acks::All, Acks::None];
     let tasks = batches.iter().zip(acks);
-    let tasks = tasks.map(|(batch, acks)| partition.append_together(batch, acks));
+    let tasks = tasks.map(|(batch, acks)| partition.append_together(batch, acks, turns_until()));
     let appended = join_all(tasks).await.into_iter().map(Result::unwrap);
     let waits: Vec<_> = appended
         .map(|appended| (appended.base_offset.get(), matches!(appended.ack, Ack::Now)))
@@ -67,11 +67,14 @@ async fn a_batch_whose_task_went_away_before_is_not_appended() {
     let (gone, kept) = (batch(&["gone"]), batch(&["kept"]));
     assert!(
         partition
-            .append_together(&gone, Acks::All)
+            .append_together(&gone, Acks::All, turns_until())
             .now_or_never()
             .is_none()
     );
-    let appended = partition.append_together(&kept, Acks::All).await.unwrap();
+    let appended = partition
+        .append_together(&kept, Acks::All, turns_until())
+        .await
+        .unwrap();
     assert_eq!(appended.base_offset, Offset::ZERO);
     assert_eq!(consume(&partition, 0), ["kept"]);
 }
@@ -91,7 +94,7 @@ fn many_tasks_on_many_threads_get_an_offset_each() {
                 for round in 0..ROUNDS {
                     let value = format!("{task} {round}");
                     let answer = partition
-                        .append_together(&batch(&[&value]), Acks::All)
+                        .append_together(&batch(&[&value]), Acks::All, turns_until())
                         .await
                         .unwrap();
                     appended.push((answer.base_offset.get(), value));
@@ -120,14 +123,18 @@ fn what_comes_during_an_append_is_appended_behind_it() {
     runtime.block_on(async {
         let writer = partition.writer.lock();
         let first = Arc::clone(&partition);
-        let first = runtime.spawn(async move { first.append_together(&batch(&["first"]), Acks::All).await });
+        let first = runtime.spawn(async move {
+            first
+                .append_together(&batch(&["first"]), Acks::All, turns_until())
+                .await
+        });
         let began = Instant::now();
         while !partition.gathering.is_taken() {
             assert!(began.elapsed() < LIMIT, "the first one does not append");
             std::thread::yield_now();
         }
         let late = batch(&["late"]);
-        let mut late = Box::pin(partition.append_together(&late, Acks::All));
+        let mut late = Box::pin(partition.append_together(&late, Acks::All, turns_until()));
         for step in ["hands in", "finds somebody at it"] {
             assert!((&mut late).now_or_never().is_none(), "{step}");
         }
@@ -142,13 +149,13 @@ fn what_comes_during_an_append_is_appended_behind_it() {
 async fn who_took_a_batch_and_broke_down_leaves_an_error() {
     let (_storage, partition) = Storage::with_partition(&MemFileSystem::new(), relaxed());
     let lost = batch(&["lost"]);
-    let mut lost = Box::pin(partition.append_together(&lost, Acks::All));
+    let mut lost = Box::pin(partition.append_together(&lost, Acks::All, turns_until()));
     assert!((&mut lost).now_or_never().is_none(), "it hands in");
     partition.gathering.lose();
     let error = timeout(LIMIT, lost).await.expect("an answer").unwrap_err();
     assert_eq!(error, PartitionError::ShuttingDown);
     let kept = partition
-        .append_together(&batch(&["kept"]), Acks::All)
+        .append_together(&batch(&["kept"]), Acks::All, turns_until())
         .await
         .unwrap();
     assert_eq!(kept.base_offset, Offset::ZERO);
@@ -162,7 +169,7 @@ async fn who_breaks_down_before_it_took_what_was_handed_in_leaves_errors_and_the
     let batches = ["waits for its answer", "has yet to come back"].map(|value| batch(&[value]));
     let mut lost = batches
         .each_ref()
-        .map(|batch| Box::pin(partition.append_together(batch, Acks::All)));
+        .map(|batch| Box::pin(partition.append_together(batch, Acks::All, turns_until())));
     for (task, steps) in lost.iter_mut().zip([2, 1]) {
         for _ in 0..steps {
             assert!((&mut *task).now_or_never().is_none());
@@ -174,7 +181,7 @@ async fn who_breaks_down_before_it_took_what_was_handed_in_leaves_errors_and_the
         assert_eq!(error, PartitionError::ShuttingDown);
     }
     let kept = batch(&["kept"]);
-    let kept = timeout(LIMIT, partition.append_together(&kept, Acks::All));
+    let kept = timeout(LIMIT, partition.append_together(&kept, Acks::All, turns_until()));
     let kept = kept.await.expect("somebody appends").unwrap();
     assert_eq!(kept.base_offset, Offset::ZERO);
 }

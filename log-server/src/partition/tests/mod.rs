@@ -218,13 +218,18 @@ impl PartitionRegistry {
 impl Partition {
     /// As [`Self::append_produced`], where nobody waits for a turn.
     pub(crate) fn append(&self, records: &Bytes, acks: Acks) -> Result<Appended, PartitionError> {
-        let appending = self.append_produced(records, acks);
+        let appending = self.append_produced(records, acks, turns_until());
         appending.now_or_never().expect("a turn is free")
     }
 }
 
 fn append(partition: &Partition, values: &[&str], acks: Acks) -> Appended {
     partition.append(&batch(values), acks).unwrap()
+}
+
+/// For who waits for a turn at writing a batch anew.
+fn turns_until() -> tokio::time::Instant {
+    tokio::time::Instant::now() + HANG
 }
 
 /// Asks for an answer that has not come yet, or has.

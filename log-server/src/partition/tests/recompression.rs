@@ -168,7 +168,9 @@ fn who_waits_for_a_turn_holds_no_thread_up() {
         .map(|_| {
             let waiting = Arc::clone(&partition);
             runtime.spawn(async move {
-                let appended = waiting.append_produced(&batch(&["x"]), Acks::Leader).await;
+                let appended = waiting
+                    .append_produced(&batch(&["x"]), Acks::Leader, turns_until())
+                    .await;
                 appended.map(|done| done.log_append_time)
             })
         })
