@@ -187,8 +187,9 @@ impl PartitionRegistry {
         // After that, for one that is made anew is given a home by it.
         let context = self.context_of(name);
         match opened {
-            Ok((log, report)) => {
+            Ok((mut log, report)) => {
                 log_report(name, &report);
+                seal_recovered(name, &mut log);
                 (Partition::new(context, log), report.bytes_verified)
             }
             Err(error) => {
@@ -258,6 +259,17 @@ impl PartitionRegistry {
                 0
             }
         }
+    }
+}
+
+/// Completes the segments that a kill left half way. Else the recovery point would stay at the first of them until somebody appends, and
+/// the start after another kill would verify again what this one has verified. The rest of a recovery takes far longer.
+fn seal_recovered(partition: &TopicPartition, log: &mut Log) {
+    if log.is_as_closed() {
+        return;
+    }
+    if let Err(error) = log.seal_all() {
+        tracing::warn!(%partition, operation = "complete recovered segments", %error, "tried again behind the next flush");
     }
 }
 

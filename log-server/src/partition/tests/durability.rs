@@ -7,6 +7,7 @@ use std::time::Duration;
 use log_core::clock::SteadyMs;
 use log_core::config::CleanupPolicy;
 use log_core::fs::mem::crash::CrashMode;
+use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
 use log_core::record::batch::{Batch, BatchHeader};
 use log_core::record::compression::Compression;
 use parking_lot::Mutex;
@@ -410,6 +411,43 @@ fn a_recovery_verifies_no_more_than_was_appended_since_the_last_look() {
     let partition = storage.load_one(LogConfig::default());
     assert_eq!(partition.offsets().log_end.get(), 8);
     assert_eq!(on_disk(&partition), 8);
+}
+
+/// The point stood at the first segment that was rolled before the kill, for up to a minute.
+#[test]
+fn what_a_start_has_verified_the_next_one_need_not_across_segments_too() {
+    let config = LogConfig {
+        segment_bytes_max: 300,
+        ..LogConfig::default()
+    };
+    for fails in [false, true] {
+        let files = MemFileSystem::new();
+        let (_storage, partition) = Storage::with_partition(&files, config.clone());
+        for _ in 0..20 {
+            append(&partition, &["value"], Acks::All);
+        }
+        partition.finish_flush(partition.begin_flush().unwrap().run());
+        assert_eq!(partition.recovery_point(), Some(Offset::ZERO), "none is complete");
+
+        let files = files.crash(CrashMode::SyncedOnly);
+        if fails {
+            let fault = FaultPlan::new().fail_once(FaultTarget::Create, 1, FaultKind::Io);
+            files.set_faults(fault.only_in(".snapshot"));
+        }
+        let (storage, partition) = Storage::with_partition(&files, config.clone());
+        let on_disk = || {
+            let directory = partition.log_directory();
+            directory.recovery_point_on_disk(partition.name()).get()
+        };
+        assert_eq!(partition.offsets().log_end.get(), 20);
+        if fails {
+            assert_eq!(on_disk(), 0, "it is served all the same");
+            storage.registry.checkpoint().unwrap();
+            storage.work();
+            storage.registry.checkpoint().unwrap();
+        }
+        assert_eq!(on_disk(), 20);
+    }
 }
 
 /// A clock that lets something happen whenever somebody looks at it for how long a thing takes.
