@@ -6,12 +6,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::coordinator::runtime::error::HostError;
 use crate::coordinator::runtime::host::{HostContext, ShardHost};
-use crate::coordinator::runtime::keeper::keep;
+use crate::coordinator::runtime::keeper::{Turns, keep};
 use crate::coordinator::runtime::shard::Shard;
 use crate::coordinator::runtime::shard_topic::partition_for;
 use crate::coordinator::runtime::standing::Standing;
@@ -35,8 +35,7 @@ pub(super) struct ShardHosts<S: Shard> {
     hosts: OnceLock<Box<[Arc<ShardHost<S>>]>>,
     /// Held by the one who makes the topic.
     making: tokio::sync::Mutex<()>,
-    /// How many shards are read at once.
-    loading: Arc<Semaphore>,
+    turns: Turns,
     keepers: Mutex<Keepers>,
 }
 
@@ -58,12 +57,11 @@ impl<S: Shard> fmt::Debug for ShardHosts<S> {
 impl<S: Shard> ShardHosts<S> {
     /// The hosts; if the topic exists, its shards are being loaded when this returns. To be called on a runtime.
     pub(super) fn start(context: HostContext<S>) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let hosts = Self {
             context: Arc::new(context),
             hosts: OnceLock::new(),
             making: tokio::sync::Mutex::default(),
-            loading: Arc::new(Semaphore::new(threads)),
+            turns: Turns::new(),
             keepers: Mutex::default(),
         };
         let image = hosts.context.controller.image();
@@ -214,7 +212,7 @@ impl<S: Shard> ShardHosts<S> {
         for host in &hosts {
             let (looked, look) = oneshot::channel();
             looks.push(look);
-            let keeper = keep(Arc::clone(host), Arc::clone(&self.loading), Some(looked));
+            let keeper = keep(Arc::clone(host), self.turns.clone(), Some(looked));
             keepers.tasks.push(tokio::spawn(keeper));
         }
         assert!(self.hosts.set(hosts).is_ok(), "the hosts are made once");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::coordinator::runtime::error::HostError;
 use crate::coordinator::runtime::host::{ShardHost, Turn};
@@ -21,13 +21,35 @@ use crate::partition::partition::Partition;
 const RETRY: Duration = Duration::from_secs(1);
 /// and later and later, up to this.
 const RETRY_MAX: Duration = Duration::from_mins(1);
+/// So many shards of a coordinator are tidied up at once. After a start it is time for all of them that are not small, and each is read
+/// from its front, with all keys in memory. Not one alone: a round may wait a minute for an open transaction.
+const TIDYING_MAX: usize = 2;
 /// So many timers run before other tasks have their turn.
 const TURNS: u32 = 32;
+
+/// How many of a coordinator's shards do at once what takes its time.
+#[derive(Debug, Clone)]
+pub(super) struct Turns {
+    /// Reading their logs.
+    pub(super) loading: Arc<Semaphore>,
+    /// Tidying them up.
+    pub(super) tidying: Arc<Semaphore>,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            loading: Arc::new(Semaphore::new(threads)),
+            tidying: Arc::new(Semaphore::new(TIDYING_MAX)),
+        }
+    }
+}
 
 /// Keeps a host until it is stopped. `looked` hears of the end of the first attempt to load.
 pub(super) async fn keep<S: Shard>(
     host: Arc<ShardHost<S>>,
-    loading: Arc<Semaphore>,
+    shared: Turns,
     looked: Option<oneshot::Sender<()>>,
 ) {
     let _watch = host.partition().watch(host.bell());
@@ -37,8 +59,8 @@ pub(super) async fn keep<S: Shard>(
     let mut tidying: Option<JoinHandle<()>> = None;
     loop {
         if tidying.as_ref().is_none_or(JoinHandle::is_finished) && host.is_tidying_due() {
-            let host = Arc::clone(&host);
-            tidying = Some(tokio::task::spawn_blocking(move || tidy_up(&host)));
+            let round = tidy_in_turn(Arc::clone(&host), Arc::clone(&shared.tidying));
+            tidying = Some(tokio::spawn(round));
         }
         match host.turn() {
             Turn::End => break,
@@ -59,7 +81,7 @@ pub(super) async fn keep<S: Shard>(
                 // Whichever comes first: both mean "look again".
                 drop(tokio::time::timeout(left, host.bell().notified()).await);
             }
-            Turn::Load => match try_to_load(&host, &loading).await {
+            Turn::Load => match try_to_load(&host, &shared.loading).await {
                 Ok(is_current) => {
                     retry = RETRY;
                     if is_current {
@@ -75,9 +97,24 @@ pub(super) async fn keep<S: Shard>(
             },
         }
     }
-    if let Some(task) = tidying
-        && let Err(error) = task.await
-    {
+    if let Some(task) = tidying {
+        report_panic(&host, task.await);
+    }
+}
+
+/// One round, when it is this shard's turn.
+async fn tidy_in_turn<S: Shard>(host: Arc<ShardHost<S>>, turns: Arc<Semaphore>) {
+    let _turn = turns.acquire().await.expect("the semaphore is never closed");
+    // The shard may be gone by now, and with the broker's end all that wait come here.
+    if host.is_tidying_due() {
+        let tidied = Arc::clone(&host);
+        let round = tokio::task::spawn_blocking(move || tidy_up(&tidied));
+        report_panic(&host, round.await);
+    }
+}
+
+fn report_panic<S: Shard>(host: &ShardHost<S>, ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
         tracing::error!(partition = %host.partition().name(), %error, "tidying up panicked");
     }
 }

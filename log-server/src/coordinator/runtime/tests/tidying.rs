@@ -229,3 +229,58 @@ async fn a_disk_that_fails_in_the_middle_ends_the_round_and_nothing_else() {
         assert_eq!(last_commits(&partition), model, "sync {nth}");
     }
 }
+
+/// After a start all of them began at once, each on a thread of its own, with all of its keys in memory.
+#[tokio::test]
+async fn few_logs_are_tidied_up_at_once_and_in_the_end_all_are() {
+    const PARTITIONS: i32 = 6;
+    let config = BrokerConfig {
+        offsets_topic_partitions: PARTITIONS,
+        ..BrokerConfig::default()
+    };
+    let files = MemFileSystem::new();
+    let broker = Broker::start_with(&files, config.clone(), UNTOUCHED);
+    broker.groups.ready("g").await.unwrap();
+    for round in 0..60 {
+        let mut names = (0..1000).map(|number| format!("g{number}"));
+        for index in 0..PARTITIONS {
+            let group = names.find(|name| partition_for(name, PARTITIONS) == index);
+            broker.commit(&group.unwrap(), round).await.unwrap();
+        }
+    }
+    let files = broker.stop().await;
+
+    // Nobody syncs: who has begun waits for what it has written again.
+    let broker = Broker::start_with(&files, config, TUNING);
+    let partitions: Vec<_> = (0..PARTITIONS)
+        .map(|index| broker.partitions.get(OFFSETS_TOPIC, index).unwrap())
+        .collect();
+    let count = |is_so: fn(&Partition) -> bool| partitions.iter().filter(|one| is_so(one)).count();
+    let is_at_it = |partition: &Partition| {
+        let offsets = partition.offsets();
+        offsets.high_watermark < offsets.log_end
+    };
+    let begun = async {
+        while count(is_at_it) < 2 {
+            settle().await;
+        }
+    };
+    let begun = timeout(HANG, begun).await;
+    let mut at_once = count(is_at_it);
+    for _ in 0..1000 {
+        settle().await;
+        at_once = at_once.max(count(is_at_it));
+    }
+    // What is seen is judged when nobody waits for the disk any more: else a test that fails would never end.
+    let syncing = Syncing::start(&broker);
+    let tidied = async {
+        while count(|partition| Offset::ZERO < partition.offsets().log_start) < partitions.len() {
+            settle().await;
+        }
+    };
+    let tidied = timeout(HANG, tidied).await;
+    broker.groups.close();
+    broker.groups.closed().await;
+    drop(syncing);
+    assert_eq!((begun, at_once, tidied), (Ok(()), 2, Ok(())));
+}
