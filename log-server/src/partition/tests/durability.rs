@@ -450,10 +450,12 @@ fn what_a_start_has_verified_the_next_one_need_not_across_segments_too() {
     }
 }
 
+type Happening = Box<dyn FnMut(&ManualClock) + Send>;
+
 /// A clock that lets something happen whenever somebody looks at it for how long a thing takes.
 struct Meanwhile {
     clock: ManualClock,
-    happens: Mutex<Option<Box<dyn FnMut(&ManualClock) + Send>>>,
+    happens: Mutex<Option<Happening>>,
 }
 
 impl fmt::Debug for Meanwhile {
@@ -491,7 +493,7 @@ fn a_recovery_verifies_no_more_where_a_checkpoint_of_all_partitions_takes_long()
     let partition = storage.registry.get("events", 0).unwrap();
     let intervals = Intervals {
         retention: Duration::MAX,
-        recovery_points: Duration::from_secs(60),
+        recovery_points: Duration::from_mins(1),
         recovery_bytes: 1000,
         producers: Duration::MAX,
         idle: Duration::MAX,
@@ -511,7 +513,7 @@ fn a_recovery_verifies_no_more_where_a_checkpoint_of_all_partitions_takes_long()
         append(&busy, &[&"v".repeat(1000)], Acks::All);
         queue.run_pending();
     }));
-    housekeeper.tick(Duration::from_secs(60));
+    housekeeper.tick(Duration::from_mins(1));
     clock.happens.lock().take();
     let seen: Vec<_> = seen.try_iter().collect();
     assert_eq!(seen.len(), 21, "at its beginning, and behind each partition");
