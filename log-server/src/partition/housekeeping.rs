@@ -86,8 +86,8 @@ pub(crate) struct Housekeeper {
     retention: Due,
     recovery_points: Due,
     recovery_bytes: u64,
-    /// What had been appended when the recovery points were last written.
-    appended_bytes: u64,
+    /// What had been appended when the recovery points were last written; `None` when that failed.
+    appended_bytes: Option<u64>,
     next_points: Duration,
     producers: Due,
     idle: Due,
@@ -100,7 +100,7 @@ impl Housekeeper {
             retention: Due::every(intervals.retention),
             recovery_points: Due::every(intervals.recovery_points),
             recovery_bytes: intervals.recovery_bytes,
-            appended_bytes: 0,
+            appended_bytes: Some(0),
             next_points: Duration::ZERO,
             producers: Due::every(intervals.producers),
             idle: Due::every(intervals.idle),
@@ -139,13 +139,16 @@ impl Housekeeper {
         });
         let appended = self.appended();
         // Whether they have moved or not: that is how a directory is found whose disk takes no more writes.
-        self.note_points(registry.write_recovery_points(), appended, later);
+        self.note_points(registry.write_recovery_points(), appended, later, true);
     }
 
+    /// Writes the recovery points when much was appended since, or when that failed, and not more often than they may be.
     fn keep_points_near(&mut self, now: Duration) {
         let appended = self.appended();
-        if self.next_points <= now && self.recovery_bytes <= appended.saturating_sub(self.appended_bytes) {
-            self.note_points(self.registry.write_moved_recovery_points(), appended, now);
+        let is_much = |written: u64| self.recovery_bytes <= appended.saturating_sub(written);
+        if self.next_points <= now && self.appended_bytes.is_none_or(is_much) {
+            let written = self.registry.write_moved_recovery_points();
+            self.note_points(written, appended, now, false);
         }
     }
 
@@ -153,10 +156,15 @@ impl Housekeeper {
         self.registry.metrics().totals().received_bytes
     }
 
-    fn note_points(&mut self, written: Result<(), FsError>, appended: u64, now: Duration) {
-        self.appended_bytes = appended;
+    /// Notes how writing them went; who knows of a failure already hears of it only where `is_told`.
+    fn note_points(&mut self, written: Result<(), FsError>, appended: u64, now: Duration, is_told: bool) {
         self.next_points = now.saturating_add(POINTS_INTERVAL);
-        if let Err(error) = written {
+        let is_new = self.appended_bytes.is_some();
+        self.appended_bytes = written.is_ok().then_some(appended);
+        // It is tried each second, and told once a minute.
+        if let Err(error) = written
+            && (is_told || is_new)
+        {
             tracing::warn!(operation = "write recovery points", %error, "a recovery would take longer");
         }
     }

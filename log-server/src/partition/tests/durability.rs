@@ -364,24 +364,30 @@ fn compressed(header: &BatchHeader, codec: Compression, body: &[u8]) -> Bytes {
     [&header.to_bytes()[..], &packed].concat().into()
 }
 
-#[test]
-fn a_recovery_verifies_no_more_than_was_appended_since_the_last_look() {
-    let files = MemFileSystem::new();
-    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
-    let on_disk = |partition: &Partition| {
-        let directory = partition.log_directory();
-        directory.recovery_point_on_disk(partition.name()).get()
-    };
+/// One that writes recovery points when so many bytes have come, and at no other time.
+fn by_bytes(storage: &Storage, recovery_bytes: u64) -> Housekeeper {
     let intervals = Intervals {
         retention: Duration::MAX,
         recovery_points: Duration::MAX,
-        recovery_bytes: 1000,
+        recovery_bytes,
         producers: Duration::MAX,
         idle: Duration::MAX,
         mend: Duration::MAX,
         mend_max: Duration::MAX,
     };
-    let mut housekeeper = Housekeeper::new(Arc::clone(&storage.registry), &intervals);
+    Housekeeper::new(Arc::clone(&storage.registry), &intervals)
+}
+
+fn on_disk(partition: &Partition) -> i64 {
+    let directory = partition.log_directory();
+    directory.recovery_point_on_disk(partition.name()).get()
+}
+
+#[test]
+fn a_recovery_verifies_no_more_than_was_appended_since_the_last_look() {
+    let files = MemFileSystem::new();
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let mut housekeeper = by_bytes(&storage, 1000);
     let value = "v".repeat(500);
     append(&partition, &[&value], Acks::All);
     storage.work();
@@ -525,4 +531,27 @@ fn a_recovery_verifies_no_more_where_a_checkpoint_of_all_partitions_takes_long()
     assert!((8..=12).contains(&points.len()), "once a second: {points:?}");
     let on_disk = partition.log_directory().recovery_point_on_disk(partition.name());
     assert_eq!(on_disk, partition.offsets().log_end, "at its end");
+}
+
+#[test]
+fn recovery_points_that_could_not_be_written_are_tried_again_soon() {
+    let files = MemFileSystem::new();
+    let (storage, partition) = Storage::with_partition(&files, LogConfig::default());
+    let mut housekeeper = by_bytes(&storage, 1000);
+    append(&partition, &[&"v".repeat(1000)], Acks::All);
+    storage.work();
+    let failing = FaultPlan::new().fail_from(FaultTarget::Sync, 1, FaultKind::Io);
+    files.set_faults(failing.only_in("recovery-point-offset-checkpoint"));
+    let second = Duration::from_secs(1);
+    housekeeper.tick(second);
+    files.set_faults(FaultPlan::new());
+    housekeeper.tick(second + second / 2);
+    assert_eq!(on_disk(&partition), 0, "not at once");
+    housekeeper.tick(2 * second);
+    assert_eq!(on_disk(&partition), 1);
+
+    append(&partition, &["little"], Acks::All);
+    storage.work();
+    housekeeper.tick(4 * second);
+    assert_eq!(on_disk(&partition), 1, "what was written waits for more again");
 }
