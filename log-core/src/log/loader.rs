@@ -528,7 +528,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Removes the stored indexes of a segment, durably. Those in memory are made again.
-    fn remove_indexes(&self, base: Offset) -> Result<(), FsError> {
+    pub(super) fn remove_indexes(&self, base: Offset) -> Result<(), FsError> {
         let file_system = &self.context.file_system;
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
             let path = segment_file(&self.directory, base, kind);

@@ -108,16 +108,11 @@ impl Log {
             remove_files(self, segment)?;
         }
         // The indexes name positions behind the new end; they are made again.
-        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
-            let index = segment_file(&self.directory, last.base_offset(), kind);
-            if self.context.file_system.exists(&index)? {
-                self.context.file_system.remove_file(&index)?;
-            }
-        }
+        let loader = Loader::new(&self.context, &self.directory, &self.config);
+        loader.remove_indexes(last.base_offset())?;
         let path = segment_file(&self.directory, last.base_offset(), FileKind::Log);
         rewrite_prefix(self.context.file_system.as_ref(), &path, place.position)?;
 
-        let loader = Loader::new(&self.context, &self.directory, &self.config);
         let active = Arc::new(loader.resume_at(place.segment, place.position, place.offset)?);
         kept.push(Arc::clone(&active));
         let segments = Segments::new(kept);
