@@ -69,7 +69,7 @@ impl Loader<'_> {
         for segment in segments.iter().filter(|segment| 0 < segment.size()) {
             let path = segment_file(&self.directory, segment.base_offset(), FileKind::Log);
             let open = segment.open()?;
-            let mut walk = Walk::scan(open.view(), FilePosition::ZERO, segment.size());
+            let mut walk = Walk::headers(open.view(), FilePosition::ZERO, segment.size());
             let broken =
                 |error: ScanError| damage(path.clone(), &error, segment.base_offset(), segment.next_offset());
             while let Some((_, header)) = walk.next_header().map_err(broken)? {

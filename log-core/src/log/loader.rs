@@ -19,7 +19,7 @@
 //! | index entry at or behind the recovery point | ignored | it may have reached the disk before its records |
 //! | index entry of a record that is not there | both files removed, durably | others will stand in its place, and then the entry would be taken for theirs |
 //! | batch behind the recovery point, in order, checksum right | kept, and synced before anybody sees it | it may have been acknowledged |
-//! | zeros behind the last good batch | cut quietly | prepared space |
+//! | zeros behind the last good batch | cut quietly | prepared space; of which only the beginning is looked at |
 //! | anything else behind the last good batch | cut, reported, and the cut synced | a torn write; never acknowledged, because acknowledging syncs |
 //! | records of which a sync failed, if it is this process that knows and acknowledgements waited for the disk | cut | nobody was told that they are on the disk, and they may not be |
 //! | records of which a sync failed, otherwise ([`failed_sync`]) | written once more, then synced | the system takes them for clean, and a second sync would do nothing |
@@ -52,6 +52,7 @@ use crate::log::failed_sync;
 use crate::log::flush::FlushState;
 use crate::log::log::{Log, LogContext, LogShared, roll_jitter, segment_settings};
 use crate::log::offsets::{Place, Positions};
+use crate::log::producer_replay::SeenBatches;
 use crate::log::recovery_scan::{Scanned, Tail, damage};
 use crate::log::truncate::{COPY_CHUNK, rewrite_prefix};
 use crate::model::{FilePosition, Offset, TimestampMs, TopicId, TopicPartition};
@@ -121,6 +122,8 @@ pub(crate) struct Loader<'a> {
     pub(super) directory: Arc<Path>,
     settings: SegmentSettings,
     pub(super) config: &'a LogConfig,
+    /// By base offset, of the segments that were scanned.
+    pub(super) seen: BTreeMap<Offset, SeenBatches>,
 }
 
 /// Opens the log in `directory`, which must exist, or starts it there.
@@ -135,7 +138,7 @@ pub fn load(
     config: LogConfig,
     hints: LoadHints,
 ) -> Result<(Log, LoadReport), LogError> {
-    let loader = Loader::new(context, &Arc::from(directory), &config);
+    let mut loader = Loader::new(context, &Arc::from(directory), &config);
     let mut report = LoadReport {
         swaps_completed: loader.end_swaps(hints.recovery_point)?,
         ..LoadReport::default()
@@ -250,6 +253,7 @@ impl<'a> Loader<'a> {
             directory: Arc::clone(directory),
             settings,
             config,
+            seen: BTreeMap::new(),
         }
     }
 
@@ -341,7 +345,7 @@ impl<'a> Loader<'a> {
     /// Opens every segment as the table above says. Also returns the bases of those that hold records
     /// behind the recovery point, or were cut.
     fn open_segments(
-        &self,
+        &mut self,
         mut found: BTreeMap<Offset, Listed>,
         hints: LoadHints,
         report: &mut LoadReport,
@@ -406,8 +410,10 @@ impl<'a> Loader<'a> {
                 first_timestamp,
                 end,
                 next_offset,
+                seen,
                 ..
             } = scanned;
+            self.seen.extend(seen.map(|seen| (base, seen)));
             segments.push(Arc::new(Segment::resume(
                 settings,
                 base,
@@ -506,7 +512,7 @@ impl<'a> Loader<'a> {
             self.config.index_interval_bytes,
         );
         let mut first_timestamp = TimestampMs::NONE;
-        let mut walk = Walk::scan(&view, FilePosition::ZERO, size);
+        let mut walk = Walk::headers(&view, FilePosition::ZERO, size);
         while let Some((position, header)) = walk
             .next_header()
             .map_err(|error| damage(path.clone(), &error, base, next_offset))?

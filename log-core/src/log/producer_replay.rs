@@ -23,6 +23,53 @@ use crate::segment::scan::{ScanError, Walk};
 use crate::segment::segment::Segment;
 use crate::segment::segments::Segments;
 
+/// So many batches of producers are kept from a scan: 1.5 MB.
+const SEEN_MAX: usize = 16 << 10;
+
+/// The batches that a scan of a segment came by, as far as a replay wants them: it need not walk over them once more.
+#[derive(Debug)]
+pub(crate) struct SeenBatches {
+    /// Everything from here to the end of the segment was looked at.
+    from: Offset,
+    /// Those that have a producer.
+    of_producers: Vec<BatchHeader>,
+    /// The last one, whoever has sent it.
+    last: Option<BatchHeader>,
+    /// Whether they were too many, or one may hold a marker, of which the header does not tell all.
+    is_incomplete: bool,
+}
+
+impl SeenBatches {
+    /// For a scan of everything from an offset on.
+    pub(super) fn new(from: Offset) -> Self {
+        Self {
+            from,
+            of_producers: Vec::new(),
+            last: None,
+            is_incomplete: false,
+        }
+    }
+
+    /// Notes the batch that follows.
+    pub(super) fn note(&mut self, header: &BatchHeader) {
+        self.last = Some(*header);
+        self.is_incomplete |= header.attributes.is_control() || SEEN_MAX <= self.of_producers.len();
+        if self.is_incomplete {
+            self.of_producers = Vec::new();
+        } else if header.has_producer_id() {
+            self.of_producers.push(*header);
+        }
+    }
+
+    /// Those behind `from`, if all of them are known.
+    fn behind(&self, from: Offset) -> Option<impl Iterator<Item = &BatchHeader>> {
+        let known = !self.is_incomplete && self.from <= from;
+        let last = self.last.iter().filter(|last| !last.has_producer_id());
+        let all = self.of_producers.iter().chain(last);
+        known.then(|| all.filter(move |header| from <= header.base_offset))
+    }
+}
+
 /// What a replay gave.
 pub(crate) struct Replayed {
     /// The producers' state at its end.
@@ -97,7 +144,14 @@ impl Loader<'_> {
             }
         }
         for segment in segments.from_offset(from) {
-            let path = segment_file(&self.directory, segment.base_offset(), FileKind::Log);
+            let base = segment.base_offset();
+            if let Some(seen) = self.seen.get(&base).filter(|_| segment.next_offset() <= end)
+                && let Some(batches) = seen.behind(from.max(base))
+            {
+                batches.for_each(|header| replayed.take(header, None));
+                continue;
+            }
+            let path = segment_file(&self.directory, base, FileKind::Log);
             segment
                 .place_before(from)
                 .and_then(|start| replay_segment(segment, start, from..end, &mut replayed))
@@ -205,7 +259,7 @@ fn replay_segment(
         return Ok(());
     }
     let open = segment.open()?;
-    let mut walk = Walk::scan(open.view(), start, segment.size());
+    let mut walk = Walk::headers(open.view(), start, segment.size());
     let mut follows = segment.base_offset();
     while let Some((position, header)) = walk.next_header()? {
         if header.base_offset < follows || segment.next_offset() < header.next_offset() {
@@ -230,4 +284,70 @@ fn replay_segment(
         replayed.take(&header, marker);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ProducerEpoch, ProducerId, Sequence, TimestampMs};
+    use crate::record::batch::Batch;
+    use crate::record::batch_builder::{BatchBuilder, BatchOptions};
+
+    fn header(base_offset: i64, producer_id: ProducerId) -> BatchHeader {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder
+            .append(TimestampMs::new(1), None, Some(b"v"), &[])
+            .unwrap();
+        let header = *Batch::parse(&builder.build()).unwrap().header();
+        BatchHeader {
+            base_offset: Offset::new(base_offset),
+            producer_id,
+            producer_epoch: ProducerEpoch::new(0),
+            base_sequence: Sequence::new(0),
+            ..header
+        }
+    }
+
+    fn seen(headers: &[BatchHeader]) -> SeenBatches {
+        let mut seen = SeenBatches::new(Offset::new(3));
+        headers.iter().for_each(|header| seen.note(header));
+        seen
+    }
+
+    fn behind(seen: &SeenBatches, from: i64) -> Option<Vec<i64>> {
+        let batches = seen.behind(Offset::new(from))?;
+        Some(batches.map(|header| header.base_offset.get()).collect())
+    }
+
+    #[test]
+    fn a_scan_tells_of_the_batches_of_producers_and_of_the_last() {
+        let (one, nobody) = (ProducerId::new(7), ProducerId::NONE);
+        let mut headers = vec![
+            header(3, nobody),
+            header(4, one),
+            header(5, nobody),
+            header(6, one),
+        ];
+        assert_eq!(behind(&seen(&headers), 3), Some(vec![4, 6]));
+        headers.push(header(7, nobody));
+        assert_eq!(behind(&seen(&headers), 3), Some(vec![4, 6, 7]));
+        assert_eq!(behind(&seen(&headers), 5), Some(vec![6, 7]));
+        assert_eq!(behind(&seen(&headers), 8), Some(vec![]));
+        assert_eq!(behind(&seen(&headers), 2), None, "it began behind that");
+
+        let mut marker = header(8, nobody);
+        marker.attributes = marker.attributes.with_control(true);
+        headers.push(marker);
+        headers.push(header(9, one));
+        assert_eq!(
+            behind(&seen(&headers), 3),
+            None,
+            "its header does not tell which way it ends"
+        );
+
+        let many: Vec<_> = (3..).take(SEEN_MAX + 1).map(|at| header(at, one)).collect();
+        assert_eq!(behind(&seen(&many), 3), None);
+        let fit = many.get(..SEEN_MAX).unwrap();
+        assert_eq!(behind(&seen(fit), 3).map(|all| all.len()), Some(SEEN_MAX));
+    }
 }

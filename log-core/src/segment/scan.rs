@@ -65,6 +65,10 @@ pub struct Walk<'a> {
     populates: bool,
     /// Up to where the system was asked to read ahead.
     ahead_end: u64,
+    /// Whether it goes from header to header where batches are large.
+    skips: bool,
+    /// Whether the next header is read alone.
+    is_sparse: bool,
 }
 
 /// The first window of a look-up, which mostly ends within an index interval: to bring more in would take longer
@@ -72,6 +76,8 @@ pub struct Walk<'a> {
 const WINDOW_LOOKUP: u64 = 8 << 10;
 /// Windows for going through whole files.
 pub const WINDOW_SCAN: u64 = 1 << 20;
+/// Behind a batch of this size, who looks at headers reads the next one alone: a call costs about as much as to copy 8 KiB.
+const SPARSE_BATCH: u64 = 16 << 10;
 /// So much is on its way from the disk while a window is worked at. The system reads little ahead of faults in a map, and each
 /// of them waits.
 const READ_AHEAD: u64 = 8 << 20;
@@ -95,6 +101,16 @@ impl<'a> Walk<'a> {
         Self::new(view, from, end, WINDOW_SCAN, true)
     }
 
+    /// The same for who looks at headers, and at the bytes of few batches or of all from some place on. Between large batches nothing but
+    /// the headers is brought in.
+    #[must_use]
+    pub fn headers(view: &'a View, from: FilePosition, end: u64) -> Self {
+        Self {
+            skips: true,
+            ..Self::new(view, from, end, WINDOW_LOOKUP, true)
+        }
+    }
+
     /// Begins at `from`, where a batch must begin, and ends at `end`.
     fn new(view: &'a View, from: FilePosition, end: u64, window_bytes: u64, populates: bool) -> Self {
         Self {
@@ -106,6 +122,8 @@ impl<'a> Walk<'a> {
             window_bytes,
             populates,
             ahead_end: 0,
+            skips: false,
+            is_sparse: false,
         }
     }
 
@@ -152,6 +170,7 @@ impl<'a> Walk<'a> {
             });
         }
         self.position = self.position.saturating_add(needed);
+        self.is_sparse = self.skips && SPARSE_BATCH <= needed;
         Ok(Some((position, header)))
     }
 
@@ -160,12 +179,17 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// The file system's.
     pub fn batch_bytes(&mut self, position: FilePosition, header: &BatchHeader) -> Result<Bytes, FsError> {
+        // The next one is mostly wanted, too.
+        self.is_sparse = false;
         self.bytes(position.get(), length(header.size()))
     }
 
     fn bytes(&mut self, start: u64, count: u64) -> Result<Bytes, FsError> {
         let end = start.saturating_add(count);
         if !self.has(start, end) {
+            if self.is_sparse {
+                self.window_bytes = WINDOW_LOOKUP;
+            }
             let reach = self.reach(start, end);
             if self.populates {
                 self.read_ahead(start);
@@ -173,7 +197,9 @@ impl<'a> Walk<'a> {
             }
             self.window = self.view.bytes(start..reach)?;
             self.window_start = start;
-            self.window_bytes = self.window_bytes.saturating_mul(2).min(WINDOW_SCAN);
+            if !self.is_sparse {
+                self.window_bytes = self.window_bytes.saturating_mul(2).min(WINDOW_SCAN);
+            }
         }
         let from = usize::try_from(start.saturating_sub(self.window_start)).expect("inside the window");
         let to = usize::try_from(end.saturating_sub(self.window_start)).expect("inside the window");
@@ -200,6 +226,9 @@ impl<'a> Walk<'a> {
 
     /// Where a new window ends that begins at `start` and must hold everything up to `end`.
     fn reach(&self, start: u64, end: u64) -> u64 {
+        if self.is_sparse {
+            return end;
+        }
         start.saturating_add(self.window_bytes).min(self.end).max(end)
     }
 }
@@ -276,5 +305,91 @@ mod tests {
         assert_eq!((starts.first(), ends.last()), (Some(&0), Some(&end)));
         assert_eq!(starts.get(1..), ends.get(..ends.len() - 1));
         assert!(starts.len() < 8, "{ahead:?}");
+    }
+
+    /// A file in memory, and how much was looked at.
+    #[derive(Debug)]
+    struct Counted {
+        bytes: Bytes,
+        seen: Mutex<u64>,
+    }
+
+    impl Map for Counted {
+        fn slice(&self, range: Range<u64>) -> Result<Bytes, FsError> {
+            *self.seen.lock() += range.end - range.start;
+            let place = |position| usize::try_from(position).unwrap();
+            Ok(self.bytes.slice(place(range.start)..place(range.end)))
+        }
+
+        fn is_resident(&self, _range: Range<u64>) -> bool {
+            false
+        }
+
+        fn populate(&self, _range: Range<u64>) -> Result<(), FsError> {
+            Ok(())
+        }
+
+        fn read_ahead(&self, _range: Range<u64>) {}
+    }
+
+    fn batch(size: usize) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder
+            .append(TimestampMs::new(1), None, Some(&vec![7; size]), &[])
+            .unwrap();
+        builder.build().to_vec()
+    }
+
+    /// How many batches a walk by headers finds in them, how much it looks at, and how much there is; from batch `whole_from` on it wants
+    /// all bytes.
+    fn count_headers(batches: &[Vec<u8>], whole_from: usize) -> (usize, u64, u64) {
+        let bytes = Bytes::from(batches.concat());
+        let end = length(bytes.len());
+        let file = Arc::new(Counted {
+            bytes,
+            seen: Mutex::default(),
+        });
+        let view = View::Mapped(Arc::clone(&file) as Arc<dyn Map>);
+        let mut walk = Walk::headers(&view, FilePosition::ZERO, end);
+        let mut count = 0;
+        while let Some((position, header)) = walk.next_header().unwrap() {
+            assert_eq!(header.size(), batches[count].len(), "batch {count}");
+            if whole_from <= count {
+                let bytes = walk.batch_bytes(position, &header).unwrap();
+                assert_eq!(bytes, batches[count], "batch {count}");
+            }
+            count += 1;
+        }
+        let seen = *file.seen.lock();
+        (count, seen, end)
+    }
+
+    #[test]
+    fn between_large_batches_only_headers_are_looked_at() {
+        let large = vec![batch(64 << 10); 200];
+        let (count, seen, _) = count_headers(&large, usize::MAX);
+        assert_eq!(count, 200);
+        assert!(seen < WINDOW_LOOKUP + 200 * length(HEADER_LENGTH), "{seen}");
+
+        // A small one among them brings no large window.
+        let mut mixed = large.clone();
+        (0..200).step_by(10).for_each(|at| mixed[at] = batch(100));
+        let (count, seen, end) = count_headers(&mixed, usize::MAX);
+        assert_eq!(count, 200);
+        assert!(seen < end / 16, "{seen} of {end}");
+    }
+
+    #[test]
+    fn what_is_small_or_wanted_whole_is_looked_at_once() {
+        let small = vec![batch(1000); 5000];
+        let (count, seen, end) = count_headers(&small, usize::MAX);
+        assert_eq!(count, 5000);
+        assert!(seen < end + end / 8, "{seen} of {end}");
+
+        let large = vec![batch(64 << 10); 200];
+        let (count, seen, end) = count_headers(&large, 100);
+        assert_eq!(count, 200);
+        assert!((end / 2..end / 2 + end / 16).contains(&seen), "{seen} of {end}");
+        assert!(WINDOW_SCAN < end / 2, "by whole windows");
     }
 }
