@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::fs::FsError;
+use crate::fs::{FsError, FsErrorKind};
 use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
 use crate::log::error::{Damage, LogError};
@@ -35,8 +35,8 @@ pub(super) struct Scanned {
     pub(super) bytes_verified: u64,
     /// From where on it must be written once more.
     pub(super) rewrite_from: Option<u64>,
-    /// The stored indexes name records that are not there. Once others stand in their places, a later opening could take the entries
-    /// for theirs.
+    /// The stored indexes name records that are not there, or may: once others stand in their places, a later opening could take the
+    /// entries for theirs.
     pub(super) is_index_ahead: bool,
     /// For the replay of the producers.
     pub(super) seen: Option<SeenBatches>,
@@ -138,16 +138,18 @@ impl Loader<'_> {
             tail,
             bytes_verified,
             rewrite_from,
-            is_index_ahead: stored.named_to.is_some_and(|named| next_offset <= named),
+            is_index_ahead: stored.is_unread || stored.named_to.is_some_and(|named| next_offset <= named),
             seen,
         })
     }
 
     /// What can be read of them.
     fn stored_indexes(&self, base: Offset) -> StoredIndexes {
-        let stored = |kind| {
+        let mut is_unread = false;
+        let mut stored = |kind| {
             let path = segment_file(&self.directory, base, kind);
             let bytes = self.context.file_system.read(&path, SMALL_FILE_BYTES_MAX);
+            is_unread |= matches!(&bytes, Err(error) if error.kind != FsErrorKind::NotFound);
             bytes.ok()
         };
         let offsets = stored(FileKind::OffsetIndex);
@@ -161,6 +163,7 @@ impl Loader<'_> {
             .chain(time.map(|view| view.last().1));
         StoredIndexes {
             named_to: named.max(),
+            is_unread,
             offsets,
             times,
         }
@@ -204,6 +207,8 @@ struct StoredIndexes {
     times: Option<TimeIndexView>,
     /// The last offset that either names.
     named_to: Option<Offset>,
+    /// There is one that could not be read: nobody knows what it names.
+    is_unread: bool,
 }
 
 /// What a scan has seen so far of one segment.

@@ -173,6 +173,19 @@ fn a_batch_is_readable_after_segment_bytes_was_raised() {
 /// come in their places and a recovery point had passed them, the next opening took the entries for theirs.
 #[test]
 fn indexes_do_not_outlive_their_records() {
+    indexes_go_with_their_records(FaultPlan::new());
+    // What could not be read then may be read later.
+    for target in [FaultTarget::Open, FaultTarget::Read] {
+        let unreadable = [".index", ".timeindex"]
+            .into_iter()
+            .fold(FaultPlan::new(), |plan, kind| {
+                plan.fail_once(target, 1, FaultKind::Io).only_in(kind)
+            });
+        indexes_go_with_their_records(unreadable);
+    }
+}
+
+fn indexes_go_with_their_records(faults: FaultPlan) {
     let config = LogConfig {
         segment_bytes_max: 1 << 20,
         ..small_config()
@@ -193,6 +206,7 @@ fn indexes_do_not_outlive_their_records() {
         .unwrap();
 
     let files = files.crash(CrashMode::SyncedOnly);
+    files.set_faults(faults);
     let (manager, mut log) = load(&files, config.clone());
     assert_eq!(log.offsets().log_end, Offset::new(4));
     // The same sizes, later times.
