@@ -310,7 +310,9 @@ mod tests {
 
     fn seen(headers: &[BatchHeader]) -> SeenBatches {
         let mut seen = SeenBatches::new(Offset::new(3));
-        headers.iter().for_each(|header| seen.note(header));
+        for header in headers {
+            seen.note(header);
+        }
         seen
     }
 
