@@ -36,6 +36,10 @@ use super::{FsError, FsErrorKind, FsOperation, Map};
 /// the allocator, the threads' stacks and the libraries need some too.
 pub const MAPS_MAX: usize = 32_768;
 
+/// How much [`Map::populate`] asks of the disk at a time. A sync waits behind what was asked for before it: the more that is, the
+/// later producers have their answers, and the less, the slower old records come.
+const STRETCH: usize = 256 << 10;
+
 /// Counts live maps against a maximum, so that the process never meets the system's own.
 #[derive(Debug, Clone)]
 pub struct MapBudget {
@@ -205,12 +209,17 @@ impl Map for OsMap {
         let within = (region.within_capacity(&range))
             .filter(|_| range.end <= length)
             .ok_or_else(|| region.unexpected_end(&range, length))?;
-        if within.is_empty() {
-            return Ok(());
+        let mut start = within.start;
+        while start < within.end {
+            let length = STRETCH.min(within.end - start);
+            // Faults alone read as much as the system sees fit. Of what was asked for they only wait for their own.
+            region.raw.advise_range(Advice::WillNeed, start, length).ok();
+            (region.raw)
+                .advise_range(Advice::PopulateRead, start, length)
+                .map_err(|source| FsError::from_system(FsOperation::Map, &region.path, source))?;
+            start += length;
         }
-        (region.raw)
-            .advise_range(Advice::PopulateRead, within.start, within.len())
-            .map_err(|source| FsError::from_system(FsOperation::Map, &region.path, source))
+        Ok(())
     }
 
     fn read_ahead(&self, range: Range<u64>) {

@@ -362,7 +362,8 @@ pub trait Map: Debug + Send + Sync {
     /// Whether the whole range is in memory, so that touching it does not wait for the disk.
     fn is_resident(&self, range: Range<u64>) -> bool;
 
-    /// Brings the range into memory and into the map (`MADV_POPULATE_READ`). Blocks: never on a runtime's thread.
+    /// Brings the range into memory and into the map (`MADV_POPULATE_READ`), a stretch at a time and nothing beside it, so that the
+    /// disk has time for others. Blocks: never on a runtime's thread.
     ///
     /// # Errors
     /// A media error as an error code, where touching the page would have killed the process.

@@ -474,6 +474,13 @@ fn pages_that_are_not_in_memory_are_known() {
     rustix::fs::fadvise(&descriptor, 0, None, rustix::fs::Advice::DontNeed).unwrap();
     let is_in_memory = rustix::fs::fstatfs(&descriptor).unwrap().f_type == 0x0102_1994;
     assert_eq!(map.is_resident(0..LENGTH), is_in_memory);
+    // Only what was asked for, whatever the system would read around it: syncs wait behind it.
+    let asked = 1 << 20..(1 << 20) + 300_000;
+    map.populate(asked.clone()).unwrap();
+    assert!(map.is_resident(asked.clone()));
+    for beside in [asked.start - 20_000, asked.end + 20_000] {
+        assert_eq!(map.is_resident(beside..beside + 1), is_in_memory, "{beside}");
+    }
     map.populate((2 << 20) + 5..LENGTH).unwrap();
     assert!(map.is_resident((2 << 20) + 5..LENGTH));
     map.populate(0..LENGTH).unwrap();

@@ -12,3 +12,6 @@ pub mod segments;
 pub mod space;
 pub mod swap;
 pub mod view;
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ use crate::segment::scan::{ScanError, Walk};
 use crate::segment::space::TailSpace;
 use crate::segment::view::View;
 
+/// So much behind a slice that came from the disk is read ahead. More than is read at a time would only keep syncs waiting.
+pub(super) const SLICE_AHEAD: u64 = 256 << 10;
+
 /// What a segment needs of the world, and how large it may become.
 #[derive(Debug, Clone)]
 pub struct SegmentSettings {
@@ -388,6 +391,9 @@ impl Segment {
                 return Ok(None);
             }
             open.view.populate(range.clone())?;
+            // Who reads old records mostly goes on, and the disk need not rest while these are sent.
+            let ahead_end = range.end.saturating_add(SLICE_AHEAD).min(self.size());
+            open.view.read_ahead(range.end..ahead_end);
         }
         open.view.bytes(range).map(Some)
     }
