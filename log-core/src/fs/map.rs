@@ -36,9 +36,9 @@ use super::{FsError, FsErrorKind, FsOperation, Map};
 /// the allocator, the threads' stacks and the libraries need some too.
 pub const MAPS_MAX: usize = 32_768;
 
-/// How much [`Map::populate`] asks of the disk at a time. A sync waits behind what was asked for before it: the more that is, the
-/// later producers have their answers, and the less, the slower old records come.
-const STRETCH: usize = 256 << 10;
+/// What [`Map::populate`] waits for at a time; two of these are on their way. A sync waits behind what was asked of the disk before
+/// it: the more that is, the later producers have their answers, and the less, the slower old records come.
+const STRETCH: usize = 128 << 10;
 
 /// Counts live maps against a maximum, so that the process never meets the system's own.
 #[derive(Debug, Clone)]
@@ -210,14 +210,21 @@ impl Map for OsMap {
             .filter(|_| range.end <= length)
             .ok_or_else(|| region.unexpected_end(&range, length))?;
         let mut start = within.start;
+        let mut asked_end = start;
         while start < within.end {
-            let length = STRETCH.min(within.end - start);
-            // Faults alone read as much as the system sees fit. Of what was asked for they only wait for their own.
-            region.raw.advise_range(Advice::WillNeed, start, length).ok();
+            let end = (start + STRETCH).min(within.end);
+            // Faults alone read as much as the system sees fit. Of what was asked for they only wait for their own, and the next
+            // stretch is on its way meanwhile.
+            let ahead_end = (end + STRETCH).min(within.end);
+            if asked_end < ahead_end {
+                let length = ahead_end - asked_end;
+                region.raw.advise_range(Advice::WillNeed, asked_end, length).ok();
+                asked_end = ahead_end;
+            }
             (region.raw)
-                .advise_range(Advice::PopulateRead, start, length)
+                .advise_range(Advice::PopulateRead, start, end - start)
                 .map_err(|source| FsError::from_system(FsOperation::Map, &region.path, source))?;
-            start += length;
+            start = end;
         }
         Ok(())
     }

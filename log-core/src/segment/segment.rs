@@ -28,7 +28,7 @@ use crate::segment::space::TailSpace;
 use crate::segment::view::View;
 
 /// So much behind a slice that came from the disk is read ahead. More than is read at a time would only keep syncs waiting.
-pub(super) const SLICE_AHEAD: u64 = 256 << 10;
+pub(super) const SLICE_AHEAD: u64 = 128 << 10;
 
 /// What a segment needs of the world, and how large it may become.
 #[derive(Debug, Clone)]

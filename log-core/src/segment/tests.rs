@@ -10,6 +10,10 @@ use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::segment::{Patience, SLICE_AHEAD, Segment, SegmentSettings};
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for the disk's own time, with a limit"
+)]
 fn behind_a_slice_from_the_disk_it_is_read_ahead() {
     let directory = tempfile::tempdir().unwrap();
     let settings = SegmentSettings {
