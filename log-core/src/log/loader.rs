@@ -35,6 +35,7 @@
 //! | leader epochs behind the log end | dropped | the same |
 //! | unclean stop where records may have been lost | the leader epoch rises | clients notice (KIP-320) |
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::ops::Range;
@@ -124,6 +125,8 @@ pub(crate) struct Loader<'a> {
     pub(super) config: &'a LogConfig,
     /// By base offset, of the segments that were scanned.
     pub(super) seen: BTreeMap<Offset, SeenBatches>,
+    /// Something was made again from the log that an orderly stop stores.
+    pub(super) lacks_hints: Cell<bool>,
 }
 
 /// Opens the log in `directory`, which must exist, or starts it there.
@@ -238,7 +241,7 @@ pub fn load(
         roll_jitter_ms: roll_jitter(partition, &config),
         is_swapping: false,
         hold: SegmentHold::default(),
-        is_touched: !hints.clean,
+        is_touched: !hints.clean || loader.lacks_hints.get(),
         config,
     };
     log.expose(end);
@@ -254,6 +257,7 @@ impl<'a> Loader<'a> {
             settings,
             config,
             seen: BTreeMap::new(),
+            lacks_hints: Cell::new(false),
         }
     }
 

@@ -23,8 +23,8 @@ use crate::segment::scan::{ScanError, Walk};
 use crate::segment::segment::Segment;
 use crate::segment::segments::Segments;
 
-/// So many batches of producers are kept from a scan: 1.5 MB.
-const SEEN_MAX: usize = 16 << 10;
+/// So many batches of producers are kept from the scans of a log: 1.5 MB.
+pub(super) const SEEN_MAX: usize = 16 << 10;
 
 /// The batches that a scan of a segment came by, as far as a replay wants them: it need not walk over them once more.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct SeenBatches {
     from: Offset,
     /// Those that have a producer.
     of_producers: Vec<BatchHeader>,
+    /// How many of them may be kept.
+    kept_max: usize,
     /// The last one, whoever has sent it.
     last: Option<BatchHeader>,
     /// Whether they were too many, or one may hold a marker, of which the header does not tell all.
@@ -40,11 +42,12 @@ pub(crate) struct SeenBatches {
 }
 
 impl SeenBatches {
-    /// For a scan of everything from an offset on.
-    pub(super) fn new(from: Offset) -> Self {
+    /// For a scan of everything from an offset on, of which no more than `kept_max` are kept.
+    pub(super) fn new(from: Offset, kept_max: usize) -> Self {
         Self {
             from,
             of_producers: Vec::new(),
+            kept_max,
             last: None,
             is_incomplete: false,
         }
@@ -53,12 +56,19 @@ impl SeenBatches {
     /// Notes the batch that follows.
     pub(super) fn note(&mut self, header: &BatchHeader) {
         self.last = Some(*header);
-        self.is_incomplete |= header.attributes.is_control() || SEEN_MAX <= self.of_producers.len();
+        let is_one_more = header.has_producer_id();
+        self.is_incomplete |=
+            header.attributes.is_control() || is_one_more && self.kept_max <= self.of_producers.len();
         if self.is_incomplete {
             self.of_producers = Vec::new();
-        } else if header.has_producer_id() {
+        } else if is_one_more {
             self.of_producers.push(*header);
         }
+    }
+
+    /// How many are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.of_producers.len()
     }
 
     /// Those behind `from`, if all of them are known.
@@ -91,6 +101,9 @@ impl Loader<'_> {
     ) -> Result<ProducerStateManager, LogError> {
         let (base, end) = (segment.base_offset(), segment.next_offset());
         let mut replayed = self.replay_producers(below, segments, end, end)?;
+        if replayed.from < end {
+            self.lacks_hints.set(true);
+        }
         let stored = if replayed.from <= base {
             Some(TransactionIndex::new(base))
         } else {
@@ -309,7 +322,7 @@ mod tests {
     }
 
     fn seen(headers: &[BatchHeader]) -> SeenBatches {
-        let mut seen = SeenBatches::new(Offset::new(3));
+        let mut seen = SeenBatches::new(Offset::new(3), SEEN_MAX);
         for header in headers {
             seen.note(header);
         }

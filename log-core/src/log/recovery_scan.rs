@@ -11,7 +11,7 @@ use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
 use crate::log::error::{Damage, LogError};
 use crate::log::loader::{LoadHints, Loader, SMALL_FILE_BYTES_MAX};
-use crate::log::producer_replay::SeenBatches;
+use crate::log::producer_replay::{SEEN_MAX, SeenBatches};
 use crate::model::{FilePosition, LeaderEpoch, Offset, TimestampMs};
 use crate::record::batch::{Batch, BatchHeader};
 use crate::segment::file_name::{FileKind, segment_file};
@@ -55,6 +55,9 @@ impl Loader<'_> {
         // Plain reads: what turns out to be a torn tail must not have been handed out by a map.
         let view = View::Plain(self.context.file_system.open_read_only(&path)?);
         let stored = self.stored_indexes(base);
+        if 0 < length && (stored.is_unread || stored.offsets.is_none() || stored.times.is_none()) {
+            self.lacks_hints.set(true);
+        }
         let (mut indexes, start) = self.trusted_indexes(base, &stored, &view, length, hints.recovery_point);
         let mut walk = Walk::headers(&view, start, length);
         let mut scanned = Progress {
@@ -63,6 +66,7 @@ impl Loader<'_> {
             bytes_verified: 0,
         };
         let mut seen = None;
+        let seen_max = SEEN_MAX.saturating_sub(self.seen.values().map(SeenBatches::kept).sum());
         let mut first_timestamp = TimestampMs::NONE;
         let mut rewrite_from = None;
         let (end, cause) = loop {
@@ -90,7 +94,8 @@ impl Loader<'_> {
                     } else {
                         header.base_offset
                     };
-                    seen.get_or_insert_with(|| SeenBatches::new(from)).note(&header);
+                    seen.get_or_insert_with(|| SeenBatches::new(from, seen_max))
+                        .note(&header);
                 }
                 Ok(Step::End) => break (length, None),
                 Ok(Step::Bad(cause)) => break (position.get(), Some(cause)),
@@ -185,12 +190,18 @@ impl Loader<'_> {
         };
         let (mut offsets, mut times) = (offsets.reopen(bytes_max), times.reopen(bytes_max));
         offsets.truncate_to(recovery_point);
+        // Entries for time speak of batches up to the last one that the offsets name, no further.
+        let time_count = times.entry_count();
+        times.truncate_to(offsets.last().0.plus(1));
+        if times.entry_count().saturating_add(1) < time_count {
+            // More than the one that ends a segment: it may have been stored later than the other, and thinned differently. What is
+            // behind its last entry is noted again, so that the largest time is known.
+            offsets.truncate_to(times.last().1.plus(1));
+        }
         let (last_offset, position) = offsets.last();
         if offsets.entry_count() == 0 {
             return fresh();
         }
-        // Entries for time speak of batches up to the last one that the offsets name, no further.
-        times.truncate_to(last_offset.plus(1));
         let header = Walk::lookup(view, position, length).next_header();
         match header {
             Ok(Some((_, header))) if header.last_offset() == last_offset => {

@@ -109,7 +109,7 @@ impl SegmentIndexes {
     }
 
     /// The contents of both files, in the order in which they are to be stored: an index by time that reaches
-    /// further than the one by offset can be cut back to it, but one that reaches less far cannot be told.
+    /// further than the one by offset can be told, and where it is cut the other is, too; one that reaches less far cannot be told.
     #[must_use]
     pub fn encode(&self) -> [(FileKind, Vec<u8>); 2] {
         [
@@ -147,18 +147,23 @@ impl SegmentIndexes {
         self.thin_times();
     }
 
-    /// Of the entries by time, one for each entry by offset is enough.
+    /// Of the entries by time, the last one up to each entry by offset is enough. It has to stay: a recovery that cuts the indexes there
+    /// takes it for the largest time of all that is before.
     fn thin_times(&mut self) {
         let mut by_offset = self.offsets.entries().iter().map(|(offset, _)| offset).peekable();
-        let mut is_first = true;
+        let ends = self.times.entries().iter().skip(1).map(|(_, next)| next);
+        let is_kept: Vec<bool> = ends
+            .map(|next| {
+                let mut is_last = false;
+                while by_offset.next_if(|indexed| *indexed < next).is_some() {
+                    is_last = true;
+                }
+                is_last
+            })
+            .collect();
         let older = self.times.entry_count().saturating_sub(ENTRIES_CLOSE);
-        self.times.thin(older, |(_, offset)| {
-            let mut is_kept = std::mem::take(&mut is_first);
-            while by_offset.next_if(|indexed| *indexed <= offset).is_some() {
-                is_kept = true;
-            }
-            is_kept
-        });
+        let mut is_kept = is_kept.into_iter();
+        self.times.thin(older, |_| is_kept.next().unwrap_or(true));
     }
 
     fn note_time(&mut self) {

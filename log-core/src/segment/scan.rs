@@ -76,8 +76,9 @@ pub struct Walk<'a> {
 const WINDOW_LOOKUP: u64 = 8 << 10;
 /// Windows for going through whole files.
 pub const WINDOW_SCAN: u64 = 1 << 20;
-/// Behind a batch of this size, who looks at headers reads the next one alone: a call costs about as much as to copy 8 KiB.
-const SPARSE_BATCH: u64 = 16 << 10;
+/// Behind a batch of this size, who looks at headers reads the next one alone. In memory a call costs as much as to copy 8 KiB; what is on
+/// the disk alone is read without haste then, one header after the other, but of several logs at a time.
+const SPARSE_BATCH: u64 = 64 << 10;
 /// So much is on its way from the disk while a window is worked at. The system reads little ahead of faults in a map, and each
 /// of them waits.
 const READ_AHEAD: u64 = 8 << 20;

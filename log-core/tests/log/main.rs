@@ -22,4 +22,5 @@ mod regressions;
 mod retention;
 mod runs;
 mod support;
+mod thinned;
 mod transactions;

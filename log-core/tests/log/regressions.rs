@@ -859,3 +859,45 @@ fn a_duplicate_is_answered_with_the_time_of_its_batch() {
         );
     }
 }
+
+/// An orderly stop takes a log that nobody wrote to for stored, and each start made again what was missing.
+#[test]
+fn what_an_orderly_stop_stored_and_is_gone_is_stored_by_the_next_one() {
+    for gone in ["", ".index", ".timeindex", ".snapshot"] {
+        let files = MemFileSystem::new();
+        let (manager, mut log) = create(&files, small_config());
+        append(&mut log, "a");
+        log.close().unwrap();
+        drop(log);
+        manager.mark_clean().unwrap();
+        drop(manager);
+        let directory = path("");
+        let names: Vec<_> = files
+            .list(&directory)
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        let lost: Vec<_> = names
+            .iter()
+            .filter(|name| !gone.is_empty() && name.ends_with(gone))
+            .collect();
+        assert_eq!(lost.len(), usize::from(!gone.is_empty()), "{names:?}");
+        for name in lost {
+            files.remove_file(&path(name)).unwrap();
+        }
+        let (_manager, mut log) = load(&files, small_config());
+        assert_eq!(log.is_as_closed(), gone.is_empty(), "{gone}");
+        log.close().unwrap();
+        let mut again: Vec<_> = files
+            .list(&directory)
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        again.sort();
+        let mut names = names;
+        names.sort();
+        assert_eq!(again, names);
+    }
+}
