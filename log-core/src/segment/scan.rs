@@ -78,7 +78,7 @@ const WINDOW_LOOKUP: u64 = 8 << 10;
 pub const WINDOW_SCAN: u64 = 1 << 20;
 /// Behind a batch of this size, who looks at headers reads the next one alone. In memory a call costs as much as to copy 8 KiB; what is on
 /// the disk alone is read without haste then, one header after the other, but of several logs at a time.
-const SPARSE_BATCH: u64 = 64 << 10;
+const SPARSE_BATCH: u64 = 32 << 10;
 /// So much is on its way from the disk while a window is worked at. The system reads little ahead of faults in a map, and each
 /// of them waits.
 const READ_AHEAD: u64 = 8 << 20;

@@ -29,7 +29,12 @@ consumer.on(GROUP_JOIN, ({ payload }) =>
   say('owned', { partitions: [...(payload.memberAssignment[topic] ?? [])].sort((a, b) => a - b) }))
 consumer.on(REBALANCING, lose)
 consumer.on(DISCONNECT, lose)
-consumer.on(CRASH, ({ payload }) => console.error('crash', payload.restart, payload.error))
+consumer.on(CRASH, ({ payload }) => {
+  console.error('crash', payload.restart, payload.error)
+  // A broker that goes while it is asked for the coordinator is the end of a consumer, whatever `restartOnFailure` says: it is for the
+  // application to run it again.
+  if (!payload.restart) start()
+})
 
 async function eachBatch({ batch, resolveOffset, heartbeat, isRunning, isStale }) {
   if (!isRunning() || isStale()) return
@@ -60,7 +65,11 @@ process.on('SIGTERM', async () => {
   await consumer.disconnect()
   process.exit(0)
 })
-main().catch(failure => {
-  console.error(failure)
-  process.exit(1)
-})
+function start() {
+  main().catch(failure => {
+    console.error(failure)
+    process.exit(1)
+  })
+}
+
+start()
