@@ -183,7 +183,7 @@ mod tests {
     const SEGMENT_BYTES: u64 = 512 << 20;
     const INTERVAL: u64 = 4096;
 
-    /// What a segment holds that is full of batches of one record and `batch_bytes`: each third batch is no younger than those before.
+    /// The indexes of a segment that is full of batches of one record and `batch_bytes`; three after another have the same time.
     struct Full {
         batch_bytes: u64,
         indexes: SegmentIndexes,
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn large_batches_keep_an_entry_each() {
         let full = full(256 << 10);
-        // The first two have nothing before them that is worth an entry.
+        // The first has nothing before it.
         assert_eq!(
             full.indexes.offsets.entry_count(),
             usize::try_from(full.batches - 1).unwrap()

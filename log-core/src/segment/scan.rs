@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The same for who looks at headers, and at the bytes of few batches or of all from some place on. Between large batches nothing but
-    /// the headers is brought in.
+    /// the headers is looked at; of what lies in a map the system is still asked to read ahead.
     #[must_use]
     pub fn headers(view: &'a View, from: FilePosition, end: u64) -> Self {
         Self {
