@@ -31,7 +31,8 @@ use log_core::model::{
 use log_core::producer_state::manager::ProducerStateManager;
 use log_core::producer_state::snapshot::Snapshot;
 use log_core::producer_state::verification::TransactionProof;
-use log_core::record::batch::{Attributes, BatchHeader};
+use log_core::record::batch_attributes::Attributes;
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::crc32c;
 
 /// How many inputs an ordinary run makes.

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use log_core::config::TimestampType;
 use log_core::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
-use log_core::record::batch::{Batch, BatchHeader, batches};
+use log_core::record::batch::{Batch, batches};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::compression::{Codec, Compression};
 use log_core::record::control::{ControlRecord, EndTransactionMarker, TransactionOutcome};
 use log_core::record::record::{Record, RecordHeader};

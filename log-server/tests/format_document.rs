@@ -29,8 +29,9 @@ use log_core::model::{
 };
 use log_core::producer_state::manager::ProducerStateManager;
 use log_core::producer_state::snapshot::Snapshot;
-use log_core::record::batch::{Batch, HEADER_LENGTH};
+use log_core::record::batch::Batch;
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
+use log_core::record::batch_header::HEADER_LENGTH;
 use log_core::record::control::{EndTransactionMarker, TransactionOutcome};
 use log_core::record::record::RecordHeader;
 use log_core::record::validator::trust_own;

@@ -6,8 +6,8 @@
 //! Invariant: what [`BatchTemplate::stamp`] returns is a whole batch whose checksum is right.
 
 use log_core::model::{ProducerEpoch, ProducerId, Sequence, TimestampMs};
-use log_core::record::batch::{BatchHeader, HEADER_LENGTH, LENGTH_OVERHEAD};
 use log_core::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
+use log_core::record::batch_header::{BatchHeader, HEADER_LENGTH, LENGTH_OVERHEAD};
 use log_core::record::compression::Compression;
 use log_core::record::crc32c;
 

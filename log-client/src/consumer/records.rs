@@ -8,7 +8,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use log_core::model::{LeaderEpoch, Offset, TimestampMs, TopicPartition};
-use log_core::record::batch::{Batch, BatchError, batches};
+use log_core::record::batch::{Batch, batches};
+use log_core::record::batch_header::BatchError;
 use log_core::record::compression::Compression;
 use log_core::record::record::Record;
 

@@ -34,8 +34,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log_core::model::TimestampMs;
-use log_core::record::batch::HEADER_LENGTH;
 use log_core::record::batch_builder::BatchOptions;
+use log_core::record::batch_header::HEADER_LENGTH;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

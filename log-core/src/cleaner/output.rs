@@ -18,7 +18,7 @@ use crate::fs::{File, FileSystem, FsError};
 use crate::index::error::PushError;
 use crate::index::transaction_index::{AbortedTransaction, TransactionIndex};
 use crate::model::{FilePosition, Offset};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::swap::cleaned_file;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::index::transaction_index::AbortedTransaction;
 use crate::model::{Offset, ProducerId};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::record::control::TransactionOutcome;
 
 /// The transactions that a walk has met.

@@ -15,7 +15,7 @@ use crate::log::transactions;
 use crate::model::{LeaderEpoch, Offset, TimestampMs};
 use crate::producer_state::manager::Verdict;
 use crate::producer_state::verification::TransactionProof;
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::record::control::EndTransactionMarker;
 use crate::record::validator::ValidatedBatch;
 use crate::segment::segment::{Segment, SegmentAppendError, StampedBatch};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::fs::FsError;
 use crate::model::{FilePosition, Offset, TopicPartition};
 use crate::producer_state::manager::ProducerStateError;
-use crate::record::batch::BatchError;
+use crate::record::batch_header::BatchError;
 use crate::segment::scan::ScanError;
 
 /// Why a log refuses everything until it is opened and recovered again.

@@ -15,7 +15,7 @@ use crate::log::transactions::apply_marker;
 use crate::model::{FilePosition, Offset};
 use crate::producer_state::manager::ProducerStateManager;
 use crate::producer_state::snapshot::Snapshot;
-use crate::record::batch::{BatchHeader, verify_checksum};
+use crate::record::batch_header::{BatchHeader, verify_checksum};
 use crate::record::control::EndTransactionMarker;
 use crate::segment::aborted::read_before;
 use crate::segment::file_name::{FileKind, parse_segment_file, segment_file};

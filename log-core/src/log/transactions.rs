@@ -18,7 +18,7 @@ use crate::log::read::{ReadRequest, corrupt};
 use crate::model::Offset;
 use crate::producer_state::manager::{ProducerStateError, ProducerStateManager};
 use crate::producer_state::verification::{TransactionProof, TransactionalBatch};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::record::control::{EndTransactionMarker, MarkerBatch};
 use crate::segment::aborted::AbortedIndexError;
 use crate::segment::segment::{Patience, Segment};

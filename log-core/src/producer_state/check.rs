@@ -6,7 +6,7 @@ use super::entry::ProducerStateEntry;
 use super::manager::{ProducerStateError, ProducerStateManager, Verdict};
 use super::verification::{TransactionProof, VerificationState};
 use crate::model::{ProducerEpoch, Sequence, TransactionVersion};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::record::control::EndTransactionMarker;
 
 impl ProducerStateManager {

@@ -4,7 +4,7 @@
 //! without any.
 
 use crate::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 
 /// How many batches are remembered. Producers have at most five requests in flight for one broker, so a retry
 /// cannot be older.

@@ -16,7 +16,7 @@ use super::entry::{BatchMetadata, CompletedTransaction, ProducerStateEntry};
 use super::snapshot::{self, Snapshot};
 use super::verification::{TransactionProof, TransactionalBatch, Verifications};
 use crate::model::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::record::control::{EndTransactionMarker, TransactionOutcome};
 
 /// More producers than this are not remembered for one partition. A client that takes a new producer id for each

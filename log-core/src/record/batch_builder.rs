@@ -9,7 +9,9 @@
 
 use bytes::Bytes;
 
-use super::batch::{Attributes, BatchHeader, HEADER_LENGTH, LENGTH_OVERHEAD};
+use super::batch_attributes::Attributes;
+
+use super::batch_header::{BatchHeader, HEADER_LENGTH, LENGTH_OVERHEAD};
 use super::compression::Compression;
 use super::record::{RecordHeader, RecordToWrite};
 use crate::config::TimestampType;

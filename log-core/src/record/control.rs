@@ -227,7 +227,7 @@ impl EndTransactionMarker {
 mod tests {
     use super::*;
     use crate::model::{LeaderEpoch, Offset};
-    use crate::record::batch::verify_checksum;
+    use crate::record::batch_header::verify_checksum;
 
     #[test]
     fn a_marker_has_the_time_that_the_topic_s_records_have() {

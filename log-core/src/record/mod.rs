@@ -1,6 +1,8 @@
 //! Kafka's record batch format v2: what producers send, what lies in segments, what consumers read.
 //!
-//! - [`batch`]: the header, a borrowed view of one batch, and the walk over several
+//! - [`batch`]: a borrowed view of one batch, and the walk over several
+//! - [`batch_header`]: what stands in front of its records
+//! - [`batch_attributes`]: one field of that, with its codec, clock and flags
 //! - [`record`]: one record within a batch, and the walk over its records
 //! - [`batch_builder`]: making a batch
 //! - [`compression`]: the four codecs
@@ -15,7 +17,9 @@
 //! Bytes of strangers are read here: every malformed input is an error, none a panic.
 
 pub mod batch;
+pub mod batch_attributes;
 pub mod batch_builder;
+pub mod batch_header;
 mod compressed_records;
 pub mod compression;
 mod compressor;

@@ -10,7 +10,9 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::batch::{Batch, BatchHeader, HEADER_LENGTH, LENGTH_OVERHEAD};
+use super::batch::Batch;
+
+use super::batch_header::{BatchHeader, HEADER_LENGTH, LENGTH_OVERHEAD};
 use super::compression::{Codec, Compression, CompressionError};
 use super::compressor::Compressor;
 use super::decompression::Decompressor;

@@ -16,7 +16,7 @@
 
 use std::borrow::Cow;
 
-use super::batch::BatchHeader;
+use super::batch_header::BatchHeader;
 use super::compression::CompressionError;
 use super::varint::{
     ByteSource, VarintError, put_varint, put_varlong, take_varint, take_varlong, varint_size, varlong_size,

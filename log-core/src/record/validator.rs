@@ -22,7 +22,9 @@
 
 use bytes::Bytes;
 
-use super::batch::{Batch, BatchError, BatchHeader, HEADER_LENGTH, framed_size, verify_checksum};
+use super::batch::Batch;
+
+use super::batch_header::{BatchError, BatchHeader, HEADER_LENGTH, framed_size, verify_checksum};
 use super::compression::{Codec, Compression, CompressionError, DECOMPRESSED_BYTES_MAX, UnknownCompression};
 use super::recompression::{RecompressionError, recompress};
 use super::record::{RecordError, RecordErrorKind, RecordFacts};

@@ -10,7 +10,7 @@
 use crate::index::offset_index::{OffsetIndex, OffsetIndexView};
 use crate::index::time_index::{TimeIndex, TimeIndexView};
 use crate::model::{FilePosition, Offset, TimestampMs};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::segment::file_name::FileKind;
 
 /// The most entries of an index: 80 KiB for both. In the older part of a full segment of 1 GiB they come to stand some 400 KiB

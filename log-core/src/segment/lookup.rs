@@ -13,7 +13,7 @@ use crate::fs::FsError;
 use crate::index::offset_index::{OffsetEntries, OffsetIndexView};
 use crate::index::time_index::{TimeEntries, TimeIndexView};
 use crate::model::{FilePosition, Offset, TimestampMs};
-use crate::record::batch::BatchHeader;
+use crate::record::batch_header::BatchHeader;
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::scan::{ScanError, Walk};

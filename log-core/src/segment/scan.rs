@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::fs::FsError;
 use crate::model::{FilePosition, Offset};
-use crate::record::batch::{BatchError, BatchHeader, HEADER_LENGTH};
+use crate::record::batch_header::{BatchError, BatchHeader, HEADER_LENGTH};
 use crate::segment::view::View;
 
 /// Why a walk could not go on.

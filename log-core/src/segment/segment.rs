@@ -19,7 +19,7 @@ use crate::fs::{File, FileSystem, FsError};
 use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
 use crate::model::{FilePosition, Offset, TimestampMs};
-use crate::record::batch::{BatchHeader, HEADER_LENGTH};
+use crate::record::batch_header::{BatchHeader, HEADER_LENGTH};
 use crate::segment::aborted::{self, AbortedIndex, AbortedIndexError};
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;

@@ -18,7 +18,7 @@ use log_core::index::offset_index::{self, OffsetIndexView};
 use log_core::index::time_index::{self, TimeIndexView};
 use log_core::index::transaction_index::{AbortedTransaction, TransactionIndex};
 use log_core::model::{FilePosition, Offset, TimestampMs};
-use log_core::record::batch::BatchHeader;
+use log_core::record::batch_header::BatchHeader;
 use log_core::segment::file_name::{FileKind, segment_file};
 
 use super::finding::{Finding, Findings, Severity};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log_core::fs::{File, FileSystem, FsError};
 use log_core::model::FilePosition;
-use log_core::record::batch::{self, BatchError, BatchHeader, HEADER_LENGTH};
+use log_core::record::batch_header::{self, BatchError, BatchHeader, HEADER_LENGTH};
 
 /// Read at once.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -169,7 +169,7 @@ impl SegmentWalk {
             // The file became shorter.
             return Ok(Err(incomplete(bytes.len())));
         }
-        let checksum = batch::verify_checksum(&bytes);
+        let checksum = batch_header::verify_checksum(&bytes);
         Ok(Ok(FoundBatch {
             position: FilePosition::new(start),
             header,
@@ -205,7 +205,7 @@ impl SegmentWalk {
                 return Ok(None);
             };
             for at in 0..=candidates {
-                let could_be = window.get(at.saturating_add(MAGIC_AT)) == Some(&batch::MAGIC);
+                let could_be = window.get(at.saturating_add(MAGIC_AT)) == Some(&batch_header::MAGIC);
                 if !could_be
                     || window
                         .get(at..)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use log_core::fs::{FileSystem, FsError};
 use log_core::model::{Offset, ProducerEpoch, ProducerId, Sequence};
 use log_core::producer_state::snapshot::Snapshot;
-use log_core::record::batch::BatchHeader;
+use log_core::record::batch_header::BatchHeader;
 use log_core::segment::file_name::{FileKind, segment_file};
 
 use super::finding::{Finding, Findings, Severity};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use log_core::model::{Offset, ProducerId};
-use log_core::record::batch::BatchHeader;
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::control::TransactionOutcome;
 
 /// The end of a transaction whose records are as if they had not been written.

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use log_core::config::LogConfig;
 use log_core::model::TimestampMs;
-use log_core::record::batch::BatchHeader;
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::compression::Compression;
 use log_core::record::validator::{
     ProduceError, ProduceRules, ValidatedBatch, validate_produce, validate_produce_within,

@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use log_core::model::{Offset, Sequence};
-use log_core::record::batch::{Batch as BatchView, HEADER_LENGTH};
+use log_core::record::batch::Batch as BatchView;
 use log_core::record::batch_builder::{BatchBuilder, BatchProducer, UNCOMPRESSED_BYTES_MAX};
+use log_core::record::batch_header::HEADER_LENGTH;
 use log_core::record::record::RecordHeader;
 use tokio::time::Instant;
 

@@ -14,7 +14,8 @@ use super::verification::{TransactionProof, TransactionalBatch};
 use crate::model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TransactionVersion,
 };
-use crate::record::batch::{Attributes, BatchHeader};
+use crate::record::batch_attributes::Attributes;
+use crate::record::batch_header::BatchHeader;
 use crate::record::control::{EndTransactionMarker, TransactionOutcome};
 
 /// A batch of `count` records.

@@ -5,8 +5,10 @@ use bytes::Bytes;
 
 use crate::config::TimestampType;
 use crate::model::{Offset, Sequence, TimestampMs};
-use crate::record::batch::{Attributes, Batch, BatchError, BatchHeader, batches, framed_size};
+use crate::record::batch::{Batch, batches};
+use crate::record::batch_attributes::Attributes;
 use crate::record::batch_builder::{AppendError, BatchBuilder, BatchOptions};
+use crate::record::batch_header::{BatchError, BatchHeader, framed_size};
 use crate::record::compression::{Compression, UnknownCompression};
 
 pub(super) fn time(milliseconds: i64) -> TimestampMs {
@@ -109,7 +111,7 @@ fn any_changed_bit_behind_the_checksum_is_noticed() {
     for at in 17..batch.len() {
         let mut damaged = batch.to_vec();
         damaged[at] ^= 0x10;
-        let outcome = super::super::batch::verify_checksum(&damaged);
+        let outcome = super::super::batch_header::verify_checksum(&damaged);
         assert!(matches!(outcome, Err(BatchError::Checksum { .. })), "byte {at}");
     }
 }
@@ -121,7 +123,7 @@ fn the_unguarded_fields_are_offset_length_epoch_and_magic() {
         let mut changed = batch.to_vec();
         changed[at] ^= 0x10;
         assert_eq!(
-            super::super::batch::verify_checksum(&changed),
+            super::super::batch_header::verify_checksum(&changed),
             Ok(()),
             "byte {at}"
         );

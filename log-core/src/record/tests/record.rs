@@ -5,8 +5,9 @@ use bytes::Bytes;
 
 use super::batch::{batch_of, time};
 use crate::model::{Offset, TimestampMs};
-use crate::record::batch::{Batch, BatchHeader};
+use crate::record::batch::Batch;
 use crate::record::batch_builder::{BatchBuilder, BatchOptions};
+use crate::record::batch_header::BatchHeader;
 use crate::record::compression::{Compression, CompressionError};
 use crate::record::control::{ControlRecord, ControlRecordError};
 use crate::record::record::{RecordError, RecordErrorKind, RecordHeader, RecordToWrite, record_size_max};

@@ -7,8 +7,9 @@ use super::batch::{batch_of, time};
 use super::record::batch_around;
 use crate::config::TimestampType;
 use crate::model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
-use crate::record::batch::{Batch, BatchError, BatchHeader, HEADER_LENGTH};
+use crate::record::batch::Batch;
 use crate::record::batch_builder::{BatchBuilder, BatchOptions, BatchProducer};
+use crate::record::batch_header::{BatchError, BatchHeader, HEADER_LENGTH};
 use crate::record::compression::{Compression, CompressionError, UnknownCompression};
 use crate::record::record::{RecordErrorKind, RecordHeader, RecordToWrite};
 use crate::record::validator::{

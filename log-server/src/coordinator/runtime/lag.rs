@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use log_core::config::TimestampType;
 use log_core::model::{Offset, TimestampMs};
-use log_core::record::batch::{BatchHeader, batches};
+use log_core::record::batch::batches;
+use log_core::record::batch_header::BatchHeader;
 use log_core::segment::segment::Patience;
 use parking_lot::Mutex;
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use log_core::model::Offset;
-use log_core::record::batch::{Batch, BatchError, BatchHeader, batches};
+use log_core::record::batch::{Batch, batches};
+use log_core::record::batch_header::{BatchError, BatchHeader};
 use log_core::record::control::{ControlRecord, ControlRecordError};
 use log_core::record::record::{Record, RecordError};
 use log_core::segment::segment::Patience;
@@ -155,7 +156,7 @@ pub(super) fn walk(
         if next == before {
             // A reader gives at least one whole batch below the high watermark.
             let source = BatchError::Incomplete {
-                expected: log_core::record::batch::HEADER_LENGTH,
+                expected: log_core::record::batch_header::HEADER_LENGTH,
                 found: slice.records.len(),
             };
             return Err(LoadError::Batch { offset: next, source });

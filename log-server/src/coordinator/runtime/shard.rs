@@ -7,7 +7,7 @@ use std::fmt;
 
 use log_core::clock::SteadyMs;
 use log_core::model::{ProducerEpoch, ProducerId, TimestampMs};
-use log_core::record::batch::BatchHeader;
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::control::TransactionOutcome;
 
 use crate::config::keys::BrokerConfig;

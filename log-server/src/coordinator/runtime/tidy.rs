@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log_core::model::{Offset, ProducerId, TimestampMs};
-use log_core::record::batch::BatchHeader;
 use log_core::record::batch_builder::{AppendError, BatchBuilder, BatchOptions};
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::control::{ControlRecord, TransactionOutcome};
 use log_core::record::record::Record;
 use log_core::record::validator::{ValidatedBatch, trust_own};

@@ -218,7 +218,7 @@ fn damage_is_told_with_its_place_and_offsets() {
     let logs = names(&files, ".log");
     let path = in_partition(&logs[0]);
     let mut damaged = read(&files, &path);
-    let second = log_core::record::batch::framed_size(&damaged).unwrap();
+    let second = log_core::record::batch_header::framed_size(&damaged).unwrap();
     damaged[second + 80] ^= 1;
     let report = with(&files, &path, &damaged);
     let [finding] = report.findings.list() else {

@@ -8,7 +8,8 @@ use log_core::clock::SteadyMs;
 use log_core::config::CleanupPolicy;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::fs::mem::fault::{FaultKind, FaultPlan, FaultTarget};
-use log_core::record::batch::{Batch, BatchHeader};
+use log_core::record::batch::Batch;
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::compression::Compression;
 use parking_lot::Mutex;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use log_core::config::TimestampType;
 use log_core::model::{FilePosition, Offset};
-use log_core::record::batch::{Batch, BatchHeader};
+use log_core::record::batch::Batch;
+use log_core::record::batch_header::BatchHeader;
 use log_core::record::compression::DECOMPRESSED_BYTES_MAX;
 use log_core::record::control::{ControlRecord, EndTransactionMarker, TransactionOutcome};
 use log_core::record::record::Record;

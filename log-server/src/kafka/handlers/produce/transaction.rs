@@ -18,7 +18,7 @@ use log_core::model::{ProducerEpoch, ProducerId, TopicId, TransactionVersion};
 use log_core::producer_state::verification::{TransactionProof, TransactionalBatch};
 use log_core::protocol::ErrorCode;
 use log_core::protocol::messages::ProduceRequestData;
-use log_core::record::batch::BatchHeader;
+use log_core::record::batch_header::BatchHeader;
 
 use super::{Refusal, find};
 use crate::kafka::admission::{AdmissionMode, AdmissionRequest, admit};
