@@ -35,7 +35,6 @@
 //! | leader epochs behind the log end | dropped | the same |
 //! | unclean stop where records may have been lost | the leader epoch rises | clients notice (KIP-320) |
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::ops::Range;
@@ -125,8 +124,15 @@ pub(crate) struct Loader<'a> {
     pub(super) config: &'a LogConfig,
     /// By base offset, of the segments that were scanned.
     pub(super) seen: BTreeMap<Offset, SeenBatches>,
-    /// Something was made again from the log that an orderly stop stores.
-    pub(super) lacks_hints: Cell<bool>,
+}
+
+/// The segments of a log, opened.
+struct Opened {
+    segments: Vec<Arc<Segment>>,
+    /// The bases of those that hold records behind the recovery point, or were cut.
+    recovered: Vec<Offset>,
+    /// Whether an index was made again from the log that an orderly stop stores.
+    lacks_indexes: bool,
 }
 
 /// Opens the log in `directory`, which must exist, or starts it there.
@@ -154,7 +160,11 @@ pub fn load(
         rewrite_from,
         ..hints
     };
-    let (mut segments, recovered) = loader.open_segments(found, hints, &mut report)?;
+    let Opened {
+        mut segments,
+        recovered,
+        lacks_indexes,
+    } = loader.open_segments(found, hints, &mut report)?;
     if marked.is_some() {
         failed_sync::clear(context.file_system.as_ref(), directory)?;
     }
@@ -184,18 +194,21 @@ pub fn load(
         position: active.size(),
     };
 
+    let mut lacks_hints = lacks_indexes;
     let mut unsealed = Vec::new();
     for segment in segments
         .iter()
         .filter(|one| recovered.contains(&one.base_offset()))
     {
         if segment.base_offset() != active.base_offset() {
-            let state = loader.replay_to_end_of(segment, &below, &segments)?;
+            let replayed = loader.replay_to_end_of(segment, &below, &segments)?;
+            lacks_hints |= replayed.from < segment.next_offset();
             segment.seal();
-            unsealed.push((Arc::clone(segment), state.snapshot()));
+            unsealed.push((Arc::clone(segment), replayed.producers.snapshot()));
         }
     }
-    let producers = loader.replay_to_end_of(active, &below, &segments)?;
+    let replayed = loader.replay_to_end_of(active, &below, &segments)?;
+    lacks_hints |= replayed.from < end.offset;
     loader.reclaim(&below, &segments)?;
     report.segments_reclaimed = below.len();
     let may_have_lost = !config.durable || !recovered.is_empty() || hints.cut_to.is_some();
@@ -233,7 +246,7 @@ pub fn load(
         context: context.clone(),
         directory,
         topic_id,
-        producers,
+        producers: replayed.producers,
         flush,
         storing: Arc::default(),
         latch: None,
@@ -241,7 +254,7 @@ pub fn load(
         roll_jitter_ms: roll_jitter(partition, &config),
         is_swapping: false,
         hold: SegmentHold::default(),
-        is_touched: !hints.clean || loader.lacks_hints.get(),
+        is_touched: !hints.clean || lacks_hints,
         config,
     };
     log.expose(end);
@@ -257,7 +270,6 @@ impl<'a> Loader<'a> {
             settings,
             config,
             seen: BTreeMap::new(),
-            lacks_hints: Cell::new(false),
         }
     }
 
@@ -346,16 +358,16 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Opens every segment as the table above says. Also returns the bases of those that hold records
-    /// behind the recovery point, or were cut.
+    /// Opens every segment as the table above says.
     fn open_segments(
         &mut self,
         mut found: BTreeMap<Offset, Listed>,
         hints: LoadHints,
         report: &mut LoadReport,
-    ) -> Result<(Vec<Arc<Segment>>, Vec<Offset>), LogError> {
+    ) -> Result<Opened, LogError> {
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         let mut recovered = Vec::new();
+        let mut lacks_indexes = false;
         while let Some((base, Listed { length, has_aborted })) = found.pop_first() {
             let next = found
                 .first_key_value()
@@ -367,6 +379,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             let scanned = self.scan(base, length, hints)?;
+            lacks_indexes |= scanned.lacks_indexes;
             self.remove_half_made(&mut found, base, scanned.next_offset, hints.recovery_point)?;
             let next_base = found.first_key_value().map(|(next, _)| *next);
             let gap_end = next_base.filter(|next| scanned.next_offset < *next);
@@ -437,7 +450,11 @@ impl<'a> Loader<'a> {
         if end < hints.recovery_point.max(hints.log_start) && hints.log_start < hints.recovery_point {
             return Err(self.missing(end, hints.recovery_point));
         }
-        Ok((segments, recovered))
+        Ok(Opened {
+            segments,
+            recovered,
+            lacks_indexes,
+        })
     }
 
     /// A roll that failed half way leaves an empty file where the log then ended, and the log goes on in the segment

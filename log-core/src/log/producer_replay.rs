@@ -86,8 +86,8 @@ pub(crate) struct Replayed {
     pub(crate) producers: ProducerStateManager,
     /// The transactions that were aborted by markers behind `from`.
     aborted: Vec<AbortedTransaction>,
-    /// Where it began.
-    from: Offset,
+    /// Where it began: at its end, if a snapshot there spared it everything.
+    pub(crate) from: Offset,
 }
 
 impl Loader<'_> {
@@ -98,12 +98,9 @@ impl Loader<'_> {
         segment: &Segment,
         below: &[Arc<Segment>],
         segments: &Segments,
-    ) -> Result<ProducerStateManager, LogError> {
+    ) -> Result<Replayed, LogError> {
         let (base, end) = (segment.base_offset(), segment.next_offset());
         let mut replayed = self.replay_producers(below, segments, end, end)?;
-        if replayed.from < end {
-            self.lacks_hints.set(true);
-        }
         let stored = if replayed.from <= base {
             Some(TransactionIndex::new(base))
         } else {
@@ -123,7 +120,7 @@ impl Loader<'_> {
                 .expect("markers are replayed in order, behind those that were stored");
         }
         segment.restore_aborted(index);
-        Ok(replayed.producers)
+        Ok(replayed)
     }
 
     /// The producers' state at `end`, from the newest snapshot at or before `snapshot_max` that can be used and the batches

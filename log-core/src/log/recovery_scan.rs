@@ -36,6 +36,8 @@ pub(super) struct Scanned {
     pub(super) bytes_verified: u64,
     /// From where on it must be written once more.
     pub(super) rewrite_from: Option<u64>,
+    /// There are records, and an index of them that is missing or cannot be used.
+    pub(super) lacks_indexes: bool,
     /// The stored indexes name records that are not there, or may: once others stand in their places, a later opening could take the
     /// entries for theirs.
     pub(super) is_index_ahead: bool,
@@ -56,9 +58,6 @@ impl Loader<'_> {
         // Plain reads: what turns out to be a torn tail must not have been handed out by a map.
         let view = View::Plain(self.context.file_system.open_read_only(&path)?);
         let stored = self.stored_indexes(base);
-        if 0 < length && (stored.is_unread || stored.offsets.is_none() || stored.times.is_none()) {
-            self.lacks_hints.set(true);
-        }
         let (mut indexes, start) = self.trusted_indexes(base, &stored, &view, length, hints.recovery_point);
         let mut walk = Walk::headers(&view, start, length);
         let mut scanned = Progress {
@@ -144,6 +143,7 @@ impl Loader<'_> {
             tail,
             bytes_verified,
             rewrite_from,
+            lacks_indexes: 0 < length && stored.is_incomplete(),
             is_index_ahead: stored.is_unread || stored.named_to.is_some_and(|named| next_offset <= named),
             seen,
         })
@@ -221,6 +221,12 @@ struct StoredIndexes {
     named_to: Option<Offset>,
     /// There is one that could not be read: nobody knows what it names.
     is_unread: bool,
+}
+
+impl StoredIndexes {
+    fn is_incomplete(&self) -> bool {
+        self.is_unread || self.offsets.is_none() || self.times.is_none()
+    }
 }
 
 /// What a scan has seen so far of one segment.

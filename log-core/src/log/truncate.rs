@@ -116,7 +116,7 @@ impl Log {
         let active = Arc::new(loader.resume_at(place.segment, place.position, place.offset)?);
         kept.push(Arc::clone(&active));
         let segments = Segments::new(kept);
-        self.producers = loader.replay_to_end_of(&active, &[], &segments)?;
+        self.producers = loader.replay_to_end_of(&active, &[], &segments)?.producers;
         {
             // What was cut may have been seen: what follows is of another epoch.
             let next = self.leader_epoch().next();

@@ -400,6 +400,24 @@ fn a_lost_index_of_aborted_transactions_is_made_again() {
     }
 }
 
+/// An orderly stop took a log that nobody wrote to for stored, and each start made the index again.
+#[test]
+fn a_damaged_index_of_aborted_transactions_is_stored_by_the_next_orderly_stop() {
+    use log_core::fs::FileSystem as _;
+
+    let mut world = World::new(crate::support::small_config());
+    let producer = ProducerId::new(10);
+    world.append_in_transaction(producer, 2).unwrap();
+    world.end_transaction(producer, true).unwrap();
+    world.restart().unwrap();
+    let path = std::path::Path::new("/data/events-3/00000000000000000000.txnindex");
+    let stored = world.files.read(path, 1000).unwrap();
+    world.files.replace(path, b"no index").unwrap();
+    world.restart().unwrap();
+    world.restart().unwrap();
+    assert_eq!(world.files.read(path, 1000).unwrap(), stored);
+}
+
 /// A log in which nothing was aborted has no index of it, however it was opened, and asks no disk for one.
 #[test]
 fn a_log_without_aborted_transactions_has_no_index_of_them() {
