@@ -120,6 +120,16 @@ impl Load {
         }
     }
 
+    /// Whose client it goes through.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        match self.work {
+            Work::Throughput { client, .. } => client,
+            Work::Rate { .. } => Client::Librdkafka,
+            Work::OneAtATime { .. } => Client::Java,
+        }
+    }
+
     /// Its name in tables.
     #[must_use]
     pub fn name(&self) -> String {
@@ -147,6 +157,20 @@ impl Load {
             Work::OneAtATime { acks } => {
                 format!("one at a time, Java client, acks={acks}, {}", self.promises())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_load_says_whose_client_it_goes_through() {
+        for client in [Client::Librdkafka, Client::Java] {
+            let named = LOADS.iter().filter(|load| load.name().contains(client.name()));
+            let of_client = LOADS.iter().filter(|load| load.client() == client);
+            assert!(named.map(Load::name).eq(of_client.map(Load::name)), "{client:?}");
         }
     }
 }

@@ -57,10 +57,8 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let (wants_life, loads) = wanted(options.only.as_deref())?;
     let programs = options.setup.programs()?;
-    let made = Command::new(programs.peers.join("setup.sh"))
-        .arg(&programs.clients)
-        .status()?;
-    ensure!(made.success(), "the client programs cannot be made");
+    let wants_librdkafka = wants_life || loads.iter().any(|load| load.client() == Client::Librdkafka);
+    make_clients(&programs, wants_librdkafka)?;
     let log_settings = programs
         .peers
         .join("../../log-server/tests/clients/kafka/log4j2.properties");
@@ -86,8 +84,31 @@ fn main() -> anyhow::Result<()> {
     if !loads.is_empty() {
         session.loads(&loads)?;
     }
-    session.note_facts()?;
+    session.note_facts(wants_librdkafka)?;
     session.rounds.end(&session.rounds.figures.to_markdown())
+}
+
+/// Makes the client programs. Without librdkafka those loads can be run that go through the Java client.
+fn make_clients(programs: &Programs, wants_librdkafka: bool) -> anyhow::Result<()> {
+    let mut setup = Command::new(programs.peers.join("setup.sh"));
+    setup.arg(&programs.clients);
+    if !wants_librdkafka {
+        setup.arg("java");
+    }
+    let made = setup.status().context("run setup.sh")?;
+    let advice = if wants_librdkafka {
+        format!(
+            "; if it is librdkafka that is missing, install it (Debian: the package librdkafka-dev), or go on without it: --only {:?}",
+            Client::Java.name()
+        )
+    } else {
+        String::new()
+    };
+    ensure!(
+        made.success(),
+        "the client programs cannot be made, as said above{advice}"
+    );
+    Ok(())
 }
 
 /// What `--only` lets through: whether a broker's life, and which loads.
@@ -374,11 +395,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn note_facts(&mut self) -> anyhow::Result<()> {
+    fn note_facts(&mut self, wants_librdkafka: bool) -> anyhow::Result<()> {
         let others = Spread::of(self.others.iter().map(|share| share * 100.0));
+        let librdkafka = if wants_librdkafka {
+            self.clients.librdkafka_version()?
+        } else {
+            "not used".to_owned()
+        };
         let facts = [
             ("machine", local::machine().to_string()),
-            ("librdkafka", self.clients.librdkafka_version()?),
+            ("librdkafka", librdkafka),
             ("rounds that count", self.options.setup.rounds.to_string()),
             (
                 "records of a throughput run",
