@@ -42,6 +42,7 @@ use crate::partition::loading::LoadSummary;
 use crate::partition::offset_query::BLOCKING_THREADS_MAX;
 use crate::partition::partition::Partition;
 use crate::partition::registry::PartitionRegistry;
+use crate::partition::removal::Removal;
 use crate::partition_directory::{RegistryDirectory, topic_specs};
 use crate::ports::{self, ListenError};
 use crate::ready_file;
@@ -105,6 +106,7 @@ struct Storage {
     controller: Arc<Controller>,
     flusher: Flusher<Partition>,
     housekeeping: Rounds,
+    removal: Rounds,
     cleaner: Arc<LogCleaner>,
     cleaner_threads: Option<CleanerThreads>,
     watch: Rounds,
@@ -396,6 +398,7 @@ impl Storage {
         let intervals = intervals(config);
         let mut watch = Watch::new(Arc::clone(&registry), Arc::clone(&manager), intervals);
         let mut housekeeper = Housekeeper::new(Arc::clone(&registry), &intervals);
+        let mut removal = Removal::new(Arc::clone(&registry), &intervals);
         let space = watch.gauges();
         let cleaner = LogCleaner::new(
             Arc::clone(&registry),
@@ -409,6 +412,7 @@ impl Storage {
             cleaner,
             watch: Rounds::start("watch", move |now| watch.tick(now))?,
             housekeeping: Rounds::start("housekeeping", move |now| housekeeper.tick(now))?,
+            removal: Rounds::start("removal", move |now| removal.tick(now))?,
             manager,
             registry,
             controller,
@@ -434,6 +438,7 @@ impl Storage {
         if let Some(threads) = self.cleaner_threads {
             threads.stop();
         }
+        self.removal.stop();
         self.housekeeping.stop();
         self.watch.stop();
         self.flusher.stop();

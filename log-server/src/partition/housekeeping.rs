@@ -1,11 +1,11 @@
-//! What has to be done now and then, on two threads of its own and never on the runtime's.
+//! What has to be done now and then, on threads of its own and never on the runtime's.
 //!
-//! - *housekeeping* does what may take long: retention, checkpoints, forgetting producers, giving up idle maps,
-//!   removing deleted directories.
+//! - *housekeeping* does what may take long: checkpoints, forgetting producers, giving up idle maps.
+//! - *removal*, of which the recovery points must not wait for the end, has a file to itself ([`removal`](super::removal)).
 //! - *watch* does what must not wait behind that: `flush.ms`, mending logs that failed, an eye on the space of disks, and on
 //!   directories that failed.
 //!
-//! Both are driven by [`Housekeeper::tick`] and [`Watch::tick`], which take the time as an argument: a test calls them
+//! They are driven by [`Housekeeper::tick`] and its like, which take the time as an argument: a test calls them
 //! without a thread and without waiting.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log_core::fs::{FsError, FsErrorKind};
+use log_core::fs::FsError;
 use log_core::log_manager::{LogDirectory, LogManager};
 use log_core::model::TopicPartition;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -56,13 +56,13 @@ pub(crate) struct Intervals {
 
 /// Says when something is due again.
 #[derive(Debug)]
-struct Due {
+pub(super) struct Due {
     interval: Duration,
     next: Duration,
 }
 
 impl Due {
-    fn every(interval: Duration) -> Self {
+    pub(super) fn every(interval: Duration) -> Self {
         Self {
             interval,
             next: interval,
@@ -70,7 +70,7 @@ impl Due {
     }
 
     /// True once in each interval; an interval that was slept through is not made up for.
-    fn is_now(&mut self, now: Duration) -> bool {
+    pub(super) fn is_now(&mut self, now: Duration) -> bool {
         let is_now = self.next <= now;
         if is_now {
             self.next = now.saturating_add(self.interval);
@@ -83,7 +83,6 @@ impl Due {
 #[derive(Debug)]
 pub(crate) struct Housekeeper {
     registry: Arc<PartitionRegistry>,
-    retention: Due,
     recovery_points: Due,
     recovery_bytes: u64,
     /// What had been appended when the recovery points were last written; `None` when that failed.
@@ -97,7 +96,6 @@ impl Housekeeper {
     pub(crate) fn new(registry: Arc<PartitionRegistry>, intervals: &Intervals) -> Self {
         Self {
             registry,
-            retention: Due::every(intervals.retention),
             recovery_points: Due::every(intervals.recovery_points),
             recovery_bytes: intervals.recovery_bytes,
             appended_bytes: Some(0),
@@ -109,10 +107,6 @@ impl Housekeeper {
 
     /// Does what is due at `now`, counted from any one beginning. Blocks.
     pub(crate) fn tick(&mut self, now: Duration) {
-        self.registry.remove_deleted();
-        if self.retention.is_now(now) {
-            self.apply_retention();
-        }
         if self.producers.is_now(now) {
             self.registry.for_each(|partition| partition.expire_producers());
         }
@@ -166,36 +160,6 @@ impl Housekeeper {
             && (is_told || is_new)
         {
             tracing::warn!(operation = "write recovery points", %error, "a recovery would take longer");
-        }
-    }
-
-    /// Moves log starts, makes them durable in one write, and then lets the segments below go: also those of an earlier
-    /// round whose write failed, or of a `DeleteRecords`.
-    /// What fails in one directory holds up none of the others.
-    fn apply_retention(&self) {
-        let mut starts = Vec::new();
-        self.registry.for_each(|partition| {
-            if let Some(log_start) = partition.apply_retention() {
-                starts.push((Arc::clone(partition), log_start));
-            }
-        });
-        for checkpoints in self.registry.checkpoints() {
-            match checkpoints.write() {
-                Ok(()) => {}
-                // Retention is what frees a full disk, so it must not need space. Without the checkpoint, a crash in this
-                // moment may show some of the oldest segments again, until the next retention.
-                Err(error) if error.kind == FsErrorKind::NoSpace => {}
-                Err(error) => {
-                    tracing::error!(operation = "write log starts", %error, "retention is put off");
-                    continue;
-                }
-            }
-            let directory = checkpoints.directory();
-            let here =
-                (starts.iter()).filter(|(partition, _)| Arc::ptr_eq(partition.log_directory(), directory));
-            for (partition, log_start) in here {
-                partition.reclaim(*log_start);
-            }
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | `fetch_waiter` | fetches that wait for records |
 //! | `flusher` | the threads that sync, and what they do behind the answers |
 //! | `gathering` | appends of several tasks that come together |
-//! | `housekeeping` | what is done now and then: retention, checkpoints, mending, space |
+//! | `housekeeping` | what is done now and then: checkpoints, mending, space |
 //! | `loading` | what a start makes of the partitions on the disk |
 //! | `log_dirs` | the directories as clients are shown them |
 //! | `offset_query` | `ListOffsets` |
@@ -22,6 +22,7 @@
 //! | `recompression` | whose turn it is to write a batch in another codec |
 //! | `recovery` | what keeps a recovery short: checkpoints, recovery points |
 //! | `registry` | all partitions: found, made, deleted, closed |
+//! | `removal` | retention, and the directories of deleted partitions |
 //! | `reserve` | a little space kept back for a full disk |
 //! | `throttle` | log lines that would repeat |
 //! | `transactions` | first batches, markers, open transactions |
@@ -50,6 +51,7 @@ mod patient_read;
 pub(crate) mod recompression;
 mod recovery;
 pub mod registry;
+pub(crate) mod removal;
 pub(crate) mod reserve;
 pub(crate) mod throttle;
 pub mod transactions;

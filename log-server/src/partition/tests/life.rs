@@ -14,6 +14,7 @@ use crate::partition::flusher::FlushTarget;
 use crate::partition::housekeeping::{Housekeeper, Intervals};
 use crate::partition::offset_query::OffsetQuery;
 use crate::partition::partition::{Condition, Remedy};
+use crate::partition::removal::Removal;
 use crate::partition::upkeep::UseGuard;
 
 fn path(name: &str) -> PathBuf {
@@ -27,9 +28,9 @@ fn small_segments() -> LogConfig {
     }
 }
 
-fn housekeeper(storage: &Storage) -> Housekeeper {
+fn every_second() -> Intervals {
     let second = Duration::from_secs(1);
-    let intervals = Intervals {
+    Intervals {
         retention: second,
         recovery_points: second,
         recovery_bytes: 1 << 20,
@@ -37,8 +38,15 @@ fn housekeeper(storage: &Storage) -> Housekeeper {
         idle: second,
         mend: second,
         mend_max: second,
-    };
-    Housekeeper::new(Arc::clone(&storage.registry), &intervals)
+    }
+}
+
+fn housekeeper(storage: &Storage) -> Housekeeper {
+    Housekeeper::new(Arc::clone(&storage.registry), &every_second())
+}
+
+fn removal(storage: &Storage) -> Removal {
+    Removal::new(Arc::clone(&storage.registry), &every_second())
 }
 
 /// Runs a future that waits for blocking threads only.
@@ -372,8 +380,8 @@ fn segments_that_a_time_ahead_holds_back_are_counted() {
     }
     storage.work();
     storage.clock.advance(2000);
-    let mut housekeeper = housekeeper(&storage);
-    housekeeper.tick(Duration::from_secs(1));
+    let mut removal = removal(&storage);
+    removal.tick(Duration::from_secs(1));
     let sealed = partition.condition().reader().unwrap().segment_count() - 1;
     assert!(1 < sealed);
     assert_eq!(
@@ -381,7 +389,7 @@ fn segments_that_a_time_ahead_holds_back_are_counted() {
         (sealed, Offset::ZERO)
     );
     storage.clock.advance(3_600_000);
-    housekeeper.tick(Duration::from_secs(2));
+    removal.tick(Duration::from_secs(2));
     assert_eq!(
         (partition.held_back_segments(), partition.offsets().log_start),
         (0, Offset::new(31))
@@ -414,10 +422,10 @@ fn retention_frees_space_even_on_a_full_disk() {
             .fail_from(FaultTarget::Create, 1, FaultKind::NoSpace)
             .only_in("log-start"),
     );
-    let mut housekeeper = housekeeper(&storage);
-    housekeeper.tick(Duration::ZERO);
+    let mut removal = removal(&storage);
+    removal.tick(Duration::ZERO);
     assert_eq!(segments(), before, "not due yet");
-    housekeeper.tick(Duration::from_secs(1));
+    removal.tick(Duration::from_secs(1));
     assert!(segments() < before);
     let start = partition.offsets().log_start;
     assert!(Offset::ZERO < start);
@@ -432,13 +440,46 @@ fn retention_frees_space_even_on_a_full_disk() {
     );
     storage.clock.advance(8 * 24 * 60 * 60 * 1000);
     let before = segments();
-    housekeeper.tick(Duration::from_secs(2));
+    removal.tick(Duration::from_secs(2));
     assert!(before <= segments());
     files.set_faults(FaultPlan::new());
-    housekeeper.tick(Duration::from_secs(3));
+    removal.tick(Duration::from_secs(3));
     assert!(segments() <= before);
     assert_eq!(consume(&partition, 30), [""; 0], "time is up for all of it");
     assert_eq!(partition.offsets().log_start, Offset::new(30));
+}
+
+/// On a slow disk many GiB took long to remove, and the recovery points stood still meanwhile.
+#[test]
+fn recovery_points_do_not_wait_for_what_is_removed() {
+    let files = MemFileSystem::new();
+    let config = LogConfig {
+        retention_bytes: Some(1000),
+        ..small_segments()
+    };
+    let (storage, partition) = Storage::with_partition(&files, config.clone());
+    storage.registry.create(&topic("gone", 2, 1, config)).unwrap();
+    for index in 0..30 {
+        append(&partition, &[&format!("{index}")], Acks::All);
+    }
+    storage.work();
+    storage.registry.delete(TopicId::from_bytes([2; 16])).unwrap();
+    let is_waiting = || {
+        let entries = files.list(std::path::Path::new("/data")).unwrap();
+        entries.iter().any(|entry| entry.name.starts_with("gone"))
+    };
+    housekeeper(&storage).tick(Duration::from_secs(1));
+    let directory = partition.log_directory();
+    assert_eq!(
+        directory.recovery_point_on_disk(partition.name()),
+        Offset::new(30)
+    );
+    assert!(is_waiting());
+    assert_eq!(partition.offsets().log_start, Offset::ZERO);
+
+    removal(&storage).tick(Duration::from_secs(1));
+    assert!(!is_waiting());
+    assert!(Offset::ZERO < partition.offsets().log_start);
 }
 
 #[test]
