@@ -9,9 +9,12 @@
 //!
 //! The file `failed-sync` has two lines: the version of its form, 0, and the offset.
 
+use std::io::IoSlice;
+use std::ops::Range;
 use std::path::Path;
 
-use crate::fs::{FileSystem, FsError, FsErrorKind};
+use crate::fs::{File, FileSystem, FsError, FsErrorKind};
+use crate::log::truncate::COPY_CHUNK;
 use crate::model::Offset;
 
 /// The file's name.
@@ -48,6 +51,24 @@ pub fn read(file_system: &dyn FileSystem, directory: &Path) -> Result<Option<Off
 pub(super) fn clear(file_system: &dyn FileSystem, directory: &Path) -> Result<(), FsError> {
     file_system.remove_file(&directory.join(FAILED_SYNC_FILE))?;
     file_system.sync_directory(directory)
+}
+
+/// Writes the bytes of the range over themselves, so that the next sync brings them to the disk.
+pub(super) fn write_again(file: &dyn File, range: Range<u64>) -> Result<(), FsError> {
+    let mut buffer = vec![0; COPY_CHUNK];
+    let mut position = range.start;
+    while position < range.end {
+        let left = usize::try_from(range.end.saturating_sub(position)).unwrap_or(COPY_CHUNK);
+        let (chunk, _) = buffer.split_at_mut(left.min(COPY_CHUNK));
+        let count = file.read_at(position, chunk)?;
+        if count == 0 {
+            break; // it was scanned to the end: no shorter
+        }
+        let (read, _) = chunk.split_at(count);
+        file.write_at(position, &[IoSlice::new(read)])?;
+        position = position.saturating_add(u64::try_from(count).expect("usize fits u64"));
+    }
+    Ok(())
 }
 
 fn parse(bytes: &[u8]) -> Option<Offset> {

@@ -19,7 +19,8 @@ use crate::segment::segments::Segments;
 pub const LEADER_EPOCH_FILE: &str = "leader-epoch-checkpoint";
 
 impl Loader<'_> {
-    /// The leader epochs, made to agree with the log; raised after an unclean stop that may have lost records.
+    /// The leader epochs, made to agree with the log; raised after an unclean stop that may have lost records. Also returns whether
+    /// they were stored, which makes all names in the directory durable.
     pub(super) fn load_epochs(
         &self,
         segments: &Segments,
@@ -28,7 +29,7 @@ impl Loader<'_> {
         clean: bool,
         may_have_lost: bool,
         report: &mut LoadReport,
-    ) -> Result<LeaderEpochCache, LogError> {
+    ) -> Result<(LeaderEpochCache, bool), LogError> {
         let path = self.directory.join(LEADER_EPOCH_FILE);
         let stored = match self.context.file_system.read(&path, SMALL_FILE_BYTES_MAX) {
             Ok(bytes) => leader_epoch_checkpoint::parse(&bytes).ok(),
@@ -58,7 +59,7 @@ impl Loader<'_> {
         if changed {
             store_epochs(self.context, &self.directory, &epochs)?;
         }
-        Ok(epochs)
+        Ok((epochs, changed))
     }
 
     fn epochs_from_batches(

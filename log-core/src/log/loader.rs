@@ -35,9 +35,7 @@
 //! | leader epochs behind the log end | dropped | the same |
 //! | unclean stop where records may have been lost | the leader epoch rises | clients notice (KIP-320) |
 
-use std::collections::BTreeMap;
-use std::io::IoSlice;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,7 +44,7 @@ use parking_lot::RwLock;
 
 use crate::cleaner::SegmentHold;
 use crate::config::LogConfig;
-use crate::fs::{File, FsError, FsErrorKind, FsOperation};
+use crate::fs::{FsError, FsErrorKind, FsOperation};
 use crate::log::error::{Damage, LogError};
 use crate::log::failed_sync;
 use crate::log::flush::FlushState;
@@ -54,13 +52,14 @@ use crate::log::log::{Log, LogContext, LogShared, roll_jitter, segment_settings}
 use crate::log::offsets::{Place, Positions};
 use crate::log::producer_replay::SeenBatches;
 use crate::log::recovery_scan::{Scanned, Tail, damage};
-use crate::log::truncate::{COPY_CHUNK, rewrite_prefix};
+use crate::log::truncate::rewrite_prefix;
 use crate::model::{FilePosition, Offset, TimestampMs, TopicId, TopicPartition};
 use crate::segment::file_name::{FileKind, parse_segment_file, segment_file};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::scan::Walk;
 use crate::segment::segment::{Segment, SegmentSettings};
 use crate::segment::segments::Segments;
+use crate::segment::space::cut_to;
 use crate::segment::swap::{RecoverError, recover};
 use crate::segment::view::View;
 
@@ -131,6 +130,8 @@ struct Opened {
     segments: Vec<Arc<Segment>>,
     /// The bases of those that hold records behind the recovery point, or were cut.
     recovered: Vec<Offset>,
+    /// The bases of those that were just brought to the disk, up to their last record and no further.
+    settled: BTreeSet<Offset>,
     /// Whether an index was made again from the log that an orderly stop stores.
     lacks_indexes: bool,
 }
@@ -163,6 +164,7 @@ pub fn load(
     let Opened {
         mut segments,
         recovered,
+        settled,
         lacks_indexes,
     } = loader.open_segments(found, hints, &mut report)?;
     if marked.is_some() {
@@ -204,6 +206,9 @@ pub fn load(
             let replayed = loader.replay_to_end_of(segment, &below, &segments)?;
             lacks_hints |= replayed.from < segment.next_offset();
             segment.seal();
+            if settled.contains(&segment.base_offset()) {
+                segment.note_trimmed();
+            }
             unsealed.push((Arc::clone(segment), replayed.producers.snapshot()));
         }
     }
@@ -212,7 +217,7 @@ pub fn load(
     loader.reclaim(&below, &segments)?;
     report.segments_reclaimed = below.len();
     let may_have_lost = !config.durable || !recovered.is_empty() || hints.cut_to.is_some();
-    let epochs = loader.load_epochs(
+    let (epochs, are_stored) = loader.load_epochs(
         &segments,
         log_start,
         end.offset,
@@ -221,8 +226,8 @@ pub fn load(
         &mut report,
     )?;
 
-    // After a kill the names of new segments may be in the system's memory alone.
-    if !hints.clean && !recovered.is_empty() {
+    // After a kill the names of new segments may be in the system's memory alone. To store the epochs synced them, too.
+    if !hints.clean && !recovered.is_empty() && !are_stored {
         context.file_system.sync_directory(directory)?;
     }
     let mut flush = FlushState::new(end);
@@ -367,6 +372,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Opened, LogError> {
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         let mut recovered = Vec::new();
+        let mut settled = BTreeSet::new();
         let mut lacks_indexes = false;
         while let Some((base, Listed { length, has_aborted })) = found.pop_first() {
             let next = found
@@ -417,6 +423,7 @@ impl<'a> Loader<'a> {
                         failed_sync::mark(files, &self.directory, synced_to).ok();
                     }
                 })?;
+                settled.insert(base);
             }
             if scanned.is_index_ahead {
                 self.remove_indexes(base)?;
@@ -453,6 +460,7 @@ impl<'a> Loader<'a> {
         Ok(Opened {
             segments,
             recovered,
+            settled,
             lacks_indexes,
         })
     }
@@ -497,18 +505,11 @@ impl<'a> Loader<'a> {
     fn settle(&self, base: Offset, scanned: &Scanned) -> Result<(), FsError> {
         let path = segment_file(&self.directory, base, FileKind::Log);
         let file = self.context.file_system.open(&path)?;
-        let cut = || match scanned.tail {
-            Some(_) => file.set_length(scanned.end),
-            None => Ok(()),
-        };
         let write_again = || match scanned.rewrite_from {
-            // The length may be lost as well: it changes once more, too.
-            Some(from) => write_again(file.as_ref(), from..scanned.end)
-                .and_then(|()| file.set_length(scanned.end.saturating_add(1)))
-                .and_then(|()| file.set_length(scanned.end)),
+            Some(from) => failed_sync::write_again(file.as_ref(), from..scanned.end),
             None => Ok(()),
         };
-        match cut().and_then(|()| write_again()) {
+        match cut_to(file.as_ref(), scanned.end).and_then(|()| write_again()) {
             // Readers of a log that is opened again may hold slices of what is cut or written.
             Err(error) if error.kind == FsErrorKind::InUse => {
                 rewrite_prefix(self.context.file_system.as_ref(), &path, scanned.end)
@@ -575,22 +576,4 @@ impl<'a> Loader<'a> {
         }
         Ok(())
     }
-}
-
-/// Writes the bytes of the range over themselves, so that the next sync brings them to the disk.
-fn write_again(file: &dyn File, range: Range<u64>) -> Result<(), FsError> {
-    let mut buffer = vec![0; COPY_CHUNK];
-    let mut position = range.start;
-    while position < range.end {
-        let left = usize::try_from(range.end.saturating_sub(position)).unwrap_or(COPY_CHUNK);
-        let (chunk, _) = buffer.split_at_mut(left.min(COPY_CHUNK));
-        let count = file.read_at(position, chunk)?;
-        if count == 0 {
-            break; // it was scanned to the end: no shorter
-        }
-        let (read, _) = chunk.split_at(count);
-        file.write_at(position, &[IoSlice::new(read)])?;
-        position = position.saturating_add(u64::try_from(count).expect("usize fits u64"));
-    }
-    Ok(())
 }

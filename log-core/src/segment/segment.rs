@@ -24,7 +24,7 @@ use crate::segment::aborted::{self, AbortedIndex, AbortedIndexError};
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::scan::{ScanError, Walk};
-use crate::segment::space::TailSpace;
+use crate::segment::space::{TailSpace, cut_to};
 use crate::segment::view::View;
 
 /// So much behind a slice that came from the disk is read ahead. More than is read at a time would only keep syncs waiting.
@@ -139,6 +139,8 @@ pub struct Segment {
     warm_from: u64,
     space: TailSpace,
     sealed: AtomicBool,
+    /// Whether its file ends with its last record, on the disk, too. Only ever of a sealed one.
+    is_trimmed: AtomicBool,
     /// Whether its files are no longer found under their names, so that what is open must stay open.
     is_pinned: AtomicBool,
     pub(super) touched: AtomicBool,
@@ -243,6 +245,7 @@ impl Segment {
             warm_from: size,
             space: TailSpace::new(size, settings.bytes_max.max(size)),
             sealed: AtomicBool::new(false),
+            is_trimmed: AtomicBool::new(false),
             is_pinned: AtomicBool::new(false),
             touched: AtomicBool::new(true),
             open: RwLock::new(None),
@@ -406,6 +409,19 @@ impl Segment {
         self.sealed.store(true, Ordering::Release);
     }
 
+    /// After [`Self::seal`]: nothing stands behind the records, and a sync of the file has just said so. That need not be done again
+    /// when it is [completed](Self::complete).
+    ///
+    /// # Panics
+    /// When the segment is still appended to.
+    pub fn note_trimmed(&self) {
+        assert!(
+            self.sealed.load(Ordering::Relaxed),
+            "an active segment has space behind its end"
+        );
+        self.is_trimmed.store(true, Ordering::Relaxed);
+    }
+
     /// Stores the indexes as they are, so that a recovery need not make them again. Blocks.
     ///
     /// # Errors
@@ -434,14 +450,21 @@ impl Segment {
     pub fn complete(&self) -> Result<(), FsError> {
         assert!(self.sealed.load(Ordering::Relaxed), "complete an active segment");
         self.store_indexes()?;
-        let path = segment_file(&self.settings.directory, self.base_offset, FileKind::Log);
-        // A handle of its own: a failed write-back must be reported to the one that acknowledgements rest on.
-        let file = self.settings.file_system.open(&path)?;
-        file.set_length(self.size())?;
-        file.sync_data()?;
+        if !self.is_trimmed.load(Ordering::Relaxed) {
+            self.trim()?;
+        }
         *self.indexes.write() = Indexes::Stored(None);
         *self.open.write() = None;
         Ok(())
+    }
+
+    /// Cuts off the prepared tail, durably.
+    fn trim(&self) -> Result<(), FsError> {
+        let path = segment_file(&self.settings.directory, self.base_offset, FileKind::Log);
+        // A handle of its own: a failed write-back must be reported to the one that acknowledgements rest on.
+        let file = self.settings.file_system.open(&path)?;
+        cut_to(file.as_ref(), self.size())?;
+        file.sync_data()
     }
 
     /// Whether the writer will soon need more allocated space.

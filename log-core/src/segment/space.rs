@@ -128,3 +128,15 @@ impl TailSpace {
         Ok(())
     }
 }
+
+/// Cuts off what was prepared behind the records. The next sync brings the new length to the disk even where the file has it already:
+/// the sync of an earlier cut may have failed, and then the system takes the length for synced. So it changes at any rate.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn cut_to(file: &dyn File, length: u64) -> Result<(), FsError> {
+    if file.length()? <= length {
+        file.set_length(length.saturating_add(1))?;
+    }
+    file.set_length(length)
+}

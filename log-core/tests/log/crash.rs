@@ -1,12 +1,13 @@
 //! A scripted workload is stopped at every write, sync, allocation and change of a directory it makes; what
-//! a crash leaves is opened, compared, written to, stopped again in other ways, and compared again.
+//! a crash leaves is opened, compared, written to, stopped again in other ways, and compared again. So is a start after a kill.
 //!
 //! `STRATALOG_CRASH_SEEDS=n` tries n random survivals of the unsynced pages at each point (default 2).
 
 use crate::support::{World, small_config};
+use log_core::fs::mem::MemFileSystem;
 use log_core::fs::mem::crash::CrashMode;
 use log_core::fs::mem::fault::FaultPlan;
-use log_core::model::ProducerId;
+use log_core::model::{Offset, ProducerId};
 use log_core::record::compression::Compression;
 
 /// Appends, group commits, rolls, seals, checkpoints, transactions, retries, deletions, retention and an orderly restart.
@@ -115,7 +116,14 @@ fn every_stopping_point_keeps_what_was_acknowledged() {
                 let outcome = workload(&mut world);
                 assert_eq!(outcome.is_ok(), stop_at > operations, "{outcome:?}");
                 let image = world.files.crash(mode);
-                world.recover_on(image);
+                if mode == CrashMode::All {
+                    // The start completes what the kill left half way, and then the power fails.
+                    world.start_on(image).expect("a start after a kill");
+                    let image = world.files.crash(CrashMode::SyncedOnly);
+                    world.recover_on(image);
+                } else {
+                    world.recover_on(image);
+                }
                 live_on(&mut world);
             });
             assert!(
@@ -128,4 +136,58 @@ fn every_stopping_point_keeps_what_was_acknowledged() {
         "{operations} stopping points, {} crashes each, 0 violations",
         2 + seeds
     );
+}
+
+/// Killed with five segments that were rolled and not completed, and records behind the last flush.
+fn killed() -> (World, MemFileSystem) {
+    let mut world = world();
+    let producer = ProducerId::new(10);
+    for round in 0..12 {
+        world.append_in_transaction(producer, 2).unwrap();
+        world
+            .append(3, 300, Compression::None, Some(ProducerId::new(7)))
+            .unwrap();
+        world.end_transaction(producer, round % 3 == 0).unwrap();
+        if round % 2 == 0 {
+            world.flush().unwrap();
+        }
+    }
+    assert_eq!(world.log().recovery_point(), Offset::ZERO);
+    let image = world.files.crash(CrashMode::All);
+    (world, image)
+}
+
+#[test]
+fn every_stopping_point_of_a_start_after_a_kill_keeps_what_was_acknowledged() {
+    let operations = {
+        let (mut world, image) = killed();
+        world.start_on(image).expect("the start runs through");
+        assert!(5 < world.log().reader().segment_count());
+        assert_eq!(world.log().recovery_point(), world.log().offsets().log_end);
+        world.files.counters().operations()
+    };
+    assert!(
+        60 < operations,
+        "too small to mean anything: {operations} operations"
+    );
+    for stop_at in 1..=operations + 1 {
+        let random = (0..4).map(|index| CrashMode::Random {
+            seed: stop_at * 1000 + index,
+        });
+        for mode in [CrashMode::SyncedOnly, CrashMode::All].into_iter().chain(random) {
+            let run = std::panic::catch_unwind(|| {
+                let (mut world, image) = killed();
+                image.set_faults(FaultPlan::new().stop_at(stop_at));
+                let outcome = world.start_on(image);
+                assert_eq!(outcome.is_ok(), stop_at > operations, "{outcome:?}");
+                let image = world.files.crash(mode);
+                world.recover_on(image);
+                live_on(&mut world);
+            });
+            assert!(
+                run.is_ok(),
+                "failed when stopped at operation {stop_at} of {operations}, {mode:?}"
+            );
+        }
+    }
 }

@@ -901,3 +901,84 @@ fn what_an_orderly_stop_stored_and_is_gone_is_stored_by_the_next_one() {
         assert_eq!(again, names);
     }
 }
+
+/// After a kill the end of each segment was cut and synced twice, when the log was opened and when the segment was completed, and the
+/// directory twice at the end of the opening.
+#[test]
+fn a_start_after_a_kill_syncs_nothing_twice() {
+    let files = MemFileSystem::new();
+    let config = LogConfig {
+        segment_bytes_max: 300,
+        ..small_config()
+    };
+    let (manager, mut log) = create(&files, config.clone());
+    for index in 0..20 {
+        append(&mut log, &format!("{index}"));
+    }
+    log.flush().unwrap();
+    let count = u64::try_from(log.reader().segment_count()).unwrap();
+    assert!(4 < count);
+    drop((manager, log));
+
+    let killed = files.crash(CrashMode::All);
+    let manager = manager_of(&killed);
+    let before = killed.counters();
+    let (mut log, _) = manager.load(&partition(), TOPIC_ID, config.clone()).unwrap();
+    let loaded = killed.counters();
+    // Each segment, and the leader epochs with the names.
+    assert_eq!(loaded.file_syncs - before.file_syncs, count + 1);
+    assert_eq!(loaded.directory_syncs - before.directory_syncs, 1);
+    log.seal_all().unwrap();
+    let sealed = killed.counters();
+    // A snapshot and two indexes, each put in its place.
+    assert_eq!(sealed.file_syncs - loaded.file_syncs, 3 * (count - 1));
+    assert_eq!(sealed.directory_syncs - loaded.directory_syncs, 3 * (count - 1));
+    assert_eq!(sealed.length_changes, loaded.length_changes);
+
+    manager
+        .write_recovery_points(&[entry(log.recovery_point())])
+        .unwrap();
+    let (_manager, log) = load(&killed.crash(CrashMode::SyncedOnly), config);
+    assert_eq!(
+        values(&log),
+        (0..20).map(|index| index.to_string()).collect::<Vec<_>>()
+    );
+}
+
+/// A segment was cut, and the sync of that failed: the system took the length for synced, a second sync brought nothing to the disk, and
+/// after a power cut the zeros behind the end were taken for records.
+#[test]
+fn a_cut_whose_sync_failed_is_made_again_before_the_segment_is_trusted() {
+    for (recovery_point, is_killed) in [(0, false), (0, true), (1, true)] {
+        cut_again(Offset::new(recovery_point), is_killed);
+    }
+}
+
+fn cut_again(recovery_point: Offset, is_killed: bool) {
+    let mut files = MemFileSystem::new();
+    let (mut manager, mut log) = create(&files, small_config());
+    append(&mut log, "a");
+    log.flush().unwrap();
+    manager.write_recovery_points(&[entry(recovery_point)]).unwrap();
+    log.roll().unwrap();
+    append(&mut log, "b");
+    log.flush().unwrap();
+    let name = path("00000000000000000000.log");
+    let length = |files: &MemFileSystem| files.open_read_only(&name).unwrap().length().unwrap();
+    let prepared = length(&files);
+    let failing = FaultPlan::new().fail_once(FaultTarget::Sync, 1, FaultKind::Io);
+    files.set_faults(failing.only_in("00000000000000000000.log"));
+    log.seal_all().unwrap_err();
+    files.set_faults(FaultPlan::new());
+    assert!(length(&files) < prepared);
+    if is_killed {
+        drop((manager, log));
+        files = files.crash(CrashMode::All);
+        (manager, log) = load(&files, small_config());
+    }
+    log.seal_all().unwrap();
+    assert_eq!(log.recovery_point(), Offset::new(2));
+    drop((manager, log));
+    let survived = files.crash(CrashMode::SyncedOnly);
+    assert_eq!(length(&survived), length(&files), "{recovery_point} {is_killed}");
+}

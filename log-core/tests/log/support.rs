@@ -480,6 +480,20 @@ impl World {
         self.check();
     }
 
+    /// What a start after a kill does with what that left: opens the log, completes its segments, writes the recovery point.
+    pub(crate) fn start_on(&mut self, image: MemFileSystem) -> Result<(), String> {
+        self.deed("start");
+        self.log = None;
+        self.manager = None;
+        self.files = image;
+        self.open_manager()?;
+        self.load()?;
+        self.settle();
+        self.check();
+        self.seal()?;
+        self.checkpoint()
+    }
+
     /// Opens a latched log again, as the server does.
     pub(crate) fn reopen(&mut self) -> Result<(), String> {
         self.deed("reopen");
