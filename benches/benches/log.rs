@@ -12,7 +12,7 @@ use bytes::Bytes;
 use clap::Parser as _;
 use log_bench::case::{Case, Options, Sample, Watch};
 use log_bench::source;
-use log_core::clock::ManualClock;
+use log_core::clock::{ManualClock, SteadyMs};
 use log_core::config::{LogConfig, TimestampType};
 use log_core::fs::os::OsFileSystem;
 use log_core::index::offset_index::OffsetIndex;
@@ -485,7 +485,7 @@ impl World {
 
     fn prepare(&mut self) -> anyhow::Result<()> {
         while let Some(task) = self.log.wants_preparation() {
-            task.run()?;
+            task.run(SteadyMs::default())?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::clock::SteadyMs;
 use crate::fs::{FileSystem, FsError};
 use crate::log::error::LogError;
 use crate::log::failed_sync;
@@ -206,12 +207,12 @@ pub struct PrepareTask {
 }
 
 impl PrepareTask {
-    /// Blocks; needs no lock.
+    /// Blocks; needs no lock. How soon it is needed again decides how much is filled next time.
     ///
     /// # Errors
     /// The file system's; the writer will meet it itself if it persists.
-    pub fn run(&self) -> Result<(), FsError> {
-        self.segment.prepare_space()
+    pub fn run(&self, now: SteadyMs) -> Result<(), FsError> {
+        self.segment.prepare_space(now)
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+use crate::clock::SteadyMs;
 use crate::fs::{File, FileSystem, FsError};
 use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
@@ -477,14 +478,15 @@ impl Segment {
     ///
     /// # Errors
     /// The file system's.
-    pub fn prepare_space(&self) -> Result<(), FsError> {
+    pub fn prepare_space(&self, now: SteadyMs) -> Result<(), FsError> {
         if self.sealed.load(Ordering::Acquire) {
             return Ok(());
         }
         let open = self.open()?;
         let path = segment_file(&self.settings.directory, self.base_offset, FileKind::Log);
         let sync = self.settings.file_system.open(&path)?;
-        self.space.prepare(open.file.as_ref(), sync.as_ref())
+        self.space
+            .prepare(open.file.as_ref(), sync.as_ref(), now, || self.size())
     }
 
     /// Asks the system to start writing out the given range, and promises nothing.

@@ -20,6 +20,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use log_core::clock::SteadyMs;
 use log_core::config::{CleanupPolicy, LogConfig};
 use log_core::envelope::{EnvelopeError, SealError};
 use log_core::fs::FsError;
@@ -294,7 +295,8 @@ impl MetadataLog {
     /// Work that is better done between requests than in one: space ahead of the writer. Blocks.
     pub fn prepare(&self) {
         if let Some(task) = self.log.wants_preparation()
-            && let Err(error) = task.run()
+            // Told no time, steps grow with the log.
+            && let Err(error) = task.run(SteadyMs::default())
         {
             tracing::warn!(operation = "prepare space for the metadata log", %error, "the next append will ask again");
         }

@@ -210,7 +210,7 @@ impl Partition {
         };
         match task {
             Task::Prepare(task) => {
-                if let Err(error) = task.run() {
+                if let Err(error) = task.run(self.context.clock.steady()) {
                     put_off("prepare space", &error);
                 }
                 self.writer.lock().is_preparing = false;
