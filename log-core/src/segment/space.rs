@@ -45,10 +45,10 @@ impl Growth {
     }
 
     /// The size of the step that the background prepares now. The one after it is larger if the last did not last.
-    fn next_step(&mut self, now: SteadyMs) -> u64 {
+    fn next_step(&mut self, moment: SteadyMs) -> u64 {
         let step = self.step;
-        let is_used_up = |before| now.saturating_since(before) < STEP_LASTS_MS;
-        if self.prepared_at.replace(now).is_none_or(is_used_up) {
+        let is_used_up = |before| moment.saturating_since(before) < STEP_LASTS_MS;
+        if self.prepared_at.replace(moment).is_none_or(is_used_up) {
             self.double();
         }
         step
@@ -151,8 +151,8 @@ impl TailSpace {
                 let _writer_waits = self.growth.lock();
                 let start = self.prepared_end();
                 let is_calm = step / 4 <= start.saturating_sub(written_end());
-                let fill = if is_calm { FILL_CALM } else { FILL_HURRIED };
-                let chunk = fill.min(left).min(self.capacity.saturating_sub(start));
+                let size = if is_calm { FILL_CALM } else { FILL_HURRIED };
+                let chunk = size.min(left).min(self.capacity.saturating_sub(start));
                 if chunk == 0 {
                     return Ok(());
                 }

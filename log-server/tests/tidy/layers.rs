@@ -52,7 +52,7 @@ pub(crate) const LOG_CORE: Layers = Layers {
         row("leader_epoch", &["model"]),
         row("checkpoint", &["leader_epoch", "model"]),
         row("producer_state", &["model", "record"]),
-        row("segment", &["fs", "index", "model", "record"]),
+        row("segment", &["clock", "fs", "index", "model", "record"]),
         row(
             "cleaner",
             &[
