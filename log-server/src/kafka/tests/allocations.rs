@@ -1,4 +1,5 @@
-//! How often a Produce and a Fetch ask for memory, from the frame to the response: per request, never per record or per byte.
+//! How often a Produce and a Fetch ask for memory, from the frame to the response: per request, never per record or per byte. And what
+//! a log keeps of it: per segment, never per record.
 //!
 //! The bounds are what was measured when this was written, and a few for what an append does now and then (more space, an index
 //! entry). A change that raises one should have a reason; one that lowers it should lower the number here.
@@ -6,8 +7,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use log_core::log_manager::LogDirectory;
+use log_core::model::TopicPartition;
 use log_core::protocol::ApiKey;
 use log_core::record::batch_builder::BatchOptions;
+use log_core::record::validator::{ProduceRules, validate_produce};
 
 use super::*;
 use crate::kafka::connection::{Answer, Dispatch as _, Dispatched};
@@ -18,6 +22,8 @@ struct Counting;
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
     static BYTES: Cell<usize> = const { Cell::new(0) };
+    /// What was asked for here and is not given back, less what others asked for and was given back here.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
 }
 
 #[global_allocator]
@@ -32,11 +38,13 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
         BYTES.with(|bytes| bytes.set(bytes.get() + layout.size()));
+        LIVE.with(|live| live.set(live.get() + layout.size().cast_signed()));
         // SAFETY: the caller's promises are those that `System` asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.with(|live| live.set(live.get() - layout.size().cast_signed()));
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -128,4 +136,53 @@ async fn fetch_asks_for_memory_per_request_only() {
         assert!(count <= 13, "{count}");
         assert!(bytes < 2_000, "{bytes}");
     }
+}
+
+/// A broker's memory must not grow with its records. What it keeps of a sealed segment is where that begins and ends: neither its
+/// indexes nor what it was written with.
+#[test]
+fn a_sealed_segment_keeps_little_memory_however_many_records_it_has() {
+    const SEGMENTS: usize = 64;
+    const BATCHES: usize = 200;
+    let directory = tempfile::tempdir().unwrap();
+    let context = LogContext {
+        file_system: Arc::new(OsFileSystem::new()),
+        clock: Arc::new(ManualClock::new(NOW)),
+    };
+    let (manager, _) = LogDirectory::open(context, directory.path().join("data")).unwrap();
+    let config = LogConfig {
+        index_interval_bytes: 1,
+        ..LogConfig::default()
+    };
+    let rules = ProduceRules {
+        batch_bytes_max: u64::MAX,
+        timestamp_type: config.timestamp_type,
+        timestamp_before_max_ms: config.timestamp_before_max_ms,
+        timestamp_after_max_ms: config.timestamp_after_max_ms,
+        now: NOW,
+        requires_keys: false,
+        codec: None,
+    };
+    let batch = validate_produce(&batch_with(&["x"], BatchOptions::default()), &rules).unwrap();
+    let partition = TopicPartition::new("a", 0);
+    let mut log = manager
+        .create(&partition, TopicId::from_bytes(*b"0123456789abcdef"), config)
+        .unwrap();
+    let mut fill = |segments: usize| {
+        for _ in 0..segments {
+            for _ in 0..BATCHES {
+                log.append_one(&batch).unwrap();
+            }
+            log.roll().unwrap();
+            log.flush().unwrap();
+            log.seal_all().unwrap();
+        }
+        LIVE.with(Cell::get)
+    };
+    let before = fill(SEGMENTS);
+    let grown = fill(SEGMENTS) - before;
+    let each = grown / SEGMENTS.cast_signed();
+    println!("{each} bytes for a sealed segment");
+    // The indexes of one take eight bytes a batch here.
+    assert!(each < 1024, "{each}");
 }
