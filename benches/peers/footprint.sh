@@ -87,9 +87,21 @@ echo "idle: $(counts)"
 bench produce --topic many --records 1000000
 echo "after 1 M records of 1 KiB: $(told broker_anonymous_after_bytes) MiB anonymous"
 bench produce --topic many --records 9000000
-echo "after 10 M: $(told broker_anonymous_after_bytes) MiB anonymous"
+echo "after 10 M, the last 9 M over other connections: $(told broker_anonymous_after_bytes) MiB anonymous"
+for _ in {1..16}; do
+  bench produce --topic many --records 1000
+done
+echo "after 16 times 1,000 records, over other connections each time: $(told broker_anonymous_after_bytes) MiB anonymous"
 bench produce --connections 100 --partitions 8 --duration 5s
 echo "100 connections, as fast as it goes: $(told broker_anonymous_max_bytes) MiB anonymous at most"
+stop
+rm -rf "$data/memory"
+
+# What records alone leave behind: new connections leave more.
+start memory
+"$stratalog" topic create many -p 4 --bootstrap "$at" >/dev/null
+bench produce --topic many --records 10000000
+echo "after 10 M of 1 KiB over the same connections: $(told broker_anonymous_after_bytes) MiB anonymous"
 stop
 rm -rf "$data/memory"
 
