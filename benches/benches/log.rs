@@ -12,7 +12,7 @@ use bytes::Bytes;
 use clap::Parser as _;
 use log_bench::case::{Case, Options, Sample, Watch};
 use log_bench::source;
-use log_core::clock::{ManualClock, SteadyMs};
+use log_core::clock::ManualClock;
 use log_core::config::{LogConfig, TimestampType};
 use log_core::fs::os::OsFileSystem;
 use log_core::index::offset_index::OffsetIndex;
@@ -25,6 +25,7 @@ use log_core::record::compression::{Codec, Compression};
 use log_core::record::crc32c;
 use log_core::record::validator::{ProduceRules, ValidatedBatch, validate_produce};
 use log_core::segment::segment::Patience;
+use log_core::segment::space::Preparer;
 use rustix::fs::FallocateFlags;
 
 const KIB: usize = 1 << 10;
@@ -485,7 +486,7 @@ impl World {
 
     fn prepare(&mut self) -> anyhow::Result<()> {
         while let Some(task) = self.log.wants_preparation() {
-            task.run(SteadyMs::default())?;
+            task.run(Preparer::Writer)?;
         }
         Ok(())
     }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::clock::SteadyMs;
 use crate::fs::{FileSystem, FsError};
 use crate::log::error::LogError;
 use crate::log::failed_sync;
@@ -19,6 +18,7 @@ use crate::log::offsets::{LogOffsets, Place};
 use crate::model::Offset;
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::segment::{OpenSegment, Segment};
+use crate::segment::space::Preparer;
 
 /// The system is asked to write out relaxed logs in stretches of this size: large enough for a disk to do in one go, small
 /// enough that its queue stays short.
@@ -211,8 +211,8 @@ impl PrepareTask {
     ///
     /// # Errors
     /// The file system's; the writer will meet it itself if it persists.
-    pub fn run(&self, now: SteadyMs) -> Result<(), FsError> {
-        self.segment.prepare_space(now)
+    pub fn run(&self, preparer: Preparer) -> Result<(), FsError> {
+        self.segment.prepare_space(preparer)
     }
 }
 

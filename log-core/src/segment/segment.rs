@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::clock::SteadyMs;
 use crate::fs::{File, FileSystem, FsError};
 use crate::index::offset_index::OffsetIndexView;
 use crate::index::time_index::TimeIndexView;
@@ -25,7 +24,7 @@ use crate::segment::aborted::{self, AbortedIndex, AbortedIndexError};
 use crate::segment::file_name::{FileKind, segment_file};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::scan::{ScanError, Walk};
-use crate::segment::space::{TailSpace, cut_to};
+use crate::segment::space::{Preparer, TailSpace, cut_to};
 use crate::segment::view::View;
 
 /// So much behind a slice that came from the disk is read ahead. More than is read at a time would only keep syncs waiting.
@@ -478,7 +477,7 @@ impl Segment {
     ///
     /// # Errors
     /// The file system's.
-    pub fn prepare_space(&self, now: SteadyMs) -> Result<(), FsError> {
+    pub fn prepare_space(&self, preparer: Preparer) -> Result<(), FsError> {
         if self.sealed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -486,7 +485,7 @@ impl Segment {
         let path = segment_file(&self.settings.directory, self.base_offset, FileKind::Log);
         let sync = self.settings.file_system.open(&path)?;
         self.space
-            .prepare(open.file.as_ref(), sync.as_ref(), now, || self.size())
+            .prepare(open.file.as_ref(), sync.as_ref(), preparer, || self.size())
     }
 
     /// Asks the system to start writing out the given range, and promises nothing.

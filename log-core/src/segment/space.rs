@@ -22,21 +22,32 @@ const STEP_FIRST: u64 = 16 << 10;
 const STEP_MAX: u64 = 16 << 20;
 /// A step that lasts a writer for longer is large enough, in milliseconds: what is prepared and never used costs writes, page cache,
 /// and time at a start after a kill, which cuts it off.
-const STEP_LASTS_MS: i64 = 2_000;
+const STEP_LASTS_MS: u64 = 2_000;
 /// How much is zero-filled and synced at a time while the writer is far away: acknowledgements wait for the disk behind it.
 const FILL_CALM: u64 = 128 << 10;
-/// The same when the writer is close. One that arrives meanwhile waits for no more than that.
+/// So much in small chunks, and the thread turns to others who may need it more.
+const CALM_MOST: u64 = 4 << 20;
+/// How much at a time when the writer is close, or does it itself. One that arrives meanwhile waits for no more than that.
 const FILL_HURRIED: u64 = 1 << 20;
 /// File systems allocate in blocks of this size.
 const BLOCK: u64 = 4 << 10;
+
+/// Who prepares space.
+#[derive(Debug, Clone, Copy)]
+pub enum Preparer {
+    /// A thread beside the writer, at this moment.
+    Beside(SteadyMs),
+    /// The writer's own thread, between two appends: nothing is synced meanwhile that others wait for.
+    Writer,
+}
 
 /// How the space grows.
 #[derive(Debug)]
 struct Growth {
     /// The size of the next step.
     step: u64,
-    /// When the background prepared the last one.
-    prepared_at: Option<SteadyMs>,
+    /// When the last one was prepared beside the writer, and how far that was then.
+    before: Option<(SteadyMs, u64)>,
 }
 
 impl Growth {
@@ -44,11 +55,20 @@ impl Growth {
         self.step = self.step.saturating_mul(2).min(STEP_MAX);
     }
 
-    /// The size of the step that the background prepares now. The one after it is larger if the last did not last.
-    fn next_step(&mut self, moment: SteadyMs) -> u64 {
+    /// The size of the step that is prepared now. The one after it is larger if, at the pace since the last, this one does not last.
+    fn next_step(&mut self, preparer: Preparer, written_end: u64) -> u64 {
         let step = self.step;
-        let is_used_up = |before| moment.saturating_since(before) < STEP_LASTS_MS;
-        if self.prepared_at.replace(moment).is_none_or(is_used_up) {
+        let is_soon_used = match preparer {
+            Preparer::Writer => true,
+            Preparer::Beside(moment) => {
+                (self.before.replace((moment, written_end))).is_some_and(|(then, start)| {
+                    let elapsed_ms = u64::try_from(moment.saturating_since(then)).unwrap_or(0);
+                    let written = written_end.saturating_sub(start);
+                    step.saturating_mul(elapsed_ms) < STEP_LASTS_MS.saturating_mul(written)
+                })
+            }
+        };
+        if is_soon_used {
             self.double();
         }
         step
@@ -73,7 +93,7 @@ impl TailSpace {
             capacity,
             growth: Mutex::new(Growth {
                 step: STEP_FIRST,
-                prepared_at: None,
+                before: None,
             }),
         }
     }
@@ -117,20 +137,20 @@ impl TailSpace {
     }
 
     /// Whether it is time to prepare more: less than half a step is left behind `written_end`. A step is never
-    /// prepared that is larger than what was written before.
+    /// prepared that is larger than twice what was written before.
     #[must_use]
     pub fn is_short(&self, written_end: u64) -> bool {
         let Some(growth) = self.growth.try_lock() else {
             return false; // somebody is at it
         };
         let prepared = self.prepared_end();
-        let is_busy = STEP_FIRST < growth.step && growth.step <= written_end;
+        let is_busy = STEP_FIRST < growth.step && growth.step / 2 <= written_end;
         let is_nearly_used = prepared.saturating_sub(written_end) < growth.step / 2;
         is_busy && is_nearly_used && prepared < self.capacity
     }
 
-    /// For the background: fills the next step with zeros and syncs it, chunk by chunk: small ones as long as at least a quarter of the
-    /// step lies between the writer, whose end `written_end` tells, and the end of what is prepared.
+    /// Fills the next step with zeros and syncs it, chunk by chunk: small ones beside a writer, as long as at least a quarter of the
+    /// step lies between its end, which `written_end` tells, and the end of what is prepared.
     ///
     /// `sync` must be another open file description of the same file: the system reports a write-back error
     /// once to each, and the one that acknowledgements rest on must not lose its report to us.
@@ -141,18 +161,23 @@ impl TailSpace {
         &self,
         file: &dyn File,
         sync: &dyn File,
-        now: SteadyMs,
+        preparer: Preparer,
         written_end: impl Fn() -> u64,
     ) -> Result<(), FsError> {
-        let step = self.growth.lock().next_step(now);
+        let step = self.growth.lock().next_step(preparer, written_end());
         let mut left = step;
+        let mut calm_left = CALM_MOST.min(step);
         while 0 < left {
             {
                 let _writer_waits = self.growth.lock();
                 let start = self.prepared_end();
-                let is_calm = step / 4 <= start.saturating_sub(written_end());
+                let is_far = step / 4 <= start.saturating_sub(written_end());
+                let is_calm = is_far && matches!(preparer, Preparer::Beside(_));
                 let size = if is_calm { FILL_CALM } else { FILL_HURRIED };
                 let chunk = size.min(left).min(self.capacity.saturating_sub(start));
+                if is_calm {
+                    calm_left = calm_left.saturating_sub(chunk);
+                }
                 if chunk == 0 {
                     return Ok(());
                 }
@@ -163,6 +188,9 @@ impl TailSpace {
                 left = left.saturating_sub(chunk);
             }
             sync.sync_data()?;
+            if calm_left == 0 {
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -183,57 +211,79 @@ pub(crate) fn cut_to(file: &dyn File, length: u64) -> Result<(), FsError> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
     use crate::fs::FileSystem as _;
     use crate::fs::mem::MemFileSystem;
 
-    /// Writes as much as is prepared, again and again, `pause_ms` apart, and returns the steps that were prepared.
-    fn steps(pause_ms: i64, count: usize) -> Vec<u64> {
+    fn file_and_space(written: u64) -> (Arc<dyn File>, MemFileSystem, TailSpace) {
         let files = MemFileSystem::new();
         let file = files.create(Path::new("/0.log")).unwrap();
-        let space = TailSpace::new(0, u64::MAX);
-        let mut now = SteadyMs::new(0);
-        space.reserve(file.as_ref(), 100_000).unwrap();
-        (0..count)
-            .map(|_| {
-                let written = space.prepared_end();
-                assert!(space.is_short(written));
+        (file, files, TailSpace::new(written, u64::MAX))
+    }
+
+    /// What is ahead of a writer of `rate` bytes in each of `ticks` milliseconds: most of it in the second half of the time, and
+    /// how often the writer came to the end of it there.
+    fn ahead(rate: u64, ticks: u64) -> (u64, usize) {
+        let (file, _files, space) = file_and_space(0);
+        let (mut most, mut waits) = (0, 0);
+        for tick in 1..=ticks {
+            let written = tick * rate;
+            let is_later = ticks / 2 < tick;
+            waits += usize::from(is_later && space.prepared_end() < written);
+            space.reserve(file.as_ref(), written).unwrap();
+            if space.is_short(written) {
+                let moment = SteadyMs::new(i64::try_from(tick).unwrap());
                 space
-                    .prepare(file.as_ref(), file.as_ref(), now, || written)
+                    .prepare(file.as_ref(), file.as_ref(), Preparer::Beside(moment), || written)
                     .unwrap();
-                now = now.saturating_plus(pause_ms);
-                space.prepared_end() - written
-            })
-            .collect()
+            }
+            if is_later {
+                most = most.max(space.prepared_end() - written);
+            }
+        }
+        (most, waits)
     }
 
     #[test]
-    fn steps_grow_until_one_lasts() {
-        let quick = steps(10, 12);
-        assert_eq!(quick.first(), Some(&(2 * STEP_FIRST)));
-        assert_eq!(quick.last(), Some(&STEP_MAX));
-        // A writer who needs two seconds for each has steps that are large enough.
-        let slow = steps(STEP_LASTS_MS, 12);
-        assert_eq!(slow.last(), Some(&(4 * STEP_FIRST)));
+    fn space_ahead_is_what_is_written_in_seconds() {
+        for (rate, ticks) in [(1, 200_000), (20, 100_000), (270, 60_000), (1_000, 60_000)] {
+            let (most, waits) = ahead(rate, ticks);
+            assert_eq!(waits, 0, "{rate} bytes a millisecond");
+            let seconds = most / rate / 1_000;
+            assert!(
+                seconds < 8 || most <= 4 * STEP_FIRST,
+                "{rate}: {most} bytes, {seconds} s"
+            );
+        }
+        // Who writes 100 MB/s has the largest steps, and never waits for one.
+        let (most, waits) = ahead(100_000, 2_000);
+        assert_eq!(waits, 0);
+        assert!(STEP_MAX / 2 < most && most < 2 * STEP_MAX, "{most} bytes");
     }
 
     #[test]
-    fn a_step_is_filled_by_small_chunks_while_the_writer_is_far_away() {
-        let syncs = |distance: u64| {
-            let files = MemFileSystem::new();
-            let file = files.create(Path::new("/0.log")).unwrap();
-            let space = TailSpace::new(64 << 20, u64::MAX);
-            space.growth.lock().step = 4 << 20;
+    fn a_step_is_filled_by_small_chunks_while_a_writer_beside_it_is_far_away() {
+        let syncs = |step: u64, distance: u64, preparer| {
+            let (file, files, space) = file_and_space(64 << 20);
+            space.growth.lock().step = step;
             let before = files.counters().file_syncs;
+            let written_end = || space.prepared_end() - distance;
             space
-                .prepare(file.as_ref(), file.as_ref(), SteadyMs::new(0), || {
-                    space.prepared_end() - distance
-                })
+                .prepare(file.as_ref(), file.as_ref(), preparer, written_end)
                 .unwrap();
-            files.counters().file_syncs - before
+            (
+                files.counters().file_syncs - before,
+                space.prepared_end() - (64 << 20),
+            )
         };
-        assert_eq!(syncs(1 << 20), 32);
-        assert_eq!(syncs(1 << 19), 4);
+        let beside = Preparer::Beside(SteadyMs::new(0));
+        assert_eq!(syncs(4 << 20, 1 << 20, beside), (32, 4 << 20));
+        assert_eq!(syncs(4 << 20, 1 << 19, beside), (4, 4 << 20));
+        assert_eq!(syncs(4 << 20, 1 << 20, Preparer::Writer), (4, 4 << 20));
+        // Others come to their turn before a large one is through.
+        assert_eq!(syncs(STEP_MAX, 8 << 20, beside), (32, CALM_MOST));
+        assert_eq!(syncs(STEP_MAX, 1 << 20, beside), (16, STEP_MAX));
     }
 }

@@ -20,7 +20,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use log_core::clock::SteadyMs;
 use log_core::config::{CleanupPolicy, LogConfig};
 use log_core::envelope::{EnvelopeError, SealError};
 use log_core::fs::FsError;
@@ -33,6 +32,7 @@ use log_core::record::batch_header::{BatchError, HEADER_LENGTH};
 use log_core::record::record::RecordError;
 use log_core::record::validator::{ValidatedBatch, trust_own};
 use log_core::segment::segment::Patience;
+use log_core::segment::space::Preparer;
 
 use super::image::{MetadataImage, ReplayError};
 use super::plan::random_id;
@@ -295,8 +295,7 @@ impl MetadataLog {
     /// Work that is better done between requests than in one: space ahead of the writer. Blocks.
     pub fn prepare(&self) {
         if let Some(task) = self.log.wants_preparation()
-            // Told no time, steps grow with the log.
-            && let Err(error) = task.run(SteadyMs::default())
+            && let Err(error) = task.run(Preparer::Writer)
         {
             tracing::warn!(operation = "prepare space for the metadata log", %error, "the next append will ask again");
         }

@@ -19,6 +19,7 @@ use log_core::log::{
 };
 use log_core::log_manager::LogManager;
 use log_core::model::Offset;
+use log_core::segment::space::Preparer;
 
 use crate::partition::ack_queue::Released;
 use crate::partition::error::PartitionError;
@@ -210,7 +211,7 @@ impl Partition {
         };
         match task {
             Task::Prepare(task) => {
-                if let Err(error) = task.run(self.context.clock.steady()) {
+                if let Err(error) = task.run(Preparer::Beside(self.context.clock.steady())) {
                     put_off("prepare space", &error);
                 }
                 self.writer.lock().is_preparing = false;
