@@ -43,7 +43,7 @@ failed() {
 }
 trap 'failed "$BASH_COMMAND"' ERR
 
-# In GiB: what is produced; as much again of prepared space, up to 16 MiB a partition; and 2 s of a load before each kill. The 10 M
+# In GiB: what is produced; prepared space, as much again at the most; and 2 s of a load before each kill. The 10 M
 # records and the load of 100 connections take 18.
 needed=$((gib + (gib < 16 ? gib : 16) + 2 * rounds + 2))
 needed=$((needed < 18 ? 18 : needed))

@@ -58,12 +58,21 @@ impl World {
         while !self.is_over.load(Ordering::SeqCst) {
             self.storage.registry.for_each(|partition| {
                 partition.checkpoint();
-                if let Some(log_start) = partition.apply_retention() {
-                    partition.reclaim(log_start);
-                }
                 partition.release_idle();
             });
             self.storage.registry.checkpoint().unwrap();
+            std::thread::yield_now();
+        }
+    }
+
+    /// Beside that, as in the broker.
+    fn remove(&self) {
+        while !self.is_over.load(Ordering::SeqCst) {
+            self.storage.registry.for_each(|partition| {
+                if let Some(log_start) = partition.apply_retention() {
+                    partition.reclaim(log_start);
+                }
+            });
             self.storage.registry.remove_deleted();
             std::thread::yield_now();
         }
@@ -115,6 +124,7 @@ fn every_life_of_a_topic_under_load_has_its_own_records() {
             scope.spawn(move || world.produce(producer));
         }
         scope.spawn(|| world.keep_house());
+        scope.spawn(|| world.remove());
         // Ends the others also when an assertion fails here.
         let _over = Over(&world.is_over);
         for life in 1..=LIVES {
