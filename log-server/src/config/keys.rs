@@ -393,7 +393,7 @@ broker_keys! {
         group_consumer_min_session_timeout_ms: i32 = "group.consumer.min.session.timeout.ms", Int, Rule::AtLeast(1), Some("45000");
         /// The most that a group may set for itself.
         group_consumer_max_session_timeout_ms: i32 = "group.consumer.max.session.timeout.ms", Int, Rule::AtLeast(1), Some("60000");
-        /// How often members of a KIP-848 group are told to send heartbeats.
+        /// How often members of a KIP-848 group are told to send heartbeats; one that waits for partitions of others is told 500, if that is less.
         group_consumer_heartbeat_interval_ms: i32 = "group.consumer.heartbeat.interval.ms", Int, Rule::AtLeast(1), Some("5000");
         /// The least that a group may set for itself.
         group_consumer_min_heartbeat_interval_ms: i32 = "group.consumer.min.heartbeat.interval.ms", Int, Rule::AtLeast(1), Some("5000");

@@ -22,10 +22,14 @@ use crate::coordinator::group::context::Context;
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::group::{Group, check_length};
 use crate::coordinator::group::record::{
-    ConsumerGroupValue, ConsumerMemberValue, GroupRecord, TopicPartitions,
+    ConsumerGroupValue, ConsumerMemberValue, GroupRecord, MemberState, TopicPartitions,
 };
 use crate::coordinator::group::settings::GroupSettings;
 use crate::coordinator::group::shard::GroupShard;
+
+/// The longest interval, in milliseconds, of a member that waits for partitions others have not given up yet. It learns by asking that they
+/// are free, and nobody reads them before: by the usual interval that would be five seconds.
+const INTERVAL_WAITING_MS: i32 = 500;
 
 /// `ConsumerGroupHeartbeat`. Where something is missing, the member has nothing new to say of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +69,7 @@ pub struct HeartbeatResponse {
     pub member_id: Arc<str>,
     /// Its epoch.
     pub member_epoch: i32,
-    /// When to ask again; 0 for one that leaves.
+    /// When to ask again: sooner than usual while others have what will be its own; 0 for one that leaves.
     pub heartbeat_interval_ms: i32,
     /// What it may read, if that changed or it has to be told.
     pub assignment: Option<Vec<TopicPartitions>>,
@@ -237,11 +241,15 @@ impl GroupShard {
             group.seen.topics_version = outcome.topics_version;
         }
         let current = &outcome.updated.current;
+        let mut heartbeat_interval_ms = context.consumer_heartbeat_interval_ms(&request.group_id);
+        if current.state == MemberState::UnreleasedPartitions {
+            heartbeat_interval_ms = heartbeat_interval_ms.min(INTERVAL_WAITING_MS);
+        }
         let tell = joins || request.is_full() || before.current.assigned != current.assigned;
         Ok(HeartbeatResponse {
             member_id,
             member_epoch: current.epoch,
-            heartbeat_interval_ms: context.consumer_heartbeat_interval_ms(&request.group_id),
+            heartbeat_interval_ms,
             assignment: tell.then(|| current.assigned.to_topics()),
         })
     }

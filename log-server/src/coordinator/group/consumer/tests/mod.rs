@@ -45,6 +45,28 @@ fn a_second_member_waits_for_what_the_first_gives_up() {
 }
 
 #[test]
+fn who_waits_for_partitions_asks_again_soon() {
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.join("g", "a", &["t"]).unwrap();
+    let b = broker.join("g", "b", &["t"]).unwrap();
+    assert_eq!((topics(&b), b.heartbeat_interval_ms), (Some(vec![]), 500));
+    // Who is to give up asks again by itself when it did.
+    assert_eq!(broker.beat("g", "a", 2).unwrap().heartbeat_interval_ms, 5_000);
+    assert_eq!(broker.beat("g", "b", 3).unwrap().heartbeat_interval_ms, 500);
+    assert_eq!(
+        broker.own("g", "a", 2, &[0]).unwrap().heartbeat_interval_ms,
+        5_000
+    );
+    let b = broker.beat("g", "b", 3).unwrap();
+    assert_eq!((topics(&b), b.heartbeat_interval_ms), (Some(vec![1]), 5_000));
+    // A group with a shorter interval keeps it.
+    let mut broker = Broker::new(&[("t", 2)]);
+    broker.settings.consumer_heartbeat_interval_ms = 100;
+    broker.join("g", "a", &["t"]).unwrap();
+    assert_eq!(broker.join("g", "b", &["t"]).unwrap().heartbeat_interval_ms, 100);
+}
+
+#[test]
 fn a_lost_answer_is_asked_for_again_with_the_epoch_before() {
     let mut broker = Broker::new(&[("t", 4)]);
     broker.join("g", "a", &["t"]).unwrap();
