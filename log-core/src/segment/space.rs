@@ -23,12 +23,15 @@ const STEP_MAX: u64 = 16 << 20;
 /// A step that lasts a writer for longer is large enough, in milliseconds: what is prepared and never used costs writes, page cache,
 /// and time at a start after a kill, which cuts it off.
 const STEP_LASTS_MS: u64 = 2_000;
-/// How much is zero-filled and synced at a time while the writer is far away: acknowledgements wait for the disk behind it.
-const FILL_CALM: u64 = 128 << 10;
-/// So much in small chunks, and the thread turns to others who may need it more.
+/// While the writer is far away, so much is zero-filled and synced at a time as it writes in these milliseconds: acknowledgements wait for
+/// the disk behind that, but where there are many of them, many more syncs would cost them more.
+const FILL_LASTS_MS: u64 = 20;
+/// The least at a time.
+const FILL_MIN: u64 = 128 << 10;
+/// The most at a time, which is taken when the writer is close, or does it itself. One that arrives meanwhile waits for no more than that.
+const FILL_MAX: u64 = 1 << 20;
+/// So much without haste, and the thread turns to others who may need it more.
 const CALM_MOST: u64 = 4 << 20;
-/// How much at a time when the writer is close, or does it itself. One that arrives meanwhile waits for no more than that.
-const FILL_HURRIED: u64 = 1 << 20;
 /// File systems allocate in blocks of this size.
 const BLOCK: u64 = 4 << 10;
 
@@ -55,23 +58,25 @@ impl Growth {
         self.step = self.step.saturating_mul(2).min(STEP_MAX);
     }
 
-    /// The size of the step that is prepared now. The one after it is larger if, at the pace since the last, this one does not last.
-    fn next_step(&mut self, preparer: Preparer, written_end: u64) -> u64 {
+    /// The step that is prepared now, and how much of it at a time without haste. The step after it is larger if, at the pace since the
+    /// last, this one does not last.
+    fn next_step(&mut self, preparer: Preparer, written_end: u64) -> (u64, u64) {
         let step = self.step;
-        let is_soon_used = match preparer {
-            Preparer::Writer => true,
-            Preparer::Beside(moment) => {
-                (self.before.replace((moment, written_end))).is_some_and(|(then, start)| {
-                    let elapsed_ms = u64::try_from(moment.saturating_since(then)).unwrap_or(0);
-                    let written = written_end.saturating_sub(start);
-                    step.saturating_mul(elapsed_ms) < STEP_LASTS_MS.saturating_mul(written)
-                })
-            }
+        let Preparer::Beside(moment) = preparer else {
+            self.double();
+            return (step, FILL_MAX);
         };
-        if is_soon_used {
+        let Some((then, start)) = self.before.replace((moment, written_end)) else {
+            return (step, FILL_MIN);
+        };
+        let elapsed_ms = u64::try_from(moment.saturating_since(then)).unwrap_or(0);
+        let written = written_end.saturating_sub(start);
+        if step.saturating_mul(elapsed_ms) < STEP_LASTS_MS.saturating_mul(written) {
             self.double();
         }
-        step
+        let fill = written.saturating_mul(FILL_LASTS_MS).checked_div(elapsed_ms);
+        let fill = fill.unwrap_or(FILL_MAX).clamp(FILL_MIN, FILL_MAX);
+        (step, fill.next_multiple_of(BLOCK))
     }
 }
 
@@ -149,8 +154,8 @@ impl TailSpace {
         is_busy && is_nearly_used && prepared < self.capacity
     }
 
-    /// Fills the next step with zeros and syncs it, chunk by chunk: small ones beside a writer, as long as at least a quarter of the
-    /// step lies between its end, which `written_end` tells, and the end of what is prepared.
+    /// Fills the next step with zeros and syncs it, chunk by chunk: small ones beside a writer that is slow, as long as at least a
+    /// quarter of the step lies between its end, which `written_end` tells, and the end of what is prepared.
     ///
     /// `sync` must be another open file description of the same file: the system reports a write-back error
     /// once to each, and the one that acknowledgements rest on must not lose its report to us.
@@ -164,7 +169,7 @@ impl TailSpace {
         preparer: Preparer,
         written_end: impl Fn() -> u64,
     ) -> Result<(), FsError> {
-        let step = self.growth.lock().next_step(preparer, written_end());
+        let (step, calm_chunk) = self.growth.lock().next_step(preparer, written_end());
         let mut left = step;
         let mut calm_left = CALM_MOST.min(step);
         while 0 < left {
@@ -173,7 +178,7 @@ impl TailSpace {
                 let start = self.prepared_end();
                 let is_far = step / 4 <= start.saturating_sub(written_end());
                 let is_calm = is_far && matches!(preparer, Preparer::Beside(_));
-                let size = if is_calm { FILL_CALM } else { FILL_HURRIED };
+                let size = if is_calm { calm_chunk } else { FILL_MAX };
                 let chunk = size.min(left).min(self.capacity.saturating_sub(start));
                 if is_calm {
                     calm_left = calm_left.saturating_sub(chunk);
@@ -264,10 +269,13 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_filled_by_small_chunks_while_a_writer_beside_it_is_far_away() {
-        let syncs = |step: u64, distance: u64, preparer| {
+    fn a_step_is_filled_by_chunks_of_the_writers_pace_while_it_is_far_away() {
+        // Half a second after the last time, when so much had not been written yet.
+        let syncs_at = |step: u64, distance: u64, preparer, written: Option<u64>| {
             let (file, files, space) = file_and_space(64 << 20);
             space.growth.lock().step = step;
+            space.growth.lock().before =
+                written.map(|written| (SteadyMs::new(-500), (64 << 20) - distance - written));
             let before = files.counters().file_syncs;
             let written_end = || space.prepared_end() - distance;
             space
@@ -278,10 +286,14 @@ mod tests {
                 space.prepared_end() - (64 << 20),
             )
         };
+        let syncs = |step, distance, preparer| syncs_at(step, distance, preparer, None);
         let beside = Preparer::Beside(SteadyMs::new(0));
         assert_eq!(syncs(4 << 20, 1 << 20, beside), (32, 4 << 20));
         assert_eq!(syncs(4 << 20, 1 << 19, beside), (4, 4 << 20));
         assert_eq!(syncs(4 << 20, 1 << 20, Preparer::Writer), (4, 4 << 20));
+        // Larger ones beside one that writes 10 and 100 MB/s.
+        assert_eq!(syncs_at(4 << 20, 1 << 20, beside, Some(5_000_000)), (21, 4 << 20));
+        assert_eq!(syncs_at(4 << 20, 1 << 20, beside, Some(50_000_000)), (4, 4 << 20));
         // Others come to their turn before a large one is through.
         assert_eq!(syncs(STEP_MAX, 8 << 20, beside), (32, CALM_MOST));
         assert_eq!(syncs(STEP_MAX, 1 << 20, beside), (16, STEP_MAX));
